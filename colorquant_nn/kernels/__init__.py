@@ -1,0 +1,124 @@
+"""The one hot operation: every point to its nearest centroid, with what k-means learns from it.
+
+Two custom ops, one node each under ``torch.compile``, with an implementation per device:
+``cpu`` (numba), ``cuda`` (Triton) and ``reference`` (plain torch: any device and dtype, the
+oracle of the tests). Memory is O(points + clusters); an N x K matrix never exists.
+
+Letters: B images, N points, K centroids, C channels; G is B (each image has centroids of its
+own) or 1 (all share them).
+
+Points are float16, bfloat16, float32, float64 or uint8 (which stands for ``value / 255``), with
+any strides: an image batch is read in place through ``x.flatten(2).transpose(1, 2)``. Distances
+are float32 differences (float64 for float64 points), ties go to the lowest index. With ``clamp``
+the points are limited to [0, 1] first, NaN to 0. A point with a non-finite channel is assigned,
+by its value after ``clamp`` (without: with NaN as 0), but never votes.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from colorquant_nn.kernels import reference
+
+__all__ = ["ClusterStatistics", "Clustered", "assign", "cluster", "unpack_statistics"]
+
+
+class Clustered(NamedTuple):
+    """What `cluster` returns."""
+
+    indices: Tensor
+    """(B, N) int64, the nearest centroid of each point."""
+    statistics: Tensor
+    """(G, K, 1 + C + C (C + 1) / 2) float64, one row a cluster: see `unpack_statistics`."""
+    values: Tensor
+    """(B, N, D) rows of ``palette`` in the points' dtype (float32 for uint8); (0,) without one."""
+
+
+class ClusterStatistics(NamedTuple):
+    """Moments of the points of each cluster about its centroid, in float64."""
+
+    counts: Tensor
+    """(G, K) the weight of the points, ``sum w``."""
+    offsets: Tensor
+    """(G, K, C) ``sum w (x - c)``."""
+    scatter: Tensor
+    """(G, K, C, C) ``sum w (x - c) (x - c)^T``; its trace is the distortion of the cluster."""
+
+
+def assign(points: Tensor, centroids: Tensor, clamp: bool = False) -> Tensor:
+    """Index of the nearest centroid of each point.
+
+    Args:
+        points: (B, N, C).
+        centroids: (G, K, C).
+        clamp: limit the points to [0, 1].
+
+    Returns:
+        (B, N) int64.
+    """
+    return torch.ops.colorquant_nn.assign(points, centroids, clamp)
+
+
+def cluster(
+    points: Tensor,
+    centroids: Tensor,
+    palette: Tensor | None = None,
+    weights: Tensor | None = None,
+    clamp: bool = False,
+) -> Clustered:
+    """`assign`, the statistics of each cluster and the quantized points, in one pass.
+
+    Args:
+        points: (B, N, C).
+        centroids: (G, K, C).
+        palette: (G, K, D), the rows written out as ``values``; none are written without it.
+        weights: (B, N) float32, at least 0; all 1 without it.
+        clamp: limit the points to [0, 1].
+    """
+    return Clustered(*torch.ops.colorquant_nn.cluster(points, centroids, palette, weights, clamp))
+
+
+def unpack_statistics(statistics: Tensor) -> ClusterStatistics:
+    """Name the columns of `Clustered.statistics`: count, C offsets, upper triangle of scatter."""
+    channels = {3: 1, 6: 2, 10: 3, 15: 4}.get(statistics.shape[-1])
+    if channels is None:
+        channels = round(((9 + 8 * (statistics.shape[-1] - 1)) ** 0.5 - 3) / 2)
+    rows, columns = torch.triu_indices(channels, channels, device=statistics.device)
+    upper = statistics[..., 1 + channels :]
+    scatter = upper.new_zeros(*upper.shape[:-1], channels, channels)
+    scatter[..., rows, columns] = upper
+    scatter[..., columns, rows] = upper
+    return ClusterStatistics(statistics[..., 0], statistics[..., 1 : 1 + channels], scatter)
+
+
+@torch.library.custom_op("colorquant_nn::assign", mutates_args=())
+def _assign(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
+    return reference.assign(points, centroids, clamp)
+
+
+@_assign.register_fake
+def _(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
+    return points.new_empty(points.shape[:2], dtype=torch.int64)
+
+
+@torch.library.custom_op("colorquant_nn::cluster", mutates_args=())
+def _cluster(
+    points: Tensor,
+    centroids: Tensor,
+    palette: Tensor | None,
+    weights: Tensor | None,
+    clamp: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return reference.cluster(points, centroids, palette, weights, clamp)
+
+
+@_cluster.register_fake
+def _(
+    points: Tensor,
+    centroids: Tensor,
+    palette: Tensor | None,
+    weights: Tensor | None,
+    clamp: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return reference.allocate(points, centroids, palette)

@@ -1,0 +1,92 @@
+"""The hot operation in plain torch: any device and dtype, slow but obvious.
+
+Letters as in the package: B images, N points, K centroids, C channels, G palettes (B or 1).
+"""
+
+import torch
+from torch import Tensor
+
+CHUNK_ELEMENTS = 1 << 22  # of the (B, chunk, K) distances: 16 MiB in float32
+
+
+def assign(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
+    """See `colorquant_nn.kernels.assign`."""
+    indices = points.new_empty(points.shape[:2], dtype=torch.int64)
+    for part in _chunks(points, centroids):
+        indices[:, part] = _nearest(sanitize(points[:, part], clamp), centroids)
+    return indices
+
+
+def cluster(
+    points: Tensor,
+    centroids: Tensor,
+    palette: Tensor | None,
+    weights: Tensor | None,
+    clamp: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See `colorquant_nn.kernels.cluster`."""
+    indices, statistics, values = allocate(points, centroids, palette)
+    statistics.zero_()
+    groups, num_clusters, channels = centroids.shape
+    rows, columns = torch.triu_indices(channels, channels, device=points.device)
+    group = torch.arange(groups, device=points.device)[:, None]  # broadcasts to (B, chunk)
+    for part in _chunks(points, centroids):
+        clean = sanitize(points[:, part], clamp)
+        nearest = _nearest(clean, centroids)
+        indices[:, part] = nearest
+        if palette is not None:
+            values[:, part] = palette[group, nearest].to(values.dtype)
+        vote = torch.isfinite(points[:, part]).all(-1).to(statistics.dtype)
+        if weights is not None:
+            vote *= weights[:, part]
+        offset = (clean - centroids[group, nearest]).to(statistics.dtype)
+        offset = torch.where(vote[..., None] > 0, offset, 0)  # 0 * inf is NaN
+        moments = torch.cat(
+            [offset.new_ones(*offset.shape[:2], 1), offset, offset[..., rows] * offset[..., columns]],
+            dim=-1,
+        )
+        slot = (group * num_clusters + nearest).flatten()
+        statistics.view(groups * num_clusters, -1).index_add_(
+            0, slot, (vote[..., None] * moments).flatten(0, 1)
+        )
+    return indices, statistics, values
+
+
+def allocate(
+    points: Tensor, centroids: Tensor, palette: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Empty outputs of `cluster`; ``values`` is laid out in memory as ``points`` are."""
+    channels = points.shape[-1]
+    indices = points.new_empty(points.shape[:2], dtype=torch.int64)
+    # MPS has no float64.
+    exact = torch.float32 if points.device.type == "mps" else torch.float64
+    columns = 1 + channels + channels * (channels + 1) // 2
+    statistics = points.new_empty((*centroids.shape[:2], columns), dtype=exact)
+    dtype = points.dtype if points.is_floating_point() else torch.float32
+    if palette is None:
+        values = points.new_empty((0,), dtype=dtype)
+    elif palette.shape[-1] == channels:
+        values = torch.empty_like(points, dtype=dtype)
+    else:
+        values = points.new_empty((*points.shape[:2], palette.shape[-1]), dtype=dtype)
+    return indices, statistics, values
+
+
+def sanitize(points: Tensor, clamp: bool) -> Tensor:
+    """Points as finite float32 or float64; uint8 divided by 255; clamped to [0, 1] if asked."""
+    if not points.is_floating_point():
+        return points.to(torch.float32) / 255
+    points = points.to(torch.promote_types(points.dtype, torch.float32)).nan_to_num()
+    return points.clamp(0, 1) if clamp else points
+
+
+def _nearest(points: Tensor, centroids: Tensor) -> Tensor:
+    distances = (points[..., None, 0] - centroids[:, None, :, 0]).square_()
+    for channel in range(1, points.shape[-1]):
+        distances += (points[..., None, channel] - centroids[:, None, :, channel]).square_()
+    return distances.argmin(-1)  # argmin of torch returns the first of equal values
+
+
+def _chunks(points: Tensor, centroids: Tensor) -> list[slice]:
+    size = max(1, CHUNK_ELEMENTS // max(1, points.shape[0] * centroids.shape[1]))
+    return [slice(start, start + size) for start in range(0, points.shape[1], size)]
