@@ -1,0 +1,252 @@
+"""The data module: any image dataset, as reproducible batches of float images in [0, 1].
+
+What item `index` looks like in epoch `epoch`, and where it comes in the order, are functions of
+``(seed, epoch, index)`` alone. So a run that is resumed at an epoch's end sees what the run that was
+never interrupted sees, with any number of workers.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+from torchvision.transforms.v2 import functional as transforms
+
+from experiments.datasets import (
+    Photographs,
+    Source,
+    Stage,
+    image_folder,
+    torchvision_dataset,
+)
+
+Key = tuple[int, int]  # (epoch, index): the key carries the epoch, so workers hold no state of it
+STAGE_NUMBERS: dict[Stage, int] = {"train": 0, "val": 1, "test": 2}
+
+
+class EpochSampler(DistributedSampler[Any]):
+    """Yields ``(epoch, index)`` keys, in an order that is a function of the seed and the epoch.
+
+    Lightning calls `set_epoch` before each epoch, also after a resume, and leaves a sampler of this
+    base class as it is when there are several devices.
+    """
+
+    def __iter__(self) -> Iterator[Key]:  # type: ignore[override]
+        return ((self.epoch, index) for index in super().__iter__())
+
+
+class Crops(Dataset[tuple[Tensor, int]]):
+    """Float images of shape ``(3, H, W)`` from a source, cropped and mirrored by drawn numbers.
+
+    Args:
+        source: The images, as PIL images or uint8 tensors, with their labels.
+        stage: Outside of training the epoch changes nothing, and nothing is mirrored.
+        crop_size: The side of the square crops; None takes the images whole. Images that are too
+            small are enlarged first.
+        num_crops: How many crops an epoch has, spread evenly over the images; by default one per
+            image, which outside of training is the crop at the centre.
+        mirror: Whether every other training image is mirrored.
+        seed: Other seeds draw other crops.
+
+    Example:
+        >>> image, label = Crops(Photographs("train"), "train", crop_size=64, num_crops=100)[3, 42]
+        >>> image.shape, image.dtype
+        (torch.Size([3, 64, 64]), torch.float32)
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        stage: Stage,
+        *,
+        crop_size: int | None = None,
+        num_crops: int | None = None,
+        mirror: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.source = source
+        self.stage = stage
+        self.crop_size = crop_size
+        self.num_crops = num_crops
+        self.mirror = mirror
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.num_crops or len(self.source)  # type: ignore[arg-type]
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
+        epoch, index = key
+        image, label = self.source[index % len(self.source)]  # type: ignore[arg-type]
+        pixels = to_pixels(image)
+        training = self.stage == "train"
+        draws = draw(self.seed, epoch if training else 0, index, STAGE_NUMBERS[self.stage])
+        if self.crop_size is not None:
+            centred = not training and self.num_crops is None
+            pixels = crop(pixels, self.crop_size, (0.5, 0.5) if centred else draws[:2])
+        if self.mirror and training and draws[2] < 0.5:
+            pixels = pixels.flip(-1)
+        return pixels.float() / 255, label
+
+
+def draw(seed: int, epoch: int, index: int, stage: int) -> tuple[float, float, float]:
+    """Three numbers in [0, 1), a function of the arguments (a counter-based generator).
+
+    Source: Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (2011): Philox.
+
+    Example:
+        >>> draw(0, 2, 7, 0) == draw(0, 2, 7, 0), draw(0, 2, 7, 0) == draw(0, 3, 7, 0)
+        (True, False)
+    """
+    # The lowest word of the counter belongs to the generator: it counts the numbers drawn.
+    generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, stage, index, epoch]))
+    top, left, mirror = generator.random(3).tolist()
+    return top, left, mirror
+
+
+def to_pixels(image: Image.Image | Tensor) -> Tensor:
+    """A PIL image of any mode, or a uint8 tensor, as a uint8 tensor of shape ``(3, H, W)``."""
+    if isinstance(image, Image.Image):
+        return transforms.pil_to_tensor(image.convert("RGB"))
+    if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.shape[0] == 3:
+        return image
+    raise TypeError(f"expected a PIL image or a uint8 tensor of shape (3, H, W), got {image!r}")
+
+
+def crop(pixels: Tensor, size: int, place: tuple[float, ...]) -> Tensor:
+    """A square of `size` pixels; `place` is its top and left, as shares of the free room."""
+    if min(pixels.shape[-2:]) < size:
+        pixels = transforms.resize(pixels, [size], antialias=True)
+    height, width = pixels.shape[-2:]
+    top = int(place[0] * (height - size + 1))
+    left = int(place[1] * (width - size + 1))
+    return pixels[:, top : top + size, left : left + size]
+
+
+class ImageData(pl.LightningDataModule):
+    """Batches ``(images, labels)``: images ``(B, 3, H, W)``, sRGB, float in [0, 1].
+
+    Args:
+        name: ``"Photographs"`` (installed with the requirements), ``"ImageFolder"``, or the name of
+            a dataset of `torchvision.datasets`.
+        root: Where the data lies. For an image folder: a folder with ``train/`` and ``val/`` or
+            ``test/``.
+        download: Fetch the data where torchvision can.
+        batch_size: Images per batch and device.
+        num_workers: Processes that load; the batches are the same for any number.
+        crop_size: Side of the square crops; needed where the images' sizes differ.
+        train_crops: Crops in a training epoch, by default one per image.
+        val_crops: Crops in validation and in the test, by default one per image, at its centre.
+        mirror: Mirror every other training image.
+        options: Further arguments of the dataset's class.
+        seed: Decides the order and the crops; the command line gives it `seed_everything`.
+
+    Example:
+        >>> data = ImageData(crop_size=64, train_crops=8, val_crops=4, batch_size=4)
+        >>> data.setup("fit")
+        >>> images, labels = next(iter(data.train_dataloader()))
+        >>> images.shape
+        torch.Size([4, 3, 64, 64])
+    """
+
+    def __init__(
+        self,
+        name: str = "Photographs",
+        root: str | Path = "data",
+        download: bool = False,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        crop_size: int | None = None,
+        train_crops: int | None = None,
+        val_crops: int | None = None,
+        mirror: bool = False,
+        options: dict[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for size, value in {"batch_size": batch_size, "crop_size": crop_size}.items():
+            if value is not None and value < 1:
+                raise ValueError(f"expected {size} >= 1, got {value}")
+        self.name = name
+        self.root = Path(root)
+        self.download = download
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.crop_size = crop_size
+        self.num_crops: dict[Stage, int | None] = {
+            "train": train_crops,
+            "val": val_crops,
+            "test": val_crops,
+        }
+        self.mirror = mirror
+        self.options = options
+        self.seed = seed
+        self.crops: dict[Stage, Crops] = {}
+
+    def source(self, stage: Stage, *, download: bool = False) -> Source:
+        """The whole images of one split, with their labels."""
+        if self.name == "Photographs":
+            return Photographs(stage)
+        if self.name == "ImageFolder":
+            return image_folder(self.root, stage)
+        return torchvision_dataset(
+            self.name, self.root, stage, download=download, options=self.options
+        )
+
+    def prepare_data(self) -> None:
+        if self.download:  # in one process per machine; `setup` then finds the data in every one
+            for stage in STAGE_NUMBERS:
+                self.source(stage, download=True)
+
+    def setup(self, stage: str | None = None) -> None:
+        splits: dict[str | None, tuple[Stage, ...]] = {
+            "fit": ("train", "val"),
+            "validate": ("val",),
+            "test": ("test",),
+        }
+        for split in splits.get(stage, ("train", "val", "test")):
+            self.crops.setdefault(
+                split,
+                Crops(
+                    self.source(split),
+                    split,
+                    crop_size=self.crop_size,
+                    num_crops=self.num_crops[split],
+                    mirror=self.mirror,
+                    seed=self.seed,
+                ),
+            )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self._loader("test")
+
+    def _loader(self, stage: Stage) -> DataLoader[Any]:
+        if stage not in self.crops:
+            self.setup()
+        devices, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        sampler = EpochSampler(
+            self.crops[stage],
+            num_replicas=devices,
+            rank=rank,
+            shuffle=stage == "train",
+            seed=self.seed,
+        )
+        return DataLoader(
+            self.crops[stage],
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )

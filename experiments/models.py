@@ -1,0 +1,180 @@
+"""The networks around the bottleneck: a small U-Net, the CIFAR ResNet-20, torchvision's by name.
+
+Letters in the comments: B images, C channels, H rows, W columns.
+"""
+
+from pathlib import Path
+
+import torch
+import torchvision.models
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class UNet(nn.Module):
+    """A small U-Net that adds a learnt change to an image; before training it changes nothing.
+
+    Args:
+        channels: Features at the full resolution; each halving of the resolution doubles them.
+        depth: How often the resolution is halved.
+
+    Shape:
+        ``(B, 3, H, W)`` to the same, for any H and W; colours may leave [0, 1] slightly.
+
+    Example:
+        >>> image = torch.rand(1, 3, 30, 33)
+        >>> torch.equal(UNet()(image), image)
+        True
+
+    Reference:
+        Ronneberger et al., U-Net: convolutional networks for biomedical image segmentation (2015).
+    """
+
+    def __init__(self, channels: int = 16, depth: int = 2) -> None:
+        super().__init__()
+        widths = [channels * 2**level for level in range(depth + 1)]
+        self.stem = two_convolutions(3, widths[0])
+        self.down = nn.ModuleList(
+            two_convolutions(fine, coarse)
+            for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.up = nn.ModuleList(
+            two_convolutions(fine + coarse, fine)
+            for fine, coarse in zip(widths[-2::-1], widths[:0:-1], strict=True)
+        )
+        self.head = nn.Conv2d(widths[0], 3, kernel_size=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = self.stem(image)
+        skipped = []
+        for block in self.down:
+            skipped.append(features)
+            features = block(functional.avg_pool2d(features, 2, ceil_mode=True))
+        for block in self.up:
+            finer = skipped.pop()
+            features = functional.interpolate(features, size=finer.shape[-2:], mode="nearest")
+            features = block(torch.cat([finer, features], dim=1))
+        return image + self.head(features)  # type: ignore[no-any-return]
+
+
+def two_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Two 3 x 3 convolutions with GroupNorm, which is the same in training and evaluation."""
+    layers: list[nn.Module] = []
+    for channels in (in_channels, out_channels):
+        layers += [
+            nn.Conv2d(channels, out_channels, kernel_size=3, padding=1, bias=False),
+            nn.GroupNorm(num_groups=4, num_channels=out_channels),
+            nn.SiLU(),
+        ]
+    return nn.Sequential(*layers)
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions and a shortcut without parameters (option A of the paper)."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.stride = stride
+        self.new_channels = channels - in_channels
+
+    def forward(self, features: Tensor) -> Tensor:
+        # Option A: every second pixel, and zeros for the channels that were not there.
+        before = self.new_channels // 2
+        shortcut = functional.pad(
+            features[:, :, :: self.stride, :: self.stride],
+            (0, 0, 0, 0, before, self.new_channels - before),
+        )
+        features = functional.relu(self.bn1(self.conv1(features)))
+        return functional.relu(self.bn2(self.conv2(features)) + shortcut)
+
+
+class ResNet20(nn.Module):
+    """The ResNet-20 for CIFAR: three stages of three blocks with 16, 32 and 64 channels.
+
+    Args:
+        num_classes: Rows of the output.
+        checkpoint: A file with a ``state_dict`` to load, or None for random weights.
+
+    Shape:
+        Normalized images ``(B, 3, H, W)`` to logits ``(B, num_classes)``.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint at the path.
+
+    Example:
+        >>> ResNet20()(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+
+    Reference:
+        He et al., Deep residual learning for image recognition (2016), section 4.2.
+    """
+
+    def __init__(self, num_classes: int = 10, checkpoint: str | Path | None = None) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = three_blocks(16, 16, stride=1)
+        self.layer2 = three_blocks(16, 32, stride=2)
+        self.layer3 = three_blocks(32, 64, stride=2)
+        self.linear = nn.Linear(64, num_classes)
+        if checkpoint is not None:
+            self.load_state_dict(read_state_dict(checkpoint))
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = functional.relu(self.bn1(self.conv1(image)))
+        features = self.layer3(self.layer2(self.layer1(features)))
+        return self.linear(features.mean(dim=(2, 3)))  # type: ignore[no-any-return]
+
+
+def three_blocks(in_channels: int, channels: int, *, stride: int) -> nn.Sequential:
+    """A stage of the ResNet-20; its first block changes the channels and the resolution."""
+    return nn.Sequential(
+        BasicBlock(in_channels, channels, stride),
+        BasicBlock(channels, channels, stride=1),
+        BasicBlock(channels, channels, stride=1),
+    )
+
+
+def torchvision_model(
+    name: str = "resnet18",
+    weights: str | None = "DEFAULT",
+    checkpoint: str | Path | None = None,
+    num_classes: int | None = None,
+) -> nn.Module:
+    """A classifier of torchvision by name, with its published weights or those of a file.
+
+    Args:
+        name: As `torchvision.models.get_model` takes it.
+        weights: The name of published weights (downloaded on first use), or None for random ones.
+        checkpoint: A file with a ``state_dict`` to load instead; then give ``weights=None``.
+        num_classes: Rows of the output, where they are not those of the published weights.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint at the path.
+        ValueError: If both `weights` and `checkpoint` are given.
+
+    Example:
+        >>> torchvision_model("resnet18", weights=None, num_classes=7).fc.out_features
+        7
+    """
+    if weights is not None and checkpoint is not None:
+        raise ValueError(f"expected weights=None beside a checkpoint, got weights={weights!r}")
+    options = {} if num_classes is None else {"num_classes": num_classes}
+    model = torchvision.models.get_model(name, weights=weights, **options)
+    if checkpoint is not None:
+        model.load_state_dict(read_state_dict(checkpoint))
+    return model  # type: ignore[no-any-return]
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """The ``state_dict`` in a checkpoint file, or the file's content if it is one itself."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no classifier checkpoint at {Path(path).absolute()}")
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    return content.get("state_dict", content)  # type: ignore[no-any-return]
