@@ -67,7 +67,7 @@ def rgb_to_linear(colors: Tensor) -> Tensor:
     >>> rgb_to_linear(torch.tensor([0.0, 0.5, 1.0]))
     tensor([0.0000, 0.2140, 1.0000])
     """
-    return _convert(colors, ("srgb_decode",))
+    return _convert(colors, "rgb_to_linear")
 
 
 def linear_to_rgb(colors: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def linear_to_rgb(colors: Tensor) -> Tensor:
     >>> linear_to_rgb(torch.tensor([0.0, 0.2140, 1.0]))
     tensor([0.0000, 0.5000, 1.0000])
     """
-    return _convert(colors, ("srgb_encode",))
+    return _convert(colors, "linear_to_rgb")
 
 
 def rgb_to_lab(colors: Tensor) -> Tensor:
@@ -109,9 +109,9 @@ def rgb_to_lab(colors: Tensor) -> Tensor:
     b* of up to 0.005.
 
     >>> rgb_to_lab(torch.tensor([1.0, 0.0, 0.0]))
-    tensor([53.2406, 80.0923, 67.2027])
+    tensor([53.2406, 80.0923, 67.2028])
     """
-    return _convert(colors, ("srgb_decode", "rgb_to_xyz", "lab_curve", "xyz_to_lab"))
+    return _convert(colors, "rgb_to_lab")
 
 
 def lab_to_rgb(colors: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def lab_to_rgb(colors: Tensor) -> Tensor:
     >>> lab_to_rgb(torch.tensor([53.2406, 80.0923, 67.2032])).round(decimals=3).abs()
     tensor([1., 0., 0.])
     """
-    return _convert(colors, ("lab_to_xyz", "lab_uncurve", "xyz_to_rgb", "srgb_encode"))
+    return _convert(colors, "lab_to_rgb")
 
 
 def rgb_to_oklab(colors: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ def rgb_to_oklab(colors: Tensor) -> Tensor:
     >>> rgb_to_oklab(torch.tensor([1.0, 0.0, 0.0]))
     tensor([0.6280, 0.2249, 0.1258])
     """
-    return _convert(colors, ("srgb_decode", "rgb_to_lms", "cube_root", "lms_to_oklab"))
+    return _convert(colors, "rgb_to_oklab")
 
 
 def oklab_to_rgb(colors: Tensor) -> Tensor:
@@ -174,7 +174,7 @@ def oklab_to_rgb(colors: Tensor) -> Tensor:
     >>> oklab_to_rgb(torch.tensor([0.62796, 0.22486, 0.12585])).round(decimals=3).abs()
     tensor([1., 0., 0.])
     """
-    return _convert(colors, ("oklab_to_lms", "cube", "lms_to_rgb", "srgb_encode"))
+    return _convert(colors, "oklab_to_rgb")
 
 
 def color_space(name: str) -> ColorSpace:
@@ -217,8 +217,8 @@ def _checked(colors: Tensor) -> Tensor:
     return colors.to(torch.promote_types(colors.dtype, torch.float32))
 
 
-def _convert(colors: Tensor, chain: tuple[str, ...]) -> Tensor:
-    return _Conversion.apply(_checked(colors), chain)
+def _convert(colors: Tensor, name: str) -> Tensor:
+    return _Conversion.apply(_checked(colors), name)  # type: ignore[no-any-return]
 
 
 class _Conversion(torch.autograd.Function):
@@ -227,30 +227,55 @@ class _Conversion(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(colors: Tensor, chain: tuple[str, ...]) -> Tensor:
-        for name in chain:
-            stage = _STAGES[name]
+    def forward(colors: Tensor, name: str) -> Tensor:
+        if (
+            colors.device.type == "cpu"
+            and colors.dtype == torch.float32
+            and not torch.compiler.is_compiling()  # inductor fuses the plain form
+        ):
+            return _convert_cpu(colors, name)
+        for part in _CHAINS.get(name, (name,)):
+            stage = _STAGES[part]
             colors = stage.value(colors) if isinstance(stage, Curve) else _mix(colors, stage)
         return colors
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        colors, ctx.chain = inputs
+        colors, ctx.name = inputs
         ctx.save_for_backward(colors)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (colors,) = ctx.saved_tensors
-        arguments = [colors]
-        for name in ctx.chain[:-1]:  # by `apply`, so that second derivatives are safe too
-            arguments.append(_Conversion.apply(arguments[-1], (name,)))
-        for name, argument in zip(reversed(ctx.chain), reversed(arguments), strict=True):
+        (argument,) = ctx.saved_tensors
+        names = _CHAINS.get(ctx.name, (ctx.name,))
+        arguments = [argument]
+        for name in names[:-1]:  # by `apply`, so that second derivatives are safe too
+            arguments.append(_Conversion.apply(arguments[-1], name))
+        for name, argument in zip(reversed(names), reversed(arguments), strict=True):
             stage = _STAGES[name]
             if isinstance(stage, Curve):
                 grad = grad * stage.slope(argument)
             else:
                 grad = _mix(grad, tuple(zip(*stage, strict=True)))
         return grad, None
+
+
+@torch.library.custom_op("colorquant_nn::convert_color", mutates_args=(), device_types="cpu")
+def _convert_cpu(colors: Tensor, name: str) -> Tensor:
+    from colorquant_nn.kernels import color_cpu
+
+    stages = _CHAINS.get(name, (name,))
+    return color_cpu.convert(colors, [(stage, _STAGES[stage]) for stage in stages])
+
+
+@_convert_cpu.register_fake
+def _(colors: Tensor, name: str) -> Tensor:
+    return torch.empty_like(colors)
+
+
+@_convert_cpu.register_vmap
+def _(info: Any, in_dims: Any, colors: Tensor, name: str) -> Any:
+    return _convert_cpu(colors.movedim(in_dims[0], 0), name), 0
 
 
 def _mix(colors: Tensor, matrix: Matrix) -> Tensor:
@@ -343,6 +368,14 @@ _LMS_TO_OKLAB: Matrix = (
     (1.9779984951, -2.4285922050, 0.4505937099),
     (0.0259040371, 0.7827717662, -0.8086757660),
 )
+_CHAINS = {
+    "rgb_to_linear": ("srgb_decode",),
+    "linear_to_rgb": ("srgb_encode",),
+    "rgb_to_lab": ("srgb_decode", "rgb_to_xyz", "lab_curve", "xyz_to_lab"),
+    "lab_to_rgb": ("lab_to_xyz", "lab_uncurve", "xyz_to_rgb", "srgb_encode"),
+    "rgb_to_oklab": ("srgb_decode", "rgb_to_lms", "cube_root", "lms_to_oklab"),
+    "oklab_to_rgb": ("oklab_to_lms", "cube", "lms_to_rgb", "srgb_encode"),
+}
 _STAGES: dict[str, Curve | Matrix] = {
     "srgb_decode": Curve(_srgb_decode, _srgb_decode_slope),
     "srgb_encode": Curve(_srgb_encode, _srgb_encode_slope),
