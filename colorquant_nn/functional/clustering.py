@@ -1,0 +1,178 @@
+"""K-means: the one update rule, and the classic algorithm.
+
+Letters: N points, K clusters, C channels; F is the width of the kernel's statistics.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from colorquant_nn import kernels
+from colorquant_nn.functional.seeding import kmeans_plus_plus
+
+__all__ = ["KMeans", "distortion", "kmeans", "lloyd", "update"]
+
+Seeding = Callable[[Tensor, int, Tensor | None, torch.Generator | None], Tensor]
+
+
+def update(
+    centroids: Tensor, counts: Tensor, statistics: Tensor, decay: float
+) -> tuple[Tensor, Tensor]:
+    """Move centroids towards the means of a batch: the one rule of every palette update.
+
+    With the batch's counts m and sums s, ``n' = decay n + m`` and ``c' = c + (s - m c) / n'``;
+    a centroid that no point was assigned to stays as it is, bit for bit. ``decay = 0`` is a step
+    of Lloyd's algorithm, ``decay = 1`` is minibatch k-means, between them is an exponential
+    moving average that is not drawn to the origin.
+
+    Args:
+        centroids: (K, C).
+        counts: (K,) running counts n, in points.
+        statistics: (K, F) of the batch about these centroids, see `colorquant_nn.kernels.cluster`.
+        decay: from 0 to 1.
+
+    Returns:
+        The new centroids and counts, in the dtypes of the old.
+
+    References:
+        Lloyd 1982; Sculley 2010, "Web-scale k-means clustering", algorithm 1; van den Oord et al.
+        2017, "Neural discrete representation learning", appendix A.1.
+
+    Examples:
+        >>> points = torch.tensor([[[0.0], [2.0]]])
+        >>> centroids, counts = torch.zeros(1, 1), torch.zeros(1)
+        >>> statistics = kernels.cluster(points, centroids[None]).statistics[0]
+        >>> update(centroids, counts, statistics, decay=1.0)
+        (tensor([[1.]]), tensor([2.]))
+    """
+    batch = kernels.unpack_statistics(statistics)
+    new_counts = decay * counts.to(statistics.dtype) + batch.counts
+    seen = (batch.counts > 0)[..., None]
+    step = batch.offsets / torch.where(seen, new_counts[..., None], 1)
+    moved = (centroids + step).to(centroids.dtype)
+    return torch.where(seen, moved, centroids), new_counts.to(counts.dtype)
+
+
+def distortion(statistics: Tensor) -> Tensor:
+    """Weighted squared distance of the points from their centroids, summed over the clusters.
+
+    Args:
+        statistics: (K, F).
+
+    Returns:
+        A scalar, float64.
+    """
+    scatter = kernels.unpack_statistics(statistics).scatter
+    return scatter.diagonal(dim1=-2, dim2=-1).sum()
+
+
+def lloyd(points: Tensor, centroids: Tensor, weights: Tensor | None, steps: int) -> Tensor:
+    """Take a fixed number of steps of Lloyd's algorithm; a centroid without points stays.
+
+    Args:
+        points: (N, C).
+        centroids: (K, C).
+        weights: (N,), at least 0; all 1 if None.
+        steps: at least 0.
+
+    Returns:
+        (K, C) centroids.
+    """
+    counts = centroids.new_zeros(centroids.shape[0])
+    for _ in range(steps):
+        centroids, _ = update(centroids, counts, _statistics(points, centroids, weights), 0.0)
+    return centroids
+
+
+class KMeans(NamedTuple):
+    """What `kmeans` returns."""
+
+    centroids: Tensor
+    """(K, C)."""
+    indices: Tensor
+    """(N,) int64, the nearest of these centroids for each point."""
+    objective: Tensor
+    """(iterations + 1,) float64, the within-cluster sum of squares before each update, and last."""
+    converged: bool
+    """Whether the centroids moved less than ``tol`` in the last update."""
+
+
+def kmeans(
+    points: Tensor,
+    num_clusters: int,
+    weights: Tensor | None = None,
+    seeding: Seeding | Tensor = kmeans_plus_plus,
+    max_iters: int = 300,
+    tol: float = 1e-4,
+    generator: torch.Generator | None = None,
+) -> KMeans:
+    """Cluster points by the classic algorithm: initialise, assign, update to the means, repeat.
+
+    It stops when no centroid moves further than ``tol`` (Euclidean distance, in the points' own
+    units), or after ``max_iters`` updates. The objective never increases.
+
+    Args:
+        points: (N, C) float.
+        num_clusters: K, from 1 to N.
+        weights: (N,), at least 0; all 1 without it.
+        seeding: a function of `colorquant_nn.functional.seeding`, or the (K, C) centroids
+            to start from.
+        max_iters: the most updates.
+        tol: at least 0.
+        generator: for ``seeding``; without it, a fresh one of seed 0. The global one is not used.
+
+    Raises:
+        ValueError: for points or weights of another shape, or K out of range.
+
+    References:
+        Lloyd 1982, "Least squares quantization in PCM".
+
+    Examples:
+        >>> points = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
+        >>> result = kmeans(points, 2)
+        >>> result.centroids.sort(dim=0).values.flatten().tolist(), result.converged
+        ([0.5, 10.5], True)
+        >>> result.objective[-1].item()
+        1.0
+    """
+    if points.dim() != 2 or not points.is_floating_point():
+        raise ValueError(
+            f"points must be a float tensor (N, C), got {points.dtype} {tuple(points.shape)}"
+        )
+    if not 1 <= num_clusters <= points.shape[0]:
+        raise ValueError(
+            f"num_clusters must be from 1 to the number of points, {points.shape[0]}, "
+            f"got {num_clusters}"
+        )
+    if weights is not None and weights.shape != points.shape[:1]:
+        raise ValueError(f"weights must be (N,) = ({points.shape[0]},), got {tuple(weights.shape)}")
+    points = points.detach()
+    if isinstance(seeding, Tensor):
+        if seeding.shape != (num_clusters, points.shape[1]):
+            raise ValueError(
+                f"the start must be (K, C) = {(num_clusters, points.shape[1])}, "
+                f"got {tuple(seeding.shape)}"
+            )
+        centroids = seeding.detach().to(points)
+    else:
+        centroids = seeding(points, num_clusters, weights, generator)
+    counts = centroids.new_zeros(num_clusters)
+    statistics = _statistics(points, centroids, weights)
+    objective, converged = [distortion(statistics)], False
+    for _ in range(max_iters):
+        moved, counts = update(centroids, counts, statistics, 0.0)
+        statistics = _statistics(points, moved, weights)
+        converged = bool((moved - centroids).norm(dim=1).max() <= tol)
+        centroids = moved
+        objective.append(distortion(statistics))
+        if converged:
+            break
+    indices = kernels.assign(points[None], centroids[None])[0]
+    return KMeans(centroids, indices, torch.stack(objective), converged)
+
+
+def _statistics(points: Tensor, centroids: Tensor, weights: Tensor | None) -> Tensor:
+    weights = None if weights is None else weights[None]
+    return kernels.cluster(points[None], centroids[None], weights=weights).statistics[0]

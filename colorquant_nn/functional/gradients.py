@@ -1,0 +1,216 @@
+"""How a gradient passes a quantizer: estimators ``estimator(x, hard, palette) -> Tensor``.
+
+All return the values of ``hard`` bit for bit; they differ in what flows back. Colours are sRGB,
+channels last. Any function of this signature will do; bind further arguments with
+`functools.partial`.
+
+Letters: N points, K colours, C channels, B palettes.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from colorquant_nn.kernels.reference import sanitize
+
+__all__ = ["cut", "palette_mse", "soft", "straight_through", "through_palette"]
+
+CHUNK_ELEMENTS = 1 << 20  # of the (chunk, K) probabilities in the backward of `soft`
+
+
+def straight_through(x: Tensor, hard: Tensor, palette: Tensor) -> Tensor:
+    """Pass the gradient to ``x`` as if nothing had been quantized: exactly ones.
+
+    Args:
+        x: (..., N, C) before quantization.
+        hard: (..., N, C) after.
+        palette: unused.
+
+    Returns:
+        (..., N, C), ``hard``.
+
+    References:
+        Bengio, Leonard and Courville 2013, "Estimating or propagating gradients through
+        stochastic neurons", section 4.
+
+    Examples:
+        >>> x = torch.tensor([[0.4]], requires_grad=True)
+        >>> straight_through(x, torch.ones(1, 1), torch.ones(1, 1)).backward()
+        >>> x.grad
+        tensor([[1.]])
+    """
+    return _StraightThrough.apply(x, hard)
+
+
+def cut(x: Tensor, hard: Tensor, palette: Tensor) -> Tensor:
+    """Stop the gradient: nothing before the quantizer learns through it.
+
+    Args:
+        x: (..., N, C) before quantization; unused.
+        hard: (..., N, C) after.
+        palette: unused.
+
+    Returns:
+        (..., N, C), ``hard``.
+    """
+    return hard.detach()
+
+
+def through_palette(x: Tensor, hard: Tensor, palette: Tensor) -> Tensor:
+    """Pass the gradient to the palette's own colours, and to whatever they were made from.
+
+    The derivative with the assignment held fixed. For a palette that is the mean of its pixels
+    (`PerImageColorQuantize`) it is exact; for one that takes no part in autograd it is zero.
+
+    Args:
+        x: (..., N, C) before quantization; unused.
+        hard: (..., N, C) after, a differentiable function of the palette.
+        palette: unused.
+
+    Returns:
+        (..., N, C), ``hard``.
+    """
+    return hard
+
+
+def soft(x: Tensor, hard: Tensor, palette: Tensor, temperature: float = 0.01) -> Tensor:
+    """Pass the gradient of a soft assignment, the softmax over negative squared distances.
+
+    Backward is that of ``sum_k p_k c_k`` with ``p = softmax(-|x - c_k|^2 / temperature)``, to ``x``
+    and, where it takes part in autograd, to ``palette``; forward is ``hard``. It needs memory for
+    a chunk of points only.
+
+    Args:
+        x: (..., N, C) before quantization.
+        hard: (..., N, C) after.
+        palette: (K, C), or (B, K, C) for x of (B, N, C).
+        temperature: squared distance, in units of [0, 1] colours, above 0.
+
+    Returns:
+        (..., N, C), ``hard``.
+
+    Raises:
+        ValueError: for a temperature that is not above 0.
+
+    References:
+        Agustsson et al. 2017, "Soft-to-hard vector quantization for end-to-end learning
+        compressible representations", section 3.1.
+
+    Examples:
+        >>> x = torch.tensor([[0.5]], requires_grad=True)
+        >>> soft(x, torch.ones(1, 1), torch.tensor([[0.0], [1.0]]), temperature=0.5).backward()
+        >>> x.grad
+        tensor([[1.]])
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
+    return _Soft.apply(x, hard, palette, temperature)
+
+
+def palette_mse(x: Tensor, values: Tensor, known: Tensor | None = None) -> Tensor:
+    """Mean squared error of the quantization, with a gradient to ``x``: the commitment term.
+
+    The palette is held fixed. ``x`` counts as clamped to [0, 1]; the gradient passes the clamp.
+    Points with a channel that is not finite are left out of the mean.
+
+    Args:
+        x: (..., N, C) before quantization.
+        values: (..., N, C) after.
+        known: the result, where it has been computed on the way; only the gradient is added.
+
+    Returns:
+        A float32 scalar (float64 for float64), 0 if nothing is finite.
+
+    Examples:
+        >>> palette_mse(torch.tensor([[0.5], [float("nan")]]), torch.ones(2, 1))
+        tensor(0.2500)
+    """
+    return _PaletteMSE.apply(x, values.detach(), known)
+
+
+class _StraightThrough(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, hard: Tensor) -> Tensor:
+        return hard.view_as(hard)
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+class _Soft(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, hard: Tensor, palette: Tensor, temperature: float) -> Tensor:
+        return hard.view_as(hard)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, _, palette, ctx.temperature = inputs
+        # A copy of the palette: a buffer may have moved on before backward.
+        ctx.save_for_backward(x, palette.clone())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None, None]:
+        x, palette = ctx.saved_tensors
+        batched = palette.dim() == 3
+        points = x if batched else x.reshape(1, -1, x.shape[-1])  # (B, N, C)
+        grads = grad.reshape(points.shape)
+        centers = palette if batched else palette[None]
+        centers = centers.to(torch.promote_types(centers.dtype, torch.float32))
+        grad_points = torch.empty_like(grads)
+        grad_centers = torch.zeros_like(centers)
+        size = max(1, CHUNK_ELEMENTS // (centers.shape[0] * centers.shape[1]))
+        for start in range(0, points.shape[1], size):
+            part = slice(start, start + size)
+            point = sanitize(points[:, part], clamp=True).to(centers.dtype)
+            upstream = grads[:, part].to(centers.dtype)
+            difference = point[:, :, None] - centers[:, None]  # (B, chunk, K, C)
+            probability = difference.square().sum(-1).div(-ctx.temperature).softmax(-1)
+            along = (upstream[:, :, None] * centers[:, None]).sum(-1)  # (B, chunk, K)
+            along = probability * (along - (probability * along).sum(-1, keepdim=True))
+            along *= 2 / ctx.temperature
+            grad_points[:, part] = (along[..., None] * centers[:, None]).sum(2).to(grads.dtype)
+            direct = probability[..., None] * upstream[:, :, None]
+            grad_centers += (direct + along[..., None] * difference).sum(1)
+        return (
+            grad_points.reshape(x.shape) if ctx.needs_input_grad[0] else None,
+            None,
+            grad_centers.reshape(palette.shape).to(palette.dtype),
+            None,
+        )
+
+
+class _PaletteMSE(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, values: Tensor, known: Tensor | None) -> Tensor:
+        if known is not None:
+            return known.clone()
+        error, size = _errors(x, values)
+        return error.square().sum() / size
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], inputs[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        x, values = ctx.saved_tensors
+        error, size = _errors(x, values)
+        return (error * (2 * grad / size)).to(x.dtype), None, None
+
+
+def _errors(x: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """The error of each element, 0 where the point is not finite, and the number of the others."""
+    finite = x.isfinite().all(-1, keepdim=True)
+    error = torch.where(finite, sanitize(x, clamp=True) - values, 0)
+    return error, (finite.sum() * x.shape[-1]).clamp_min(1)

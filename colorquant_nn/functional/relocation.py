@@ -1,0 +1,181 @@
+"""Moving the least useful centroids to where the error is, which Lloyd's algorithm cannot do.
+
+Nothing here branches on a tensor's values, so that a GPU is never waited for.
+Letters: N points, K centroids, C channels, M moves; F is the width of the kernel's statistics.
+"""
+
+import torch
+from torch import Tensor
+
+from colorquant_nn import kernels
+from colorquant_nn.functional.clustering import distortion, lloyd
+
+__all__ = ["breathe", "relocate", "revive"]
+
+# The mean of half a normal distribution lies sqrt(2 / pi) standard deviations from the middle, so
+# halving a cluster along its longest axis saves 2 / pi of the variance along it.
+SPLIT_GAIN = 2 / torch.pi
+TINY = 1e-30
+
+
+def revive(
+    centroids: Tensor, counts: Tensor, statistics: Tensor, dead_below: float
+) -> tuple[Tensor, Tensor]:
+    """Give dead centroids a new life where the error is largest, if that lowers the error.
+
+    A centroid is dead when its running count is below ``dead_below`` times the mean count. A rare
+    but distinct colour stays: to lose it would cost more than another split gains.
+
+    Args:
+        centroids: (K, C) after the update.
+        counts: (K,) running counts after the update.
+        statistics: (K, F) of the batch that they were updated with.
+        dead_below: a fraction of the mean count; 0 never revives.
+
+    Returns:
+        The new centroids and counts, see `relocate`.
+    """
+    dead = counts < dead_below * counts.mean()
+    most = max(1, centroids.shape[0] // 8)
+    return relocate(centroids, counts, statistics, dead, most, margin=2.0)
+
+
+def breathe(
+    points: Tensor, centroids: Tensor, weights: Tensor | None, rounds: int, steps: int = 5
+) -> Tensor:
+    """Escape local minima of k-means: relocate some centroids, run Lloyd, keep what is better.
+
+    Args:
+        points: (N, C).
+        centroids: (K, C).
+        weights: (N,), at least 0; all 1 if None.
+        rounds: how often; a round that does not help halves the number of moves of the next.
+        steps: of Lloyd's algorithm in each round.
+
+    Returns:
+        (K, C) centroids, never worse than before.
+
+    References:
+        In the spirit of Fritzke 2020, "The breathing k-means algorithm".
+    """
+    weighted = None if weights is None else weights[None]
+
+    def statistics_about(centroids: Tensor) -> Tensor:
+        return kernels.cluster(points[None], centroids[None], weights=weighted).statistics[0]
+
+    most = max(1, centroids.shape[0] // 8)
+    limit = torch.full((), most, device=points.device)
+    everyone = torch.ones(centroids.shape[0], dtype=torch.bool, device=points.device)
+    statistics = statistics_about(centroids)
+    for _ in range(rounds):
+        if limit.device.type == "cpu" and limit == 0:
+            break  # where reading is free
+        counts = statistics[:, 0].to(centroids.dtype)
+        trial, _ = relocate(centroids, counts, statistics, everyone, most, 0.5, limit)
+        trial = lloyd(points, trial, weights, steps)
+        trial_statistics = statistics_about(trial)
+        better = distortion(trial_statistics) < distortion(statistics)
+        centroids = torch.where(better, trial, centroids)
+        statistics = torch.where(better, trial_statistics, statistics)
+        limit = torch.where(better, limit, limit // 2)
+    return centroids
+
+
+def relocate(
+    centroids: Tensor,
+    counts: Tensor,
+    statistics: Tensor,
+    movable: Tensor,
+    most: int,
+    margin: float,
+    limit: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Merge the centroids whose loss costs least, and halve the clusters where that gains most.
+
+    Merging j into its neighbour l costs ``n_j n_l / (n_j + n_l) |c_j - c_l|^2``. Halving a cluster
+    across its longest axis, of variance v, gains ``2 / pi n v``. The cheapest merge goes with the
+    largest gain, and so on; a pair is done only if the gain exceeds ``margin`` times the cost.
+    The neighbour takes the count of the merged centroid, the halves share that of the cluster.
+
+    Args:
+        centroids: (K, C).
+        counts: (K,).
+        statistics: (K, F) of points about these or very near centroids.
+        movable: (K,) bool, which centroids may be merged away.
+        most: M, the most moves, an upper bound of ``limit``.
+        margin: how many times the cost the gain has to be.
+        limit: a scalar tensor, the most moves; ``most`` without it.
+
+    Returns:
+        The new centroids and counts; those that no move touches are the same bit for bit.
+
+    References:
+        The cost of a merge is that of Ward 1963, "Hierarchical grouping to optimize an objective
+        function".
+    """
+    num_clusters = centroids.shape[0]
+    if num_clusters == 1:
+        return centroids, counts
+    position, number = centroids.to(statistics.dtype), counts.to(statistics.dtype)
+    share = number / number.sum().clamp_min(TINY)
+    variance, axis = _longest_axis(statistics)
+    batch_share = statistics[:, 0] / statistics[:, 0].sum().clamp_min(TINY)
+    # A cluster counts by the smaller of its shares: one odd batch is no reason to move.
+    gain = SPLIT_GAIN * torch.minimum(share, batch_share) * variance
+
+    distances = (position[:, None] - position).square().sum(-1)  # (K, K)
+    merged_share = share[:, None] * share / (share[:, None] + share).clamp_min(TINY)
+    itself = torch.eye(num_clusters, dtype=torch.bool, device=centroids.device)
+    cost, neighbour = (merged_share * distances).masked_fill(itself, torch.inf).min(1)
+    cost = cost.masked_fill(~movable, torch.inf)
+
+    cheapest, source = cost.topk(most, largest=False)  # (M,)
+    # Of two that would merge into one another, only the cheaper moves.
+    into_moved = (neighbour[source][:, None] == source).tril(-1).any(1)
+    cheapest = cheapest.masked_fill(into_moved, torch.inf)
+    cheapest, order = cheapest.sort()
+    source = source[order]
+    target = neighbour[source]
+    possible = cheapest.isfinite().to(number.dtype)
+    busy = torch.zeros_like(number).index_add_(0, source, possible).index_add_(0, target, possible)
+    gain, split = gain.masked_fill(busy > 0, -1).topk(most)
+    done = gain > margin * cheapest  # false for an infinite cost
+    if limit is not None:
+        done &= torch.arange(most, device=limit.device) < limit
+
+    # Differences, so that whatever is not done adds zero.
+    moving = torch.where(done, number[source], 0)
+    offset = axis[split] * (SPLIT_GAIN * variance[split]).sqrt()[:, None]
+    half = torch.where(done, number[split] / 2, 0)
+    pull = moving / (number[target] + moving).clamp_min(TINY)
+    change = torch.zeros_like(position)
+    change.index_add_(0, target, pull[:, None] * (position[source] - position[target]))
+    change.index_add_(0, split, torch.where(done[:, None], -offset, 0))
+    landing = position[split] + offset - position[source]
+    change.index_add_(0, source, torch.where(done[:, None], landing, 0))
+    shift = torch.zeros_like(number)
+    shift.index_add_(0, target, moving).index_add_(0, split, -half)
+    shift.index_add_(0, source, half - moving)
+    return (position + change).to(centroids.dtype), (number + shift).to(counts.dtype)
+
+
+def _longest_axis(statistics: Tensor) -> tuple[Tensor, Tensor]:
+    """Variance (K,) along, and direction (K, C) of, the longest axis of each cluster."""
+    moments = kernels.unpack_statistics(statistics)
+    count = moments.counts.clamp_min(TINY)
+    mean = moments.offsets / count[:, None]
+    covariance = moments.scatter / count[:, None, None] - mean[:, :, None] * mean[:, None]
+    # Squaring six times is 64 steps of the power iteration; torch.linalg.eigh waits for a GPU.
+    power = covariance / _trace(covariance)
+    for _ in range(6):
+        power = power @ power
+        power = power / _trace(power)
+    column = power.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    axis = power.gather(-1, column[:, None, None].expand(-1, power.shape[-1], 1)).squeeze(-1)
+    axis = axis / axis.norm(dim=-1, keepdim=True).clamp_min(TINY)
+    variance = (axis[:, None] @ covariance @ axis[..., None]).flatten().clamp_min(0)
+    return variance, axis
+
+
+def _trace(matrix: Tensor) -> Tensor:
+    return matrix.diagonal(dim1=-2, dim2=-1).sum(-1).clamp_min(TINY)[:, None, None]

@@ -1,0 +1,271 @@
+"""The layer: a module that holds a palette, learns it, and quantizes with it.
+
+Letters: B images, N = H W pixels, K colours. Images are channels first here, and only here; the
+functions below see (B, N, 3) views of them.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from colorquant_nn import kernels
+from colorquant_nn.functional import online
+from colorquant_nn.functional.color import SPACES, color_space
+from colorquant_nn.functional.gradients import palette_mse, straight_through
+from colorquant_nn.functional.seeding import spread_colors
+from colorquant_nn.views import check_palette, in_space, to_image, to_index_map, to_points
+
+__all__ = ["ColorQuantize", "Estimator", "Quantized"]
+
+Estimator = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Quantized(NamedTuple):
+    """A quantized image or batch, and all that is known of it."""
+
+    values: Tensor
+    """The image in palette colours: shape and dtype of the input."""
+    indices: Tensor
+    """(B, H, W) int64, or (H, W): the palette's row at each pixel."""
+    palette: Tensor
+    """(K, 3) float32 sRGB, or (B, K, 3) where each image has its own."""
+    mse: Tensor
+    """Mean squared error over all elements, with a gradient to the input."""
+
+
+class ColorQuantize(nn.Module):
+    """Maps every pixel to the nearest of K colours, which follow the data as k-means does.
+
+    In training mode each forward learns from its batch, with or without gradients, as BatchNorm
+    does; the first batches seed the palette. In evaluation mode, or when ``frozen``, nothing
+    changes. Pixels count as clamped to [0, 1] (NaN as 0); those that are not finite are quantized,
+    but never learnt from. Put the layer before any `Normalize`.
+
+    Args:
+        num_colors: K, at least 1.
+        space: where means and distances are taken: "rgb", "linear", "lab" or "oklab".
+        decay: of the running counts, from 0 to 1: 0 is Lloyd's algorithm on each batch, 1 is
+            minibatch k-means, between is an exponential moving average.
+        dead_below: a colour whose count is less than this fraction of the mean count moves to
+            where the error is largest, if that lowers the error; 0 never moves one.
+        frozen: never learn.
+        estimator: ``f(x, hard, palette)``, how the gradient passes; see
+            `colorquant_nn.functional.gradients`.
+
+    Shapes:
+        (B, 3, H, W) or (3, H, W) of floating point sRGB; the output is the same.
+
+    Attributes:
+        centroids: (K, 3) float32 buffer, the palette in the working space.
+        counts: (K,) float32 buffer, running number of pixels of each colour.
+        histogram: float32 buffer, the colours of the first batches; zeros after the warm-up.
+
+    Raises:
+        ValueError: for an argument out of range, or an input of another shape.
+        TypeError: for an input that is not floating point.
+
+    References:
+        van den Oord et al. 2017, "Neural discrete representation learning" (the bottleneck);
+        Sculley 2010, "Web-scale k-means clustering" (the update).
+
+    Examples:
+        >>> layer = ColorQuantize(16)
+        >>> images = torch.rand(8, 3, 32, 32, requires_grad=True)
+        >>> out = layer(images)
+        >>> out.shape, len(out.detach().movedim(1, -1).reshape(-1, 3).unique(dim=0)) <= 16
+        (torch.Size([8, 3, 32, 32]), True)
+        >>> out.sum().backward()
+        >>> images.grad.unique()
+        tensor([1.])
+    """
+
+    centroids: Tensor
+    counts: Tensor
+    histogram: Tensor
+
+    def __init__(
+        self,
+        num_colors: int,
+        *,
+        space: str = "rgb",
+        decay: float = 0.99,
+        dead_below: float = 0.1,
+        frozen: bool = False,
+        estimator: Estimator = straight_through,
+    ) -> None:
+        super().__init__()
+        if num_colors < 1:
+            raise ValueError(f"num_colors must be at least 1, got {num_colors}")
+        if not 0 <= decay <= 1:
+            raise ValueError(f"decay must be from 0 to 1, got {decay}")
+        if not dead_below >= 0:
+            raise ValueError(f"dead_below must be at least 0, got {dead_below}")
+        self.space = space
+        self.decay = decay
+        self.dead_below = dead_below
+        self.frozen = frozen
+        self.estimator = estimator
+        self.register_buffer("centroids", color_space(space).from_rgb(spread_colors(num_colors)))
+        self.register_buffer("counts", torch.zeros(num_colors))
+        self.register_buffer("histogram", torch.zeros(8**online.HISTOGRAM_BITS, 4))
+        # How many batches were learnt from. Not a buffer: it stays on the CPU.
+        self._batches = torch.zeros((), dtype=torch.int64)
+
+    @classmethod
+    def from_palette(
+        cls,
+        palette: Tensor,
+        *,
+        space: str = "rgb",
+        decay: float = 0.99,
+        dead_below: float = 0.1,
+        frozen: bool = True,
+        estimator: Estimator = straight_through,
+    ) -> "ColorQuantize":
+        """Make a layer of given colours, fixed unless ``frozen`` is false.
+
+        Args:
+            palette: (K, 3) sRGB, float in [0, 1].
+            space: as for the class, and so are the others.
+            decay: see the class.
+            dead_below: see the class.
+            frozen: never learn.
+            estimator: see the class.
+
+        Raises:
+            ValueError: for a palette of another shape or range.
+
+        Examples:
+            >>> ColorQuantize.from_palette(torch.tensor([[0.0, 0, 0], [1, 1, 1]]))
+            ColorQuantize(2, space='rgb', frozen=True)
+        """
+        check_palette(palette)
+        layer = cls(
+            palette.shape[0],
+            space=space,
+            decay=decay,
+            dead_below=dead_below,
+            frozen=frozen,
+            estimator=estimator,
+        )
+        layer._set_state(palette, torch.zeros(palette.shape[0]))
+        return layer.to(palette.device)
+
+    @property
+    def num_colors(self) -> int:
+        """K."""
+        return self.centroids.shape[0]
+
+    @property
+    def palette(self) -> Tensor:
+        """The colours: (K, 3) float32 sRGB in [0, 1], a copy."""
+        return color_space(self.space).to_rgb(self.centroids).clamp(0, 1)
+
+    @property
+    def seeded(self) -> bool:
+        """Whether the palette comes from data, or from the user, rather than from the cube."""
+        return bool(self._batches > 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Quantize; the values alone of `quantize`."""
+        return self.quantize(x).values
+
+    def quantize(self, x: Tensor) -> Quantized:
+        """Quantize, and in training mode learn from the batch.
+
+        ``values`` are ``palette[indices]`` in the input's dtype, bit for bit. ``palette`` is what
+        the batch was quantized with: after seeding, before the update.
+
+        Args:
+            x: (B, 3, H, W) or (3, H, W), floating point sRGB.
+        """
+        points = to_points(x)
+        pixels = points.detach()
+        learning = self.training and not self.frozen and _worth_learning(pixels)
+        with torch.no_grad():
+            if learning:
+                online.warm_up(
+                    pixels,
+                    self.centroids,
+                    self.counts,
+                    self.histogram,
+                    self._batches,
+                    self.decay,
+                    self.space,
+                )
+            palette = self.palette
+            converted, weights = in_space(pixels, self.space)
+            clustered = kernels.cluster(
+                converted, self.centroids[None], palette[None], weights, clamp=self.space == "rgb"
+            )
+            if learning:
+                online.learn(
+                    clustered.statistics[0],
+                    self.centroids,
+                    self.counts,
+                    self._batches,
+                    self.decay,
+                    self.dead_below,
+                )
+        hard = clustered.values.to(x.dtype)
+        known = _mean_squared_error(clustered.statistics) if self.space == "rgb" else None
+        values = self.estimator(points, hard, palette)
+        return Quantized(
+            to_image(values, x),
+            to_index_map(clustered.indices, x),
+            palette,
+            palette_mse(points, hard, known),
+        )
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The index of the nearest colour of each pixel; never learns.
+
+        Args:
+            x: (B, 3, H, W) or (3, H, W), floating point sRGB.
+
+        Returns:
+            (B, H, W) or (H, W) int64.
+        """
+        converted, _ = in_space(to_points(x).detach(), self.space)
+        indices = kernels.assign(converted, self.centroids[None], clamp=self.space == "rgb")
+        return to_index_map(indices, x)
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """The colours of indices, as `encode` gives them.
+
+        Args:
+            indices: (B, H, W) or (H, W) int64, from 0 to K - 1.
+
+        Returns:
+            (B, 3, H, W) or (3, H, W) float32 sRGB.
+        """
+        return self.palette[indices].movedim(-1, -3)
+
+    def extra_repr(self) -> str:
+        """The arguments that say what the layer does."""
+        learning = "frozen=True" if self.frozen else f"decay={self.decay:g}"
+        return f"{self.num_colors}, space={self.space!r}, {learning}"
+
+    def _set_state(self, palette: Tensor, counts: Tensor) -> None:
+        """Take a palette as learnt."""
+        rgb = palette.detach().to(self.centroids)
+        self.centroids.copy_(color_space(self.space).from_rgb(rgb))
+        self.counts.copy_(counts)
+        self.histogram.zero_()
+        self._batches.fill_(online.WARM_UP_BATCHES)
+
+
+def _mean_squared_error(statistics: Tensor) -> Tensor:
+    """Of the points in the statistics (G, K, F), over all their channels; 0 without points."""
+    moments = kernels.unpack_statistics(statistics)
+    total = moments.scatter.diagonal(dim1=-2, dim2=-1).sum()
+    size = moments.counts.sum() * moments.offsets.shape[-1]
+    return (total / size.clamp_min(1)).to(torch.float32)
+
+
+def _worth_learning(pixels: Tensor) -> bool:
+    """Whether there is a pixel, here or possibly on another rank."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return distributed or pixels.numel() > 0

@@ -1,0 +1,98 @@
+"""A layer that finds a palette for each image.
+
+Letters: B images, N = H W pixels, K colours.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from colorquant_nn import kernels
+from colorquant_nn.functional.color import color_space
+from colorquant_nn.functional.gradients import palette_mse, through_palette
+from colorquant_nn.layers import Estimator, Quantized
+from colorquant_nn.views import in_space, to_image, to_index_map, to_points
+
+__all__ = ["PerImageColorQuantize"]
+
+
+class PerImageColorQuantize(nn.Module):
+    """Quantizes every image with K colours of its own, found by k-means inside forward.
+
+    It has no state: training and evaluation are the same. The default gradient is the exact one
+    with the assignment held fixed, where each colour is the mean of its pixels. An image of at
+    most K distinct colours comes out as it went in.
+
+    Args:
+        num_colors: K, at least 1.
+        space: where means and distances are taken: "rgb", "linear", "lab" or "oklab".
+        num_iters: steps of Lloyd's algorithm after k-means++, at least 1.
+        estimator: ``f(x, hard, palette)``, how the gradient passes; see
+            `colorquant_nn.functional.gradients`.
+
+    Shapes:
+        (B, 3, H, W) or (3, H, W) of floating point sRGB; the output is the same.
+
+    Raises:
+        ValueError: for an argument out of range, or an input of another shape.
+        TypeError: for an input that is not floating point.
+
+    Examples:
+        >>> layer = PerImageColorQuantize(4)
+        >>> out = layer(torch.rand(2, 3, 16, 16))
+        >>> [len(image.flatten(1).T.unique(dim=0)) for image in out]
+        [4, 4]
+    """
+
+    def __init__(
+        self,
+        num_colors: int,
+        *,
+        space: str = "rgb",
+        num_iters: int = 10,
+        estimator: Estimator = through_palette,
+    ) -> None:
+        super().__init__()
+        if num_colors < 1:
+            raise ValueError(f"num_colors must be at least 1, got {num_colors}")
+        if num_iters < 1:
+            raise ValueError(f"num_iters must be at least 1, got {num_iters}")
+        color_space(space)
+        self.num_colors = num_colors
+        self.space = space
+        self.num_iters = num_iters
+        self.estimator = estimator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Quantize; the values alone of `quantize`."""
+        return self.quantize(x).values
+
+    def quantize(self, x: Tensor) -> Quantized:
+        """Quantize each image by itself.
+
+        ``values`` are ``palette[b, indices[b]]`` in the input's dtype, bit for bit, and each colour
+        is the mean of its pixels in the working space.
+
+        Args:
+            x: (B, 3, H, W) or (3, H, W), floating point sRGB.
+        """
+        points = to_points(x)
+        converted, weights = in_space(points, self.space)
+        pixels = converted.detach()
+        with torch.no_grad():
+            centroids, indices, counts = kernels.kmeans_perto_image(
+                pixels, self.num_colors, self.num_iters, _uniforms(self.num_colors, x.device)
+            )
+        means = cluster_means(converted, indices, centroids, counts, weights)
+        palette = color_space(self.space).to_rgb(means).clamp(0, 1)
+        hard = palette.gather(1, indices[..., None].expand(-1, -1, 3)).to(x.dtype)
+        values = self.estimator(points, hard, palette)
+        return Quantized(
+            to_image(values, x),
+            to_index_map(indices, x),
+            palette.detach() if x.dim() == 4 else palette.detach().squeeze(0),
+            palette_mse(points, hard),
+        )
+
+    def extra_repr(self) -> str:
+        """The arguments that say what the layer does."""
+        return f"{self.num_colors}, space={self.space!r}, num_iters={self.num_iters}"

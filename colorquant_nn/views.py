@@ -1,0 +1,66 @@
+"""Images as points and back: views, so that a batch is read where it lies.
+
+Letters: B images, N = H W pixels.
+"""
+
+import torch
+from torch import Tensor
+
+from colorquant_nn.functional.color import color_space
+from colorquant_nn.kernels.reference import sanitize
+
+__all__ = ["check_palette", "in_space", "to_image", "to_index_map", "to_points"]
+
+
+def to_points(x: Tensor) -> Tensor:
+    """View images (B, 3, H, W) or (3, H, W) as points (B, N, 3)."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"expected a tensor (B, 3, H, W), got {type(x).__name__}")
+    if x.dim() not in (3, 4) or x.shape[-3] != 3:
+        raise ValueError(
+            f"expected images (B, 3, H, W) or (3, H, W), channels first, got {tuple(x.shape)}"
+        )
+    if not x.is_floating_point():
+        raise TypeError(
+            f"expected floating point images in [0, 1], got {x.dtype}; "
+            "divide uint8 images by 255 (x.float() / 255)"
+        )
+    return (x if x.dim() == 4 else x[None]).flatten(2).transpose(1, 2)
+
+
+def to_image(points: Tensor, x: Tensor) -> Tensor:
+    """View points (B, N, 3) as images of the shape of x."""
+    image = points.transpose(1, 2).unflatten(2, x.shape[-2:])
+    return image if x.dim() == 4 else image.squeeze(0)
+
+
+def to_index_map(indices: Tensor, x: Tensor) -> Tensor:
+    shaped = indices.unflatten(1, x.shape[-2:])
+    return shaped if x.dim() == 4 else shaped.squeeze(0)
+
+
+def in_space(pixels: Tensor, space: str) -> tuple[Tensor, Tensor | None]:
+    """Pixels (B, N, 3) in the working space, and their weights (B, N): 0 where not finite.
+
+    In sRGB the kernel clamps, and sees itself what is not finite.
+    """
+    if space == "rgb":
+        return pixels, None
+    weights = pixels.isfinite().all(-1).to(torch.float32)
+    return color_space(space).from_rgb(sanitize(pixels, clamp=True)), weights
+
+
+def check_palette(palette: Tensor) -> None:
+    """Raise unless a palette is (K, 3) floating point sRGB in [0, 1], K at least 1."""
+    if not isinstance(palette, Tensor):
+        raise TypeError(f"expected a palette tensor (K, 3), got {type(palette).__name__}")
+    if palette.dim() != 2 or palette.shape[1] != 3 or palette.shape[0] == 0:
+        raise ValueError(f"expected a palette (K, 3), got {tuple(palette.shape)}")
+    if not palette.is_floating_point():
+        raise TypeError(
+            f"expected a floating point palette in [0, 1], got {palette.dtype}; "
+            "divide 8-bit colours by 255"
+        )
+    if not bool(((palette >= 0) & (palette <= 1)).all()):
+        low, high = palette.min().item(), palette.max().item()
+        raise ValueError(f"expected palette colours in [0, 1], got from {low:g} to {high:g}")
