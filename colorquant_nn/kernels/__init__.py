@@ -14,7 +14,8 @@ the points are limited to [0, 1] first, NaN to 0. A point with a non-finite chan
 by its value after ``clamp`` (without: with NaN as 0), but never votes.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -92,29 +93,33 @@ def unpack_statistics(statistics: Tensor) -> ClusterStatistics:
     return ClusterStatistics(statistics[..., 0], statistics[..., 1 : 1 + channels], scatter)
 
 
-@torch.library.custom_op("colorquant_nn::assign", mutates_args=())
-def _assign(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
-    return reference.assign(points, centroids, clamp)
+# `torch.library.custom_op` would do the same in fewer lines, but its first call imports
+# torch._dynamo, which takes a second.
+_library = torch.library.Library("colorquant_nn", "DEF")
 
 
-@_assign.register_fake
-def _(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
+def _define(
+    signature: str, fallback: Callable[..., Any], fake: Callable[..., Any], cpu: Callable[..., Any]
+) -> None:
+    """Make an op that has no gradient, from its implementations."""
+    name = _library.define(signature)
+    _library.impl(name, fallback, "CompositeExplicitAutograd")
+    _library.impl(name, cpu, "CPU")
+    _library.impl(name, torch.library.fallthrough_kernel, "Autograd")
+    torch.library.register_fake(f"colorquant_nn::{name}", fake, lib=_library)
+
+
+def _assign_fake(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
     return points.new_empty(points.shape[:2], dtype=torch.int64)
 
 
-@torch.library.custom_op("colorquant_nn::cluster", mutates_args=())
-def _cluster(
-    points: Tensor,
-    centroids: Tensor,
-    palette: Tensor | None,
-    weights: Tensor | None,
-    clamp: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return reference.cluster(points, centroids, palette, weights, clamp)
+def _assign_cpu(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
+    from colorquant_nn.kernels import cpu  # here, because it imports numba
+
+    return cpu.assign(points, centroids, clamp)
 
 
-@_cluster.register_fake
-def _(
+def _cluster_fake(
     points: Tensor,
     centroids: Tensor,
     palette: Tensor | None,
@@ -122,3 +127,30 @@ def _(
     clamp: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return reference.allocate(points, centroids, palette)
+
+
+def _cluster_cpu(
+    points: Tensor,
+    centroids: Tensor,
+    palette: Tensor | None,
+    weights: Tensor | None,
+    clamp: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    from colorquant_nn.kernels import cpu
+
+    return cpu.cluster(points, centroids, palette, weights, clamp)
+
+
+_define(
+    "assign(Tensor points, Tensor centroids, bool clamp) -> Tensor",
+    reference.assign,
+    _assign_fake,
+    _assign_cpu,
+)
+_define(
+    "cluster(Tensor points, Tensor centroids, Tensor? palette, Tensor? weights, bool clamp)"
+    " -> (Tensor, Tensor, Tensor)",
+    reference.cluster,
+    _cluster_fake,
+    _cluster_cpu,
+)

@@ -42,7 +42,11 @@ def cluster(
         offset = (clean - centroids[group, nearest]).to(statistics.dtype)
         offset = torch.where(vote[..., None] > 0, offset, 0)  # 0 * inf is NaN
         moments = torch.cat(
-            [offset.new_ones(*offset.shape[:2], 1), offset, offset[..., rows] * offset[..., columns]],
+            [
+                offset.new_ones(*offset.shape[:2], 1),
+                offset,
+                offset[..., rows] * offset[..., columns],
+            ],
             dim=-1,
         )
         slot = (group * num_clusters + nearest).flatten()

@@ -1,0 +1,89 @@
+"""Compile numba kernels, and run one on as many threads as torch uses.
+
+numba's own threading layers survive neither a fork nor two callers at once. Here a kernel is an
+ordinary compiled function that releases the interpreter lock: every thread calls it with the same
+arguments, and the calls take tasks from one atomic counter until none are left. Results must not
+depend on which thread took which task.
+
+A compiled kernel is stored on disk next to its source or, where that cannot be written, in the
+user's cache directory. numba looks only at the kernel's own file to decide whether what it stored
+is out of date, so a kernel lives in one file with every compiled function that it calls.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+MAX_THREADS = 256
+
+
+def compiled(function: Function) -> Function:
+    """Compile on first call; multiply-add may be fused, nothing else about rounding changes."""
+    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+    except RuntimeError:  # no directory to store it in
+        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+
+
+@intrinsic
+def next_task(typing_context: Any, counter: Any) -> Any:
+    """Take the next task number: an atomic ``counter[0] += 1`` that returns the old value."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        first = cgutils.gep_inbounds(builder, array.data, 0)
+        return builder.atomic_rmw("add", first, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(counter), generate
+
+
+def run(kernel: Callable[..., Any], num_tasks: int, nanoseconds: float, *arguments: Any) -> None:
+    """Call ``kernel(counter, num_tasks, *arguments)`` on torch's number of threads.
+
+    Args:
+        kernel: a `compiled` function that asks `next_task` for work until it has all been taken.
+        num_tasks: how many tasks there are.
+        nanoseconds: about how long they take together, so that little work stays on one thread.
+        arguments: passed on.
+    """
+    counter = np.zeros(1, np.int64)
+    threads = min(torch.get_num_threads(), num_tasks, 1 + int(nanoseconds / 30_000), MAX_THREADS)
+    helpers: list[Future[Any]] = []
+    try:
+        for _ in range(threads - 1):
+            helpers.append(_pool().submit(kernel, counter, num_tasks, *arguments))
+    except RuntimeError:  # the interpreter is shutting down: no new threads, but ours will do
+        pass
+    try:
+        kernel(counter, num_tasks, *arguments)
+    finally:
+        for helper in helpers:
+            if not helper.cancel():  # one that has not started would find nothing left to do
+                helper.result()
+
+
+_pools: list[ThreadPoolExecutor] = []
+
+
+def _pool() -> ThreadPoolExecutor:
+    # Two threads that race here make two pools, and both work.
+    if not _pools:
+        _pools.append(ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="colorquant_nn"))
+    return _pools[-1]
+
+
+if hasattr(os, "register_at_fork"):
+    # A child has the pool's bookkeeping but none of its threads: it starts its own.
+    os.register_at_fork(after_in_child=_pools.clear)

@@ -1,0 +1,262 @@
+"""Compiled CPU kernel of `assign` and `cluster`: brute force over tiles of 512 points.
+
+A tile is copied into scratch memory as one float32 row a channel, whatever the points' strides
+and dtype; every later loop then runs over neighbours in memory and compiles to SIMD. All of it
+stays in the first-level cache, so that the points are read and the results written once.
+
+Letters as in the package. G groups share nothing: the points of a group are those of its images
+in order, cut into blocks, which are the tasks of the threads. A block has statistics of its own,
+whose sum in order of the blocks does not depend on the threads.
+
+numba compiles a version for each type of argument: float32 and uint8 points, and 3 and 4 channels
+by way of ``channels``, a tuple whose length is part of its type.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from colorquant_nn.kernels._threads import compiled, next_task
+
+TILE = 512
+LARGEST = np.float32(np.finfo(np.float32).max)
+INFINITY = np.float32(np.inf)
+ZERO = np.float32(0)
+ONE = np.float32(1)
+
+
+@compiled
+def _copy(source: Any, offset: Any, stride: Any, row: Any) -> None:
+    """Copy one channel as float32."""
+    first = np.uint64(offset)  # numba would look out for negative numbers, which is no SIMD
+    if stride == 1:
+        for i in range(row.size):
+            row[i] = source[first + np.uint64(i)]
+    else:
+        step = np.uint64(stride)
+        for i in range(row.size):
+            row[i] = source[first + np.uint64(i) * step]
+
+
+@compiled
+def _clean(divisor: Any, clamp: Any, row: Any, weight: Any) -> Any:
+    """Limit one channel, take the vote from points that were not finite; were there any?"""
+    infected = False
+    for i in range(row.size):
+        infected |= not abs(row[i]) <= LARGEST
+    if infected:
+        for i in range(row.size):
+            if not abs(row[i]) <= LARGEST:
+                weight[i] = ZERO
+            if row[i] != row[i]:
+                row[i] = ZERO
+    if divisor != ONE:
+        for i in range(row.size):
+            row[i] /= divisor
+    lower = ZERO if clamp else -LARGEST
+    upper = ONE if clamp else LARGEST
+    for i in range(row.size):
+        value = row[i] if row[i] > lower else lower
+        row[i] = value if value < upper else upper
+    return infected
+
+
+@compiled
+def _load_tile(
+    points: Any,
+    strides: Any,
+    channels: Any,
+    num_points: Any,
+    start: Any,
+    divisor: Any,
+    clamp: Any,
+    weights: Any,
+    weight_strides: Any,
+    tile: Any,
+    weight: Any,
+) -> Any:
+    """Fill a tile from point ``start``, counted over all images; are the votes unequal?"""
+    count = weight.size
+    done = 0
+    while done < count:
+        image = (start + done) // num_points
+        first = start + done - image * num_points
+        end = min(count, done + num_points - first)
+        for c in range(len(channels)):
+            offset = image * strides[0] + first * strides[1] + channels[c]
+            _copy(points, offset, strides[1], tile[c, done:end])
+        if weights.size > 0:
+            offset = image * weight_strides[0] + first * weight_strides[1]
+            _copy(weights, offset, weight_strides[1], weight[done:end])
+        done = end
+    unequal = weights.size > 0
+    if not unequal:
+        weight[:] = ONE
+    for c in range(len(channels)):
+        unequal |= _clean(divisor, clamp, tile[c, :count], weight)
+    return unequal
+
+
+@compiled
+def _nearest(tile: Any, count: Any, centroids: Any, channels: Any, best: Any, index: Any) -> None:
+    """Nearest of all centroids, four in one go over the tile to spare traffic to the scratch."""
+    num_clusters = centroids.shape[1]
+    for i in range(count):
+        best[i] = INFINITY
+        index[i] = 0
+    x, y, z, a = tile[0], tile[1], tile[2], tile[-1]
+    k = 0
+    while k < num_clusters:
+        # The last four may repeat the last centroid, which changes nothing: only less is nearer.
+        k0, k1 = k, min(k + 1, num_clusters - 1)
+        k2, k3 = min(k + 2, num_clusters - 1), min(k + 3, num_clusters - 1)
+        x0, y0, z0, a0 = centroids[0, k0], centroids[1, k0], centroids[2, k0], centroids[-1, k0]
+        x1, y1, z1, a1 = centroids[0, k1], centroids[1, k1], centroids[2, k1], centroids[-1, k1]
+        x2, y2, z2, a2 = centroids[0, k2], centroids[1, k2], centroids[2, k2], centroids[-1, k2]
+        x3, y3, z3, a3 = centroids[0, k3], centroids[1, k3], centroids[2, k3], centroids[-1, k3]
+        i0, i1, i2, i3 = np.int32(k0), np.int32(k1), np.int32(k2), np.int32(k3)
+        for i in range(count):
+            xi, yi, zi = x[i], y[i], z[i]
+            least, winner = best[i], index[i]
+            d0 = (xi - x0) * (xi - x0) + (yi - y0) * (yi - y0) + (zi - z0) * (zi - z0)
+            d1 = (xi - x1) * (xi - x1) + (yi - y1) * (yi - y1) + (zi - z1) * (zi - z1)
+            d2 = (xi - x2) * (xi - x2) + (yi - y2) * (yi - y2) + (zi - z2) * (zi - z2)
+            d3 = (xi - x3) * (xi - x3) + (yi - y3) * (yi - y3) + (zi - z3) * (zi - z3)
+            if len(channels) == 4:
+                ai = a[i]
+                d0 += (ai - a0) * (ai - a0)
+                d1 += (ai - a1) * (ai - a1)
+                d2 += (ai - a2) * (ai - a2)
+                d3 += (ai - a3) * (ai - a3)
+            winner = i0 if d0 < least else winner
+            least = d0 if d0 < least else least
+            winner = i1 if d1 < least else winner
+            least = d1 if d1 < least else least
+            winner = i2 if d2 < least else winner
+            least = d2 if d2 < least else least
+            winner = i3 if d3 < least else winner
+            least = d3 if d3 < least else least
+            best[i] = least
+            index[i] = winner
+        k += 4
+
+
+@compiled
+def _add_statistics(
+    tile: Any,
+    count: Any,
+    centroids: Any,
+    channels: Any,
+    index: Any,
+    weight: Any,
+    unequal: Any,
+    statistics: Any,
+) -> None:
+    """Add the moments of the tile's points about their centroids to (K, columns)."""
+    for i in range(count):
+        k = np.uint32(index[i])
+        vote = np.float64(weight[i]) if unequal else 1.0
+        if vote > 0:
+            x = np.float64(tile[0, i] - centroids[0, k])
+            y = np.float64(tile[1, i] - centroids[1, k])
+            z = np.float64(tile[2, i] - centroids[2, k])
+            row = statistics[k]
+            row[0] += vote
+            row[1] += vote * x
+            row[2] += vote * y
+            row[3] += vote * z
+            if len(channels) == 3:
+                row[4] += vote * x * x
+                row[5] += vote * x * y
+                row[6] += vote * x * z
+                row[7] += vote * y * y
+                row[8] += vote * y * z
+                row[9] += vote * z * z
+            else:
+                a = np.float64(tile[-1, i] - centroids[-1, k])
+                row[4] += vote * a
+                row[5] += vote * x * x
+                row[6] += vote * x * y
+                row[7] += vote * x * z
+                row[8] += vote * x * a
+                row[9] += vote * y * y
+                row[10] += vote * y * z
+                row[11] += vote * y * a
+                row[12] += vote * z * z
+                row[13] += vote * z * a
+                row[14] += vote * a * a
+
+
+@compiled
+def _store_values(
+    palette: Any, index: Any, num_points: Any, start: Any, count: Any, strides: Any, values: Any
+) -> None:
+    """Write the palette rows of the tile to points ``start`` onwards, counted over all images."""
+    done = 0
+    while done < count:
+        image = (start + done) // num_points
+        first = start + done - image * num_points
+        length = min(count - done, num_points - first)
+        chosen = index[done : done + length]
+        step = np.uint64(strides[1])
+        for d in range(palette.shape[0]):
+            offset = np.uint64(image * strides[0] + first * strides[1] + d * strides[2])
+            for i in range(length):
+                values[offset + np.uint64(i) * step] = palette[d, np.uint32(chosen[i])]
+        done += length
+
+
+@compiled
+def cluster_blocks(
+    counter: Any,
+    num_tasks: Any,
+    points: Any,
+    strides: Any,
+    channels: Any,
+    num_points: Any,
+    group_size: Any,
+    block_size: Any,
+    divisor: Any,
+    clamp: Any,
+    centroids: Any,
+    weights: Any,
+    weight_strides: Any,
+    palette: Any,
+    indices: Any,
+    statistics: Any,
+    values: Any,
+    value_strides: Any,
+) -> None:
+    """Take blocks of points until none are left; see `cpu` for the arguments."""
+    blocks_per_group = (group_size + block_size - 1) // block_size
+    tile = np.empty((len(channels), TILE), np.float32)
+    weight = np.empty(TILE, np.float32)
+    best = np.empty(TILE, np.float32)
+    index = np.empty(TILE, np.int32)
+    while True:
+        task = next_task(counter)
+        if task >= num_tasks:
+            break
+        group = task // blocks_per_group
+        start = (task - group * blocks_per_group) * block_size
+        stop = min(start + block_size, group_size)
+        if statistics.size > 0:
+            statistics[task] = 0.0
+        for begin in range(group * group_size + start, group * group_size + stop, TILE):
+            count = min(TILE, group * group_size + stop - begin)
+            unequal = _load_tile(
+                points, strides, channels, num_points, begin, divisor, clamp,
+                weights, weight_strides, tile, weight[:count],
+            )  # fmt: skip
+            _nearest(tile, count, centroids[group], channels, best, index)
+            for i in range(count):
+                indices[begin + i] = index[i]
+            if statistics.size > 0:
+                _add_statistics(
+                    tile, count, centroids[group], channels, index, weight, unequal,
+                    statistics[task],
+                )  # fmt: skip
+            if palette.size > 0:
+                _store_values(
+                    palette[group], index, num_points, begin, count, value_strides, values
+                )
