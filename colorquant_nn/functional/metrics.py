@@ -1,0 +1,357 @@
+"""Measures of a quantized picture and of the palette's use.
+
+Pictures are channels-first ``(..., 3, H, W)``, sRGB, floating point in [0, 1] or uint8 (divided by
+255). Every result is a tensor on the device of its arguments, and no function waits for a device.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from colorquant_nn.functional.color import rgb_to_lab
+
+__all__ = [
+    "ciede2000",
+    "colors_in_use",
+    "entropy",
+    "mean_ciede2000",
+    "mse",
+    "palette_usage",
+    "perplexity",
+    "psnr",
+    "squared_error_8bit",
+    "ssim",
+]
+
+CHUNK_PIXELS = 1 << 18  # of temporaries: some twenty float32 a pixel
+
+_DEGREE = math.pi / 180
+_WINDOW = 11
+_SIGMA = 1.5
+
+
+def mse(image: Tensor, other: Tensor) -> Tensor:
+    """Mean squared error over all elements, in units of the range [0, 1].
+
+    Args:
+        image: (..., 3, H, W) floating point in [0, 1] or uint8.
+        other: the same shape.
+
+    Returns:
+        () the mean, as `torch.nn.functional.mse_loss` has it; differentiable.
+
+    Raises:
+        ValueError: the shapes differ.
+        TypeError: neither floating point nor uint8.
+
+    >>> mse(torch.zeros(3, 2, 2), torch.full((3, 2, 2), 0.5))
+    tensor(0.2500)
+    """
+    _check_same_shape(image, other)
+    return (_unit(image) - _unit(other)).square().mean()
+
+
+def psnr(image: Tensor, other: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio, for a peak of 1.
+
+    Args:
+        image: (..., 3, H, W) floating point in [0, 1] or uint8.
+        other: the same shape.
+
+    Returns:
+        () ``-10 log10(mse)`` in dB; infinity for equal pictures.
+
+    Raises:
+        ValueError: the shapes differ.
+        TypeError: neither floating point nor uint8.
+
+    >>> psnr(torch.zeros(3, 2, 2), torch.full((3, 2, 2), 0.1))
+    tensor(20.)
+    """
+    return -10 * mse(image, other).log10()
+
+
+def squared_error_8bit(image: Tensor, other: Tensor) -> Tensor:
+    """Mean squared error a pixel, summed over the channels, in 8-bit units.
+
+    It is the "MSE" of the colour-quantization literature: `mse` times 3 channels times 255 squared.
+
+    Args:
+        image: (..., 3, H, W) floating point in [0, 1] or uint8.
+        other: the same shape.
+
+    Returns:
+        () the mean over the pixels.
+
+    Raises:
+        ValueError: the shapes differ, or have fewer than 3 axes.
+        TypeError: neither floating point nor uint8.
+
+    >>> squared_error_8bit(torch.zeros(3, 2, 2), torch.full((3, 2, 2), 1 / 255))
+    tensor(3.)
+    """
+    if image.ndim < 3:
+        raise ValueError(f"expected images of shape (..., 3, H, W), got {tuple(image.shape)}")
+    return mse(image, other) * (image.shape[-3] * 255**2)
+
+
+def ciede2000(colors: Tensor, other: Tensor) -> Tensor:
+    """Perceived difference of each pair of colours, CIEDE2000.
+
+    A difference of 1 is about what an observer just notices. The formula jumps slightly where two
+    hues are opposite; it is meant for judging, not for training.
+
+    Args:
+        colors: (..., 3) L*, a*, b*.
+        other: (..., 3) L*, a*, b*; leading axes broadcast.
+
+    Returns:
+        (...) the differences, at least 0; float64 for float64, otherwise float32.
+
+    Raises:
+        ValueError: a last axis is not 3 long.
+
+    Source: Sharma, Wu, Dalal, "The CIEDE2000 color-difference formula: implementation notes,
+    supplementary test data, and mathematical observations", 2005; with k_L = k_C = k_H = 1.
+
+    >>> ciede2000(torch.tensor([50.0, 2.5, 0.0]), torch.tensor([61.0, -5.0, 29.0]))
+    tensor(22.8977)
+    """
+    for lab in (colors, other):
+        if lab.ndim == 0 or lab.shape[-1] != 3:
+            raise ValueError(f"expected L*a*b* colours of shape (..., 3), got {tuple(lab.shape)}")
+    dtype = torch.promote_types(torch.promote_types(colors.dtype, other.dtype), torch.float32)
+    lightness1, a1, b1 = colors.to(dtype).unbind(-1)
+    lightness2, a2, b2 = other.to(dtype).unbind(-1)
+
+    # Equations 2 to 7: stretch a* so that greys are judged more strictly; chroma and hue of that.
+    seventh = ((torch.hypot(a1, b1) + torch.hypot(a2, b2)) / 2) ** 7
+    stretch = 1 + 0.5 * (1 - (seventh / (seventh + 25.0**7)).sqrt())
+    a1, a2 = stretch * a1, stretch * a2
+    chroma1, chroma2 = torch.hypot(a1, b1), torch.hypot(a2, b2)
+    hue1 = torch.atan2(b1, a1) % (2 * math.pi)
+    hue2 = torch.atan2(b2, a2) % (2 * math.pi)
+
+    # Equations 8 to 14. Opposite hues, but for rounding, count as half a turn apart, not as more.
+    turn = hue2 - hue1
+    far = turn.abs() > math.pi + 16 * torch.finfo(dtype).eps
+    grey = chroma1 * chroma2 == 0
+    turn = torch.where(far, turn - 2 * math.pi * turn.sign(), turn)
+    hue_step = torch.where(grey, 0, 2 * (chroma1 * chroma2).sqrt() * (turn / 2).sin())
+    hue_sum = hue1 + hue2
+    wrapped = torch.where(hue_sum < 2 * math.pi, hue_sum + 2 * math.pi, hue_sum - 2 * math.pi)
+    hue = torch.where(grey, hue_sum, torch.where(far, wrapped, hue_sum) / 2)
+
+    # Equations 15 to 22: weights of the steps at the mean colour.
+    lightness = ((lightness1 + lightness2) / 2 - 50) ** 2
+    chroma = (chroma1 + chroma2) / 2
+    tint = (
+        1
+        - 0.17 * (hue - 30 * _DEGREE).cos()
+        + 0.24 * (2 * hue).cos()
+        + 0.32 * (3 * hue + 6 * _DEGREE).cos()
+        - 0.20 * (4 * hue - 63 * _DEGREE).cos()
+    )
+    lightness_term = (lightness2 - lightness1) / (1 + 0.015 * lightness / (20 + lightness).sqrt())
+    chroma_term = (chroma2 - chroma1) / (1 + 0.045 * chroma)
+    hue_term = hue_step / (1 + 0.015 * chroma * tint)
+    seventh = chroma**7
+    bend = 60 * _DEGREE * (-(((hue / _DEGREE - 275) / 25) ** 2)).exp()
+    rotation = -2 * (seventh / (seventh + 25.0**7)).sqrt() * bend.sin()
+    squared = lightness_term**2 + chroma_term**2 + hue_term**2 + rotation * chroma_term * hue_term
+    return squared.clamp(min=0).sqrt()
+
+
+def mean_ciede2000(image: Tensor, other: Tensor) -> Tensor:
+    """Mean `ciede2000` over the pixels of sRGB pictures, in memory that does not grow with them.
+
+    Args:
+        image: (..., 3, H, W) floating point in [0, 1] or uint8.
+        other: the same shape.
+
+    Returns:
+        () float32, the mean difference; NaN without pixels.
+
+    Raises:
+        ValueError: the shapes differ or are not (..., 3, H, W).
+        TypeError: neither floating point nor uint8.
+
+    >>> image = torch.full((3, 4, 4), 0.5)
+    >>> mean_ciede2000(image, image)
+    tensor(0.)
+    """
+    _check_same_shape(image, other)
+    if image.ndim < 3 or image.shape[-3] != 3:
+        raise ValueError(f"expected images of shape (..., 3, H, W), got {tuple(image.shape)}")
+    num_pixels = image.numel() // 3
+    total = image.new_zeros((), dtype=_exact(image))
+    if num_pixels == 0:
+        return (total * math.nan).float()
+    size = image.shape[-2] * image.shape[-1]
+    image, other = image.reshape(-1, 3, size), other.reshape(-1, 3, size)
+    group = max(1, CHUNK_PIXELS // size)
+    for images in zip(image.split(group), other.split(group), strict=True):
+        parts = zip(*(part.split(CHUNK_PIXELS, dim=-1) for part in images), strict=True)
+        for pair in parts:
+            first, second = (rgb_to_lab(_unit(part).movedim(1, -1)) for part in pair)
+            total = total + ciede2000(first, second).sum(dtype=total.dtype)
+    return (total / num_pixels).float()
+
+
+def palette_usage(indices: Tensor, num_colors: int) -> Tensor:
+    """Count how many pixels take each colour of a palette.
+
+    Args:
+        indices: (...) integers in [0, num_colors).
+        num_colors: the length of the palette, K.
+
+    Returns:
+        (K,) int64.
+
+    Raises:
+        TypeError: the indices are not integers.
+
+    >>> palette_usage(torch.tensor([[0, 2], [2, 2]]), 4)
+    tensor([1, 0, 3, 0])
+    """
+    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
+        raise TypeError(f"expected integer indices, got {indices.dtype}")
+    # bincount would wait for the device to learn how long its result is.
+    flat = indices.flatten().long()
+    counts = torch.zeros(num_colors, dtype=torch.int64, device=indices.device)
+    return counts.scatter_add_(0, flat, torch.ones_like(flat[:1]).expand(flat.shape))
+
+
+def colors_in_use(counts: Tensor) -> Tensor:
+    """Count the colours that at least one pixel takes.
+
+    Args:
+        counts: (..., K) pixels of each colour.
+
+    Returns:
+        (...) int64.
+
+    >>> colors_in_use(torch.tensor([1, 0, 3, 0]))
+    tensor(2)
+    """
+    return (counts > 0).sum(-1)
+
+
+def entropy(counts: Tensor) -> Tensor:
+    """Entropy of a palette's use: the least mean number of bits that store a pixel's index.
+
+    Args:
+        counts: (..., K) pixels of each colour, at least 0.
+
+    Returns:
+        (...) bits a pixel, in [0, log2(K)]; 0 where nothing was counted.
+
+    Source: Shannon, "A mathematical theory of communication", 1948.
+
+    >>> entropy(torch.tensor([2, 1, 1, 0]))
+    tensor(1.5000)
+    """
+    counts = counts.to(torch.promote_types(counts.dtype, torch.float32))
+    total = counts.sum(-1, keepdim=True)
+    share = counts / torch.where(total > 0, total, 1)
+    return torch.special.entr(share).sum(-1) / math.log(2)
+
+
+def perplexity(counts: Tensor) -> Tensor:
+    """Effective number of colours: as many, equally used, would have the same `entropy`.
+
+    Args:
+        counts: (..., K) pixels of each colour, at least 0.
+
+    Returns:
+        (...) ``2 ** entropy``, in [1, K].
+
+    Source: Jelinek, Mercer, Bahl, Baker, "Perplexity - a measure of the difficulty of speech
+    recognition tasks", 1977.
+
+    >>> perplexity(torch.tensor([5, 5, 5, 5]))
+    tensor(4.)
+    """
+    return torch.exp2(entropy(counts))
+
+
+def ssim(image: Tensor, other: Tensor) -> Tensor:
+    """Structural similarity, the mean over the pixels, channels and pictures.
+
+    Args:
+        image: (..., 3, H, W) floating point in [0, 1] or uint8; H and W at least 11.
+        other: the same shape.
+
+    Returns:
+        () the mean, 1 for equal pictures; over the places where the window fits into the picture.
+
+    Raises:
+        ValueError: the shapes differ, or a side is shorter than the window.
+        TypeError: neither floating point nor uint8.
+
+    Source: Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to
+    structural similarity", 2004: a Gaussian window of 11x11 with sigma 1.5, K1 = 0.01, K2 = 0.03.
+
+    >>> image = torch.linspace(0, 1, 3 * 16 * 16).reshape(3, 16, 16)
+    >>> ssim(image, image)
+    tensor(1.)
+    """
+    _check_same_shape(image, other)
+    if image.ndim < 2 or min(image.shape[-2:]) < _WINDOW:
+        raise ValueError(f"expected sides of at least {_WINDOW} pixels, got {tuple(image.shape)}")
+    dtype = torch.promote_types(_unit(image[..., :0]).dtype, _unit(other[..., :0]).dtype)
+    height, width = image.shape[-2] - _WINDOW + 1, image.shape[-1] - _WINDOW + 1
+    image, other = image.reshape(-1, *image.shape[-2:]), other.reshape(-1, *other.shape[-2:])
+    total = image.new_zeros((), dtype=_exact(image))
+    rows = max(1, CHUNK_PIXELS // image.shape[-1])
+    group = max(1, CHUNK_PIXELS // (image.shape[-1] * image.shape[-2]))
+    for planes in zip(image.split(group), other.split(group), strict=True):
+        for top in range(0, height, rows):
+            strip = slice(top, min(top + rows, height) + _WINDOW - 1)
+            first, second = (_unit(plane[:, strip]).to(total.dtype) for plane in planes)
+            total = total + _ssim_map(first, second).sum()
+    return (total / max(1, len(image) * height * width)).to(dtype)
+
+
+def _ssim_map(x: Tensor, y: Tensor) -> Tensor:
+    luminance, contrast = 0.01**2, 0.03**2
+    mean_x, mean_y = _blur(x), _blur(y)
+    variance_x = _blur(x * x) - mean_x * mean_x
+    variance_y = _blur(y * y) - mean_y * mean_y
+    covariance = _blur(x * y) - mean_x * mean_y
+    above = (2 * mean_x * mean_y + luminance) * (2 * covariance + contrast)
+    below = (mean_x**2 + mean_y**2 + luminance) * (variance_x + variance_y + contrast)
+    return above / below
+
+
+def _blur(x: Tensor) -> Tensor:
+    """Weighted means where the window fits; elementwise, so TF32 and autocast leave it alone."""
+    weights = [math.exp(-((i - _WINDOW // 2) ** 2) / (2 * _SIGMA**2)) for i in range(_WINDOW)]
+    for axis in (-1, -2):
+        length = x.shape[axis] - _WINDOW + 1
+        blurred = torch.zeros_like(x.narrow(axis, 0, length))
+        for start, weight in enumerate(weights):
+            blurred = blurred.add(x.narrow(axis, start, length), alpha=weight / sum(weights))
+        x = blurred
+    return x
+
+
+def _unit(image: Tensor) -> Tensor:
+    """A picture as float32 or float64 in [0, 1]."""
+    if image.dtype == torch.uint8:
+        return image.float() / 255
+    if not image.is_floating_point():
+        raise TypeError(f"expected images of floating point or uint8, got {image.dtype}")
+    return image.to(torch.promote_types(image.dtype, torch.float32))
+
+
+def _exact(tensor: Tensor) -> torch.dtype:
+    return torch.float32 if tensor.device.type == "mps" else torch.float64  # MPS has no float64
+
+
+def _check_same_shape(image: Tensor, other: Tensor) -> None:
+    if image.shape != other.shape:
+        raise ValueError(
+            f"expected images of one shape, got {tuple(image.shape)} and {tuple(other.shape)}"
+        )
