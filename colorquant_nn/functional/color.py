@@ -218,7 +218,11 @@ def _checked(colors: Tensor) -> Tensor:
 
 
 def _convert(colors: Tensor, name: str) -> Tensor:
-    return _Conversion.apply(_checked(colors), name)  # type: ignore[no-any-return]
+    colors = _checked(colors)
+    if not torch.is_grad_enabled():
+        return _Conversion.forward(colors, name)  # without the overhead, which small ones feel
+    converted: Tensor = _Conversion.apply(colors, name)
+    return converted
 
 
 class _Conversion(torch.autograd.Function):
@@ -233,7 +237,8 @@ class _Conversion(torch.autograd.Function):
             and colors.dtype == torch.float32
             and not torch.compiler.is_compiling()  # inductor fuses the plain form
         ):
-            return _convert_cpu(colors, name)
+            compiled: Tensor = _convert_cpu(colors, name)
+            return compiled
         for part in _CHAINS.get(name, (name,)):
             stage = _STAGES[part]
             colors = stage.value(colors) if isinstance(stage, Curve) else _mix(colors, stage)
@@ -264,8 +269,10 @@ class _Conversion(torch.autograd.Function):
 def _convert_cpu(colors: Tensor, name: str) -> Tensor:
     from colorquant_nn.kernels import color_cpu
 
-    stages = _CHAINS.get(name, (name,))
-    return color_cpu.convert(colors, [(stage, _STAGES[stage]) for stage in stages])
+    stages = [(part, _STAGES[part]) for part in _CHAINS.get(name, (name,))]
+    return color_cpu.convert(
+        colors, tuple(part if isinstance(stage, Curve) else stage for part, stage in stages)
+    )
 
 
 @_convert_cpu.register_fake
@@ -274,7 +281,7 @@ def _(colors: Tensor, name: str) -> Tensor:
 
 
 @_convert_cpu.register_vmap
-def _(info: Any, in_dims: Any, colors: Tensor, name: str) -> Any:
+def _(info: Any, in_dims: Any, colors: Tensor, name: str) -> tuple[Tensor, int]:
     return _convert_cpu(colors.movedim(in_dims[0], 0), name), 0
 
 

@@ -7,7 +7,8 @@ rounded operations only, in SIMD lanes: a float32 start, then one step in float6
 """
 
 import math
-from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ CURVES = {
 }
 MATRIX = 6
 
+Stage = str | tuple[tuple[float, float, float], ...]
+
 _THIRD = np.float32(1 / 3)
 _FIFTH = np.float32(1 / 5)
 # The bits of a float32 are about its logarithm: a root of it is a fraction of them, plus these.
@@ -41,12 +44,12 @@ _TWO = np.float32(2)
 _THREE = np.float32(3)
 
 
-def convert(colors: Tensor, stages: Sequence[tuple[str, Any]]) -> Tensor:
+def convert(colors: Tensor, stages: tuple[Stage, ...]) -> Tensor:
     """Run a chain of stages on float32 colours.
 
     Args:
         colors: (..., 3) float32, any strides.
-        stages: names, each with its 3x3 matrix unless it is a curve.
+        stages: names of `CURVES`, and 3x3 matrices.
 
     Returns:
         (..., 3) float32, laid out in memory as ``colors`` is where that is dense.
@@ -54,14 +57,11 @@ def convert(colors: Tensor, stages: Sequence[tuple[str, Any]]) -> Tensor:
     target = torch.empty_like(colors)
     if colors.numel() == 0:
         return target
-    try:
-        source, flat = _flatten(colors), _flatten(target)
-    except RuntimeError:  # axes that do not merge without a copy
-        colors = colors.contiguous()
-        target = torch.empty_like(colors)
-        source, flat = _flatten(colors), _flatten(target)
-    codes = np.array([CURVES.get(name, MATRIX) for name, _ in stages])
-    matrices = np.array([np.eye(3) if name in CURVES else matrix for name, matrix in stages])
+    views = _flatten(colors, target)
+    if views is None:
+        return target.copy_(convert(colors.contiguous(), stages))
+    source, flat = views
+    codes, matrices = _program(stages)
     images, length, _ = source.shape
     num_tasks = images * -(-length // BLOCK)
     nanoseconds = 4.0 * len(stages) * images * length
@@ -69,13 +69,19 @@ def convert(colors: Tensor, stages: Sequence[tuple[str, Any]]) -> Tensor:
     return target
 
 
-def _flatten(colors: Tensor) -> Tensor:
-    """View as (B, N, 3)."""
-    if colors.is_contiguous():
-        return colors.view(1, -1, 3)
-    if colors.ndim == 3 and colors.stride(0) == colors.shape[1] * colors.stride(1):
-        return colors.view(1, -1, 3)  # one image, channels first
-    return colors.view(colors.shape[0], -1, 3)
+@lru_cache
+def _program(stages: tuple[Stage, ...]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    codes = [CURVES[stage] if isinstance(stage, str) else MATRIX for stage in stages]
+    matrices = [np.eye(3) if isinstance(stage, str) else stage for stage in stages]
+    return np.array(codes), np.array(matrices)
+
+
+def _flatten(colors: Tensor, target: Tensor) -> tuple[Tensor, Tensor] | None:
+    """View both as (B, N, 3), or return None where axes do not merge without a copy."""
+    for shape in ((1, -1, 3), (colors.shape[0], -1, 3)):
+        with suppress(RuntimeError):
+            return colors.view(shape), target.view(shape)
+    return None
 
 
 @compiled
@@ -91,7 +97,7 @@ def _convert(
     x, y, z = np.zeros(TILE), np.zeros(TILE), np.zeros(TILE)
     images, length = source.shape[0], source.shape[1]
     blocks = num_tasks // images
-    task = next_task(counter)
+    task: int = next_task(counter)  # type: ignore[call-arg]
     while task < num_tasks:
         image, block = task // blocks, task % blocks
         for start in range(block * BLOCK, min((block + 1) * BLOCK, length), TILE):
@@ -112,7 +118,7 @@ def _convert(
                 target[image, start + i, 0] = x[i]
                 target[image, start + i, 1] = y[i]
                 target[image, start + i, 2] = z[i]
-        task = next_task(counter)
+        task = next_task(counter)  # type: ignore[call-arg]
 
 
 @compiled
