@@ -1,0 +1,295 @@
+"""Dithering: which palette index each pixel gets, so that neighbours mix to its colour.
+
+Every function has one signature, ``dither(points, centroids, strength) -> indices``, and works
+in the space that the points are in. Letters: H rows, W columns, K centroids, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from colorquant_nn.kernels import assign
+
+__all__ = ["DITHERS", "Dither", "atkinson", "floyd_steinberg", "nearest", "ordered"]
+
+Dither = Callable[[Tensor, Tensor, float], Tensor]
+
+# (pixels ahead, rows down, share of the error)
+FLOYD_STEINBERG = ((1, 0, 7 / 16), (-1, 1, 3 / 16), (0, 1, 5 / 16), (1, 1, 1 / 16))
+ATKINSON = (
+    (1, 0, 1 / 8),
+    (2, 0, 1 / 8),
+    (-1, 1, 1 / 8),
+    (0, 1, 1 / 8),
+    (1, 1, 1 / 8),
+    (0, 2, 1 / 8),
+)
+
+MATRIX_SIZE = 8
+MIXTURE_SIZE = 16  # colours in a pixel's mixture; 64 cost four times as much and look alike
+# Share of the error that a mixture carries on. With less than all of it, it prefers near
+# colours: over photographs 15 % less noise for 3 % more error of the local mean than with 1.
+MIXTURE_SHARE = 0.7
+
+
+def nearest(points: Tensor, centroids: Tensor, strength: float = 1.0) -> Tensor:
+    """No dither: each pixel gets its nearest centroid.
+
+    Args:
+        points: (H, W, C).
+        centroids: (K, C).
+        strength: not used.
+
+    Returns:
+        (H, W) int64.
+
+    >>> nearest(torch.full((1, 2, 3), 0.4), torch.tensor([[0.0] * 3, [1.0] * 3]))
+    tensor([[0, 0]])
+    """
+    height, width, channels = points.shape
+    flat = points.reshape(1, height * width, channels)
+    return assign(flat, centroids[None]).reshape(height, width)
+
+
+def floyd_steinberg(points: Tensor, centroids: Tensor, strength: float = 1.0) -> Tensor:
+    """Error diffusion to four neighbours; keeps the local mean.
+
+    Rows alternate in direction. Where no mixture of the palette reaches a colour, its error is
+    cut to the longest gap of the palette: else it would pile up and smear over the edges.
+
+    Args:
+        points: (H, W, 3) or (H, W, 4).
+        centroids: (K, C).
+        strength: share of the error that is passed on, 0 to 1; 0 is `nearest`.
+
+    Returns:
+        (H, W) int64.
+
+    R. W. Floyd and L. Steinberg: An adaptive algorithm for spatial greyscale. Proceedings of the
+    Society for Information Display 17 (1976).
+
+    >>> black_and_white = torch.tensor([[0.0] * 3, [1.0] * 3])
+    >>> white = floyd_steinberg(torch.full((64, 64, 3), 0.25), black_and_white).sum()
+    >>> 0.24 < white / 64**2 < 0.26
+    tensor(True)
+    """
+    return _diffuse(points, centroids, strength, FLOYD_STEINBERG)
+
+
+def atkinson(points: Tensor, centroids: Tensor, strength: float = 1.0) -> Tensor:
+    """Error diffusion of three quarters of the error to six neighbours.
+
+    What is not passed on clears the darkest and lightest parts and raises contrast. Otherwise as
+    `floyd_steinberg`; B. Atkinson's dither of the Macintosh (1984), described in
+    https://beyondloom.com/blog/dither.html.
+
+    >>> atkinson(torch.full((4, 4, 3), 0.9), torch.tensor([[0.0] * 3, [1.0] * 3])).unique()
+    tensor([1])
+    """
+    return _diffuse(points, centroids, strength, ATKINSON)
+
+
+def ordered(points: Tensor, centroids: Tensor, strength: float = 1.0) -> Tensor:
+    """Ordered dither for any palette: a pixel depends on its colour and place alone.
+
+    For each colour a mixture of palette colours is found by passing on the error within the
+    mixture; an 8 x 8 Bayer matrix says which of them, from dark to light, a place shows.
+
+    Args:
+        points: (H, W, 3) or (H, W, 4).
+        centroids: (K, C).
+        strength: share of the error that is passed on, 0 to 1; 0 is `nearest`.
+
+    Returns:
+        (H, W) int64.
+
+    T. Knoll: Pattern dithering, US patent 6606166 (1999, expired); J. Yliluoma: Arbitrary-palette
+    positional dithering, https://bisqwit.iki.fi/story/howto/dither/jy/.
+
+    >>> black_and_white = torch.tensor([[0.0] * 3, [1.0] * 3])
+    >>> ordered(torch.full((2, 4, 3), 0.5), black_and_white)
+    tensor([[0, 1, 0, 1],
+            [1, 0, 1, 0]])
+    """
+    problem = _prepare(points, centroids, strength)
+    if problem is None:
+        return nearest(points, centroids)
+    from colorquant_nn.functional import dither_loops
+
+    pixels, colors, grid, limit = problem
+    height, width = pixels.shape[:2]
+    indices = np.empty((height, width), np.int64)
+    thresholds = bayer_matrix(MATRIX_SIZE) * MIXTURE_SIZE // MATRIX_SIZE**2
+    order = _dark_to_light(colors)
+    ranks = np.argsort(order)
+
+    def mix(rows: slice) -> None:
+        dither_loops.mix(
+            pixels[rows],
+            colors,
+            grid,
+            thresholds,
+            MIXTURE_SIZE,
+            order,
+            ranks,
+            np.float32(strength * MIXTURE_SHARE),
+            limit,
+            indices[rows],
+        )
+
+    # Bands start at whole matrices, so how many there are changes nothing.
+    threads = torch.get_num_threads()
+    band = -(-height // (MATRIX_SIZE * threads)) * MATRIX_SIZE
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(mix, [slice(top, top + band) for top in range(0, height, band)]))
+    return torch.from_numpy(indices).to(points.device)
+
+
+DITHERS: dict[str, Dither] = {
+    "none": nearest,
+    "ordered": ordered,
+    "floyd-steinberg": floyd_steinberg,
+    "atkinson": atkinson,
+}
+
+
+def bayer_matrix(size: int) -> NDArray[np.int64]:
+    """Thresholds 0 to size² - 1, spread as evenly as can be; size is a power of two.
+
+    B. E. Bayer: An optimum method for two-level rendition of continuous-tone pictures. IEEE
+    International Conference on Communications (1973).
+
+    >>> bayer_matrix(2)
+    array([[0, 2],
+           [3, 1]])
+    """
+    matrix = np.zeros((1, 1), np.int64)
+    while len(matrix) < size:
+        matrix = np.block([[4 * matrix, 4 * matrix + 2], [4 * matrix + 3, 4 * matrix + 1]])
+    return matrix
+
+
+def _diffuse(
+    points: Tensor,
+    centroids: Tensor,
+    strength: float,
+    targets: tuple[tuple[int, int, float], ...],
+) -> Tensor:
+    problem = _prepare(points, centroids, strength)
+    if problem is None:
+        return nearest(points, centroids)
+    from colorquant_nn.functional import dither_loops
+
+    pixels, colors, grid, limit = problem
+    ahead, down, shares = (np.array(column) for column in zip(*targets, strict=True))
+    indices = np.empty(pixels.shape[:2], np.int64)
+    dither_loops.diffuse(
+        pixels,
+        colors,
+        grid,
+        ahead,
+        down,
+        shares.astype(np.float32),
+        np.float32(strength),
+        limit,
+        indices,
+    )
+    return torch.from_numpy(indices).to(points.device)
+
+
+def _prepare(
+    points: Tensor, centroids: Tensor, strength: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32], Any, np.float32] | None:
+    """Points, centroids in four channels, their grid and the longest error; None: no dither."""
+    if points.ndim != 3 or points.shape[-1] not in (3, 4):
+        raise ValueError(
+            f"expected points of shape (H, W, 3) or (H, W, 4), got {tuple(points.shape)}"
+        )
+    if centroids.ndim != 2 or centroids.shape[-1] != points.shape[-1] or len(centroids) == 0:
+        raise ValueError(
+            f"expected centroids of shape (K, {points.shape[-1]}), got {tuple(centroids.shape)}"
+        )
+    if not 0 <= strength <= 1:
+        raise ValueError(f"expected a strength from 0 to 1, got {strength}")
+    if strength == 0 or len(centroids) == 1 or points.numel() == 0:
+        return None
+    if not points.is_floating_point():
+        points = points / 255
+    channels = points.shape[-1]
+    pixels = points.detach().to("cpu", torch.float32)
+    if not torch.isfinite(pixels.sum()):
+        pixels = pixels.nan_to_num(0.0, 1.0, 0.0)
+    colors = np.zeros((len(centroids), 4), np.float32)
+    colors[:, :channels] = centroids.detach().to("cpu", torch.float32).numpy()
+    limit = _longest_gap(colors)
+    low = np.minimum(pixels.amin((0, 1)).numpy(), colors[:, :channels].min(0)) - limit
+    high = np.maximum(pixels.amax((0, 1)).numpy(), colors[:, :channels].max(0)) + limit
+    doublings = 4 if channels == 4 else 5 + (pixels.shape[0] * pixels.shape[1] > 1 << 20)
+    return pixels.numpy(), colors, _build_grid(colors, low, high, doublings), limit
+
+
+def _build_grid(
+    colors: NDArray[np.float32],
+    low: NDArray[np.float32],
+    high: NDArray[np.float32],
+    doublings: int,
+) -> Any:
+    """Candidate lists over the box from ``low`` to ``high``, by halving its cells."""
+    from colorquant_nn.functional.dither_loops import Grid, refine
+
+    channels = len(low)
+    origin = np.zeros(4, np.float32)
+    origin[:channels] = low
+    scale = np.zeros(4, np.float32)
+    everything = np.arange(len(colors), dtype=np.int32)
+    one_cell = np.array([0, len(colors)], np.int32)
+    nowhere = np.zeros(4, np.int64)
+    grid = Grid(origin, scale, np.zeros(4, np.float32), nowhere, one_cell, everything)
+    for doubling in range(1, doublings + 1):
+        cells = 1 << doubling
+        last = np.zeros(4, np.float32)
+        last[:channels] = cells - 1
+        scale = np.zeros(4, np.float32)
+        scale[:channels] = cells / np.maximum(high - low, np.float32(1e-6))
+        strides = np.ones(4, np.int64)
+        strides[:channels] = cells ** np.arange(channels - 1, -1, -1)
+        starts = np.empty(cells**channels + 1, np.int32)
+        # Each list goes to the 2^C cells that its cell is divided into, at most whole.
+        room = np.empty(len(grid.candidates) << channels, np.int32)
+        finer = Grid(origin, scale, last, strides, starts, room)
+        total = refine(colors, finer, grid)
+        grid = finer._replace(candidates=room[:total].copy())
+    return grid
+
+
+def _longest_gap(colors: NDArray[np.float32]) -> np.float32:
+    """The longest edge of the minimum spanning tree: no gap between neighbours is longer.
+
+    R. C. Prim: Shortest connection networks and some generalizations. Bell System Technical
+    Journal 36 (1957).
+    """
+    distances = ((colors - colors[0]) ** 2).sum(1)
+    outside = np.ones(len(colors), bool)
+    outside[0] = False
+    longest = np.float32(0)
+    for _ in range(len(colors) - 1):
+        added = np.where(outside, distances, np.inf).argmin()
+        longest = max(longest, distances[added])
+        outside[added] = False
+        distances = np.minimum(distances, ((colors - colors[added]) ** 2).sum(1))
+    return np.float32(np.sqrt(longest))
+
+
+def _dark_to_light(colors: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Order of the colours along their principal axis, in any space the axis of lightness."""
+    centered = colors.astype(np.float64) - colors.mean(0, dtype=np.float64)
+    axis = np.linalg.svd(centered, full_matrices=False)[2][0]
+    axis *= np.sign(axis[np.abs(axis).argmax()])
+    return np.argsort(centered @ axis, kind="stable")

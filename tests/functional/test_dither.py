@@ -1,0 +1,195 @@
+"""Dithers against slow loops in numpy, and what each promises about the mean."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from colorquant_nn.functional.dither import (
+    ATKINSON,
+    DITHERS,
+    FLOYD_STEINBERG,
+    atkinson,
+    bayer_matrix,
+    floyd_steinberg,
+    nearest,
+    ordered,
+)
+
+BLACK_AND_WHITE = torch.tensor([[0.0] * 3, [1.0] * 3])
+DITHERING = [name for name in DITHERS if name != "none"]
+
+
+def random_problem(seed: int, height: int, width: int, colors: int, channels: int = 3):
+    generator = torch.Generator().manual_seed(seed)
+    smooth = torch.rand(1, channels, 4, 5, generator=generator)
+    points = torch.nn.functional.interpolate(smooth, (height, width), mode="bilinear")
+    return points[0].permute(1, 2, 0), torch.rand(colors, channels, generator=generator)
+
+
+def gradient(width: int = 256, height: int = 32) -> Tensor:
+    return torch.linspace(0, 1, width)[None, :, None].expand(height, width, 3)
+
+
+def local_mean(picture: Tensor, size: int = 8) -> Tensor:
+    return torch.nn.functional.avg_pool2d(picture.permute(2, 0, 1), size, stride=1)
+
+
+def longest_gap(centroids: np.ndarray) -> float:
+    """Longest edge of the minimum spanning tree: the smallest radius that connects all."""
+    distances = np.sqrt(((centroids[:, None] - centroids[None]) ** 2).sum(-1))
+    for radius in np.unique(distances):
+        reached = distances[0] <= radius
+        for _ in centroids:
+            reached = (distances[reached] <= radius).any(0)
+        if reached.all():
+            return radius
+    raise AssertionError
+
+
+def diffuse_slowly(points, centroids, strength, targets):
+    """The definition, one pixel at a time, in float64."""
+    points = points.double().numpy().copy()
+    centroids = centroids.double().numpy()
+    limit = longest_gap(centroids)
+    height, width, _ = points.shape
+    indices = np.zeros((height, width), np.int64)
+    for row in range(height):
+        direction = -1 if row % 2 else 1
+        for column in range(width)[::direction]:
+            distances = ((points[row, column] - centroids) ** 2).sum(-1)
+            index = indices[row, column] = distances.argmin()
+            error = points[row, column] - centroids[index]
+            error *= min(1, limit / max(np.linalg.norm(error), 1e-30)) * strength
+            for ahead, down, share in targets:
+                beside, below = column + direction * ahead, row + down
+                if 0 <= beside < width and below < height:
+                    points[below, beside] += error * share
+    return torch.from_numpy(indices)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+@pytest.mark.parametrize(
+    ("dither", "targets"), [(floyd_steinberg, FLOYD_STEINBERG), (atkinson, ATKINSON)]
+)
+@pytest.mark.parametrize(("colors", "channels"), [(2, 3), (7, 3), (40, 3), (9, 4)])
+def test_error_diffusion_is_its_definition(dither, targets, colors, channels, strength):
+    points, centroids = random_problem(colors, 24, 31, colors, channels)
+    expected = diffuse_slowly(points, centroids, strength, targets)
+    indices = dither(points, centroids, strength)
+    assert indices.dtype == torch.int64
+    # float32 rounds: one tie decided otherwise may change what comes after, rarely.
+    assert (indices == expected).double().mean() > 0.98
+    assert indices[:8].equal(expected[:8])
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_the_search_is_exact(channels):
+    """Passing on next to nothing, error diffusion finds the nearest centroid of every pixel."""
+    generator = torch.Generator().manual_seed(1)
+    points = torch.rand(120, 130, channels, generator=generator)
+    centroids = torch.rand(256, channels, generator=generator)
+    assert floyd_steinberg(points, centroids, 1e-30).equal(nearest(points, centroids))
+    clustered = centroids * 0.01 + torch.randint(0, 2, (256, channels), generator=generator)
+    assert floyd_steinberg(points, clustered, 1e-30).equal(nearest(points, clustered))
+
+
+@pytest.mark.parametrize("name", DITHERS)
+def test_strength_zero_is_no_dither(name):
+    points, centroids = random_problem(3, 20, 30, 12)
+    assert DITHERS[name](points, centroids, 0.0).equal(nearest(points, centroids))
+
+
+@pytest.mark.parametrize("grey", [0.1, 0.25, 0.5, 0.8])
+def test_mean_of_flat_grey(grey):
+    flat = torch.full((64, 64, 3), grey)
+    white = floyd_steinberg(flat, BLACK_AND_WHITE).double().mean()
+    assert white == pytest.approx(grey, abs=0.01)
+    assert ordered(flat, BLACK_AND_WHITE).double().mean() == pytest.approx(grey, abs=1 / 16)
+
+
+@pytest.mark.parametrize("name", DITHERING)
+@pytest.mark.parametrize("irregular", [False, True])
+def test_local_mean_of_a_gradient_is_better_than_without(name, irregular):
+    centroids = BLACK_AND_WHITE
+    if irregular:
+        centroids = torch.tensor([[0, 0, 0], [0.9, 0.2, 0.1], [0.1, 0.5, 0.9], [1, 1, 1]])
+    points = gradient()
+
+    def error(indices):
+        return (local_mean(centroids[indices]) - local_mean(points)).square().mean()
+
+    plain = error(nearest(points, centroids))
+    assert error(DITHERS[name](points, centroids, 1.0)) < 0.35 * plain
+    assert error(DITHERS[name](points, centroids, 0.5)) < plain
+
+
+@pytest.mark.parametrize("name", DITHERS)
+def test_palette_colors_map_to_themselves(name):
+    _, centroids = random_problem(5, 8, 8, 30)
+    for index in (0, 11, 29):
+        flat = centroids[index].expand(9, 14, 3)
+        assert (DITHERS[name](flat, centroids, 1.0) == index).all()
+
+
+def test_ordered_depends_on_color_and_place_alone():
+    points, centroids = random_problem(7, 40, 48, 10)
+    whole = ordered(points, centroids)
+    assert ordered(points[16:, 8:], centroids).equal(whole[16:, 8:])
+    changed = points.clone()
+    changed[20, 20] = 1 - changed[20, 20]
+    difference = ordered(changed, centroids) != whole
+    difference[20, 20] = False
+    assert not difference.any()
+
+
+def test_unreachable_colors_do_not_smear():
+    """To the left a colour outside of the palette's hull, to the right one of the palette's."""
+    centroids = torch.tensor([[0.4, 0.4, 0.4], [0.5, 0.5, 0.5], [0.6, 0.6, 0.6]])
+    points = torch.full((32, 64, 3), 0.5)
+    points[:, :32] = torch.tensor([1.0, 0.9, 1.0])
+    indices = floyd_steinberg(points, centroids)
+    assert (indices[:, 40:] == 1).all()
+
+
+@pytest.mark.parametrize("name", DITHERS)
+def test_same_bits_again_and_any_layout_and_threads(name):
+    points, centroids = random_problem(11, 50, 40, 20)
+    planes = points.permute(2, 0, 1).contiguous().permute(1, 2, 0)
+    first = DITHERS[name](points.contiguous(), centroids, 1.0)
+    assert DITHERS[name](planes, centroids, 1.0).equal(first)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if threads > 1 else 2)
+        assert DITHERS[name](points, centroids, 1.0).equal(first)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", DITHERS)
+def test_odd_sizes_and_values(name):
+    _, centroids = random_problem(2, 4, 4, 5)
+    for height, width in [(1, 1), (1, 9), (9, 1), (3, 2)]:
+        assert DITHERS[name](torch.rand(height, width, 3), centroids, 1.0).shape == (height, width)
+    assert (DITHERS[name](torch.rand(4, 4, 3), centroids[:1], 1.0) == 0).all()
+    broken = torch.full((6, 6, 3), 0.5)
+    broken[2, 2] = torch.tensor([float("nan"), float("inf"), -float("inf")])
+    indices = DITHERS[name](broken, centroids, 1.0)
+    assert 0 <= indices.min() <= indices.max() < 5
+    twice = torch.cat([centroids, centroids])
+    assert DITHERS[name](torch.rand(8, 8, 3), twice, 1.0).max() < 5
+
+
+@pytest.mark.parametrize("name", DITHERING)
+def test_bad_arguments_are_named(name):
+    points, centroids = torch.rand(4, 4, 3), torch.rand(5, 3)
+    with pytest.raises(ValueError, match=r"\(H, W, 3\).*got \(3, 4\)"):
+        DITHERS[name](torch.rand(3, 4), centroids, 1.0)
+    with pytest.raises(ValueError, match=r"\(K, 3\), got \(5, 4\)"):
+        DITHERS[name](points, torch.rand(5, 4), 1.0)
+    with pytest.raises(ValueError, match=r"from 0 to 1, got 1\.5"):
+        DITHERS[name](points, centroids, 1.5)
+
+
+def test_bayer_matrix_holds_each_threshold_once():
+    assert sorted(bayer_matrix(8).ravel()) == list(range(64))
