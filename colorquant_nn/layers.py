@@ -5,17 +5,24 @@ functions below see (B, N, 3) views of them.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from colorquant_nn import kernels
 from colorquant_nn.functional import online
-from colorquant_nn.functional.color import SPACES, color_space
+from colorquant_nn.functional.color import color_space
 from colorquant_nn.functional.gradients import palette_mse, straight_through
 from colorquant_nn.functional.seeding import spread_colors
-from colorquant_nn.views import check_palette, in_space, to_image, to_index_map, to_points
+from colorquant_nn.views import (
+    check_palette,
+    finite_weights,
+    in_space,
+    to_image,
+    to_index_map,
+    to_points,
+)
 
 __all__ = ["ColorQuantize", "Estimator", "Quantized"]
 
@@ -108,8 +115,10 @@ class ColorQuantize(nn.Module):
         self.frozen = frozen
         self.estimator = estimator
         self.register_buffer("centroids", color_space(space).from_rgb(spread_colors(num_colors)))
-        self.register_buffer("counts", torch.zeros(num_colors))
-        self.register_buffer("histogram", torch.zeros(8**online.HISTOGRAM_BITS, 4))
+        counts = torch.zeros(num_colors, dtype=torch.float32)
+        histogram = torch.zeros(8**online.HISTOGRAM_BITS, 4, dtype=torch.float32)
+        self.register_buffer("counts", counts)
+        self.register_buffer("histogram", histogram)
         # How many batches were learnt from. Not a buffer: it stays on the CPU.
         self._batches = torch.zeros((), dtype=torch.int64)
 
@@ -196,9 +205,13 @@ class ColorQuantize(nn.Module):
                     self.space,
                 )
             palette = self.palette
-            converted, weights = in_space(pixels, self.space)
+            rgb = self.space == "rgb"  # the kernel clamps, and sees what is not finite
             clustered = kernels.cluster(
-                converted, self.centroids[None], palette[None], weights, clamp=self.space == "rgb"
+                in_space(pixels, self.space),
+                self.centroids[None],
+                palette[None],
+                None if rgb else finite_weights(pixels),
+                clamp=rgb,
             )
             if learning:
                 online.learn(
@@ -210,7 +223,7 @@ class ColorQuantize(nn.Module):
                     self.dead_below,
                 )
         hard = clustered.values.to(x.dtype)
-        known = _mean_squared_error(clustered.statistics) if self.space == "rgb" else None
+        known = _mean_squared_error(clustered.statistics) if rgb else None
         values = self.estimator(points, hard, palette)
         return Quantized(
             to_image(values, x),
@@ -228,8 +241,8 @@ class ColorQuantize(nn.Module):
         Returns:
             (B, H, W) or (H, W) int64.
         """
-        converted, _ = in_space(to_points(x).detach(), self.space)
-        indices = kernels.assign(converted, self.centroids[None], clamp=self.space == "rgb")
+        pixels = in_space(to_points(x).detach(), self.space)
+        indices = kernels.assign(pixels, self.centroids[None], clamp=self.space == "rgb")
         return to_index_map(indices, x)
 
     def decode(self, indices: Tensor) -> Tensor:
@@ -247,6 +260,36 @@ class ColorQuantize(nn.Module):
         """The arguments that say what the layer does."""
         learning = "frozen=True" if self.frozen else f"decay={self.decay:g}"
         return f"{self.num_colors}, space={self.space!r}, {learning}"
+
+    def get_extra_state(self) -> Tensor:
+        """How many batches were learnt from, for `state_dict`."""
+        return self._batches.clone()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take up what `get_extra_state` gave."""
+        self._batches.copy_(state)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        centroids = state_dict.get(prefix + "centroids")
+        if centroids is not None and centroids.shape != self.centroids.shape:
+            raise ValueError(
+                f"the state has a palette of {centroids.shape[0]} colours, this layer of "
+                f"{self.num_colors}; make the layer with num_colors={centroids.shape[0]}, or take "
+                "the colours over with ColorQuantize.from_palette"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ColorQuantize":
+        """Move the state to another device, but keep it float32 whatever the model's dtype."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, buffer in before.items():
+            moved = self._buffers[name]
+            if buffer is not None and moved is not None and moved.dtype != buffer.dtype:
+                self._buffers[name] = buffer.to(moved.device)
+        return self
 
     def _set_state(self, palette: Tensor, counts: Tensor) -> None:
         """Take a palette as learnt."""

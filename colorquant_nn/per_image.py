@@ -3,16 +3,25 @@
 Letters: B images, N = H W pixels, K colours.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from colorquant_nn import kernels
 from colorquant_nn.functional.color import color_space
-from colorquant_nn.functional.gradients import palette_mse, through_palette
+from colorquant_nn.functional.gradients import (
+    clamp_through,
+    cluster_means,
+    palette_mse,
+    through_palette,
+)
 from colorquant_nn.layers import Estimator, Quantized
-from colorquant_nn.views import in_space, to_image, to_index_map, to_points
+from colorquant_nn.views import finite_weights, in_space, to_image, to_index_map, to_points
 
 __all__ = ["PerImageColorQuantize"]
+
+GOLDEN_RATIO = (5**0.5 - 1) / 2  # its multiples, modulo 1, fill [0, 1) evenly
 
 
 class PerImageColorQuantize(nn.Module):
@@ -76,23 +85,35 @@ class PerImageColorQuantize(nn.Module):
             x: (B, 3, H, W) or (3, H, W), floating point sRGB.
         """
         points = to_points(x)
-        converted, weights = in_space(points, self.space)
-        pixels = converted.detach()
+        converted = in_space(points, self.space)
+        weights = finite_weights(points.detach())
         with torch.no_grad():
-            centroids, indices, counts = kernels.kmeans_perto_image(
-                pixels, self.num_colors, self.num_iters, _uniforms(self.num_colors, x.device)
+            centroids, indices, counts = kernels.kmeans_per_image(
+                converted,
+                self.num_colors,
+                self.num_iters,
+                _uniforms(self.num_colors, x.device),
+                weights,
             )
         means = cluster_means(converted, indices, centroids, counts, weights)
-        palette = color_space(self.space).to_rgb(means).clamp(0, 1)
+        palette = clamp_through(color_space(self.space).to_rgb(means))
         hard = palette.gather(1, indices[..., None].expand(-1, -1, 3)).to(x.dtype)
         values = self.estimator(points, hard, palette)
+        snapshot = palette.detach()
         return Quantized(
             to_image(values, x),
             to_index_map(indices, x),
-            palette.detach() if x.dim() == 4 else palette.detach().squeeze(0),
+            snapshot if x.dim() == 4 else snapshot.squeeze(0),
             palette_mse(points, hard),
         )
 
     def extra_repr(self) -> str:
         """The arguments that say what the layer does."""
         return f"{self.num_colors}, space={self.space!r}, num_iters={self.num_iters}"
+
+
+def _uniforms(num_colors: int, device: torch.device) -> Tensor:
+    """(K, candidates) numbers in [0, 1), always the same, for the draws of k-means++."""
+    candidates = 2 + int(math.log(num_colors))
+    ordinal = torch.arange(1, num_colors * candidates + 1, device=device, dtype=torch.float32)
+    return (ordinal * GOLDEN_RATIO).frac().reshape(num_colors, candidates)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from colorquant_nn.functional.color import color_space
-from colorquant_nn.kernels.reference import sanitize
+from colorquant_nn.functional.gradients import clamp_through
 
-__all__ = ["check_palette", "in_space", "to_image", "to_index_map", "to_points"]
+__all__ = ["check_palette", "finite_weights", "in_space", "to_image", "to_index_map", "to_points"]
 
 
 def to_points(x: Tensor) -> Tensor:
@@ -35,19 +35,19 @@ def to_image(points: Tensor, x: Tensor) -> Tensor:
 
 
 def to_index_map(indices: Tensor, x: Tensor) -> Tensor:
+    """View indices (B, N) as the pixels of x: (B, H, W) or (H, W)."""
     shaped = indices.unflatten(1, x.shape[-2:])
     return shaped if x.dim() == 4 else shaped.squeeze(0)
 
 
-def in_space(pixels: Tensor, space: str) -> tuple[Tensor, Tensor | None]:
-    """Pixels (B, N, 3) in the working space, and their weights (B, N): 0 where not finite.
+def in_space(pixels: Tensor, space: str) -> Tensor:
+    """Pixels (B, N, 3) in the working space; in sRGB as they are, since the kernel clamps them."""
+    return pixels if space == "rgb" else color_space(space).from_rgb(clamp_through(pixels))
 
-    In sRGB the kernel clamps, and sees itself what is not finite.
-    """
-    if space == "rgb":
-        return pixels, None
-    weights = pixels.isfinite().all(-1).to(torch.float32)
-    return color_space(space).from_rgb(sanitize(pixels, clamp=True)), weights
+
+def finite_weights(pixels: Tensor) -> Tensor:
+    """Weights (B, N) float32 of the pixels (B, N, 3): 0 where a channel is not finite, else 1."""
+    return pixels.isfinite().all(-1).to(torch.float32)
 
 
 def check_palette(palette: Tensor) -> None:

@@ -15,7 +15,15 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from colorquant_nn.kernels.reference import sanitize
 
-__all__ = ["cut", "palette_mse", "soft", "straight_through", "through_palette"]
+__all__ = [
+    "clamp_through",
+    "cluster_means",
+    "cut",
+    "palette_mse",
+    "soft",
+    "straight_through",
+    "through_palette",
+]
 
 CHUNK_ELEMENTS = 1 << 20  # of the (chunk, K) probabilities in the backward of `soft`
 
@@ -130,6 +138,50 @@ def palette_mse(x: Tensor, values: Tensor, known: Tensor | None = None) -> Tenso
     return _PaletteMSE.apply(x, values.detach(), known)
 
 
+def clamp_through(x: Tensor) -> Tensor:
+    """Limit to [0, 1], NaN to 0, and pass the gradient as if nothing had been limited.
+
+    Args:
+        x: floating point, of any shape.
+
+    Returns:
+        The same shape; float64 for float64, otherwise float32.
+
+    Examples:
+        >>> x = torch.tensor([-1.0, 0.5, 2.0], requires_grad=True)
+        >>> y = clamp_through(x)
+        >>> y.sum().backward()
+        >>> y.tolist(), x.grad.tolist()
+        ([0.0, 0.5, 1.0], [1.0, 1.0, 1.0])
+    """
+    return _ClampThrough.apply(x)
+
+
+def cluster_means(
+    points: Tensor, indices: Tensor, centroids: Tensor, counts: Tensor, weights: Tensor
+) -> Tensor:
+    """Centroids as what they are: the means of their points, differentiable with respect to these.
+
+    Args:
+        points: (B, N, C).
+        indices: (B, N) int64, the cluster of each point.
+        centroids: (B, K, C), the means, as computed before.
+        counts: (B, K), the number of points in the mean; a centroid of count 0 is constant.
+        weights: (B, N), 0 for points that are left out of the mean and 1 for the others.
+
+    Returns:
+        (B, K, C), ``centroids``, in the dtype of the points.
+
+    Examples:
+        >>> points = torch.tensor([[[0.0], [2.0]]], requires_grad=True)
+        >>> indices, counts = torch.zeros(1, 2, dtype=torch.int64), torch.full((1, 1), 2.0)
+        >>> cluster_means(points, indices, torch.ones(1, 1, 1), counts, torch.ones(1, 2)).backward()
+        >>> points.grad.flatten()
+        tensor([0.5000, 0.5000])
+    """
+    return _ClusterMeans.apply(points, indices, centroids, counts, weights)
+
+
 class _StraightThrough(torch.autograd.Function):
     generate_vmap_rule = True
 
@@ -144,6 +196,44 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
         return grad, None
+
+
+class _ClampThrough(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return sanitize(x, clamp=True)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.dtype = inputs[0].dtype
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad.to(ctx.dtype)
+
+
+class _ClusterMeans(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        points: Tensor, indices: Tensor, centroids: Tensor, counts: Tensor, weights: Tensor
+    ) -> Tensor:
+        return centroids.to(torch.promote_types(points.dtype, torch.float32), copy=True)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        points, indices, _, counts, weights = inputs
+        ctx.dtype = points.dtype
+        ctx.save_for_backward(indices, counts, weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        indices, counts, weights = ctx.saved_tensors
+        share = grad / counts.clamp_min(1)[..., None]
+        spread = share.gather(1, indices[..., None].expand(-1, -1, grad.shape[-1]))
+        return (spread * weights[..., None]).to(ctx.dtype), None, None, None, None
 
 
 class _Soft(torch.autograd.Function):

@@ -137,8 +137,8 @@ def relocate(
     source = source[order]
     target = neighbour[source]
     possible = cheapest.isfinite().to(number.dtype)
-    busy = torch.zeros_like(number).index_add_(0, source, possible).index_add_(0, target, possible)
-    gain, split = gain.masked_fill(busy > 0, -1).topk(most)
+    gone = torch.zeros_like(number).index_add_(0, source, possible) > 0
+    gain, split = gain.masked_fill(gone, -1).topk(most)
     done = gain > margin * cheapest  # false for an infinite cost
     if limit is not None:
         done &= torch.arange(most, device=limit.device) < limit

@@ -1,0 +1,69 @@
+"""Seeds: what is chosen, how often, and that only it depends on the generator."""
+
+import pytest
+import torch
+
+from colorquant_nn.functional.seeding import kmeans_plus_plus, random_points, spread_colors
+
+SEEDINGS = [kmeans_plus_plus, random_points]
+
+
+@pytest.mark.parametrize("seeding", SEEDINGS)
+def test_seeds_are_points_and_reproducible(seeding) -> None:
+    points = torch.rand(100, 3, generator=torch.Generator().manual_seed(0))
+    state = torch.get_rng_state()
+    seeds = seeding(points, 10)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(seeds, seeding(points, 10))
+    assert (seeds[:, None] == points).all(-1).any(1).all()
+    assert len(seeds.unique(dim=0)) == 10
+    other = seeding(points, 10, None, torch.Generator().manual_seed(1))
+    assert not torch.equal(seeds, other)
+
+
+@pytest.mark.parametrize("seeding", SEEDINGS)
+def test_points_of_no_weight_are_not_chosen(seeding) -> None:
+    points = torch.rand(50, 3, generator=torch.Generator().manual_seed(0))
+    weights = torch.zeros(50)
+    weights[::5] = 1.0
+    seeds = seeding(points, 10, weights)
+    assert {tuple(seed.tolist()) for seed in seeds} == {tuple(p.tolist()) for p in points[::5]}
+
+
+def test_plus_plus_finds_every_distinct_point_before_it_repeats() -> None:
+    distinct = torch.rand(6, 3, generator=torch.Generator().manual_seed(0))
+    points = distinct.repeat_interleave(torch.tensor([1, 500, 1, 3, 1, 90]), 0)
+    assert len(kmeans_plus_plus(points, 6).unique(dim=0)) == 6
+    assert len(kmeans_plus_plus(points, 9).unique(dim=0)) == 6
+
+
+def test_plus_plus_draws_by_squared_distance() -> None:
+    # From 0, the points 1 and 3 have probabilities 0.1 and 0.9; the larger weight draws 0 first.
+    points = torch.tensor([[0.0], [1.0], [3.0]])
+    weights = torch.tensor([1e6, 1.0, 1.0])
+    generator = torch.Generator().manual_seed(0)
+    second = [kmeans_plus_plus(points, 2, weights, generator)[1].item() for _ in range(2000)]
+    # Greedy: of two draws the better one, so that 1 is left with 0.1 squared.
+    assert 0.004 < second.count(1.0) / 2000 < 0.018
+
+
+def test_random_points_draws_by_weight() -> None:
+    points = torch.tensor([[0.0], [1.0]])
+    generator = torch.Generator().manual_seed(0)
+    draws = [
+        random_points(points, 1, torch.tensor([1.0, 3.0]), generator).item() for _ in range(2000)
+    ]
+    assert abs(sum(draws) / 2000 - 0.75) < 0.04
+
+
+@pytest.mark.parametrize("num_colors", [1, 2, 8, 64, 256, 1000])
+def test_spread_colors_are_spread(num_colors: int) -> None:
+    colors = spread_colors(num_colors)
+    assert colors.shape == (num_colors, 3)
+    assert colors.dtype == torch.float32
+    assert ((colors > 0) & (colors < 1)).all()
+    assert len(colors.unique(dim=0)) == num_colors
+    cube = torch.cartesian_prod(*[torch.linspace(0, 1, 17)] * 3)
+    error = torch.cdist(cube, colors).min(1).values.square().mean()
+    random = torch.rand(num_colors, 3, generator=torch.Generator().manual_seed(0))
+    assert num_colors < 8 or error < torch.cdist(cube, random).min(1).values.square().mean()
