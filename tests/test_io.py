@@ -1,0 +1,420 @@
+"""Pictures of every kind in, files without loss out, and what happens to bad ones."""
+
+import io
+import os
+import struct
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+from torch import Tensor
+
+from colorquant_nn.io import load_frames, load_image, save_frames, save_image, write_atomically
+
+LOSSLESS = (".png", ".gif", ".webp", ".tif")
+
+
+class Quantized(NamedTuple):
+    """The part of `QuantizedImage` that is saved."""
+
+    rgb: Tensor
+    indices: Tensor
+    palette: Tensor
+
+
+def quantized(colors: int, channels: int = 3, height: int = 13, width: int = 17, seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    levels = torch.randperm(256 * 256, generator=generator)[:colors]
+    palette = torch.stack([levels // 256, levels % 256, levels * 7 % 256], 1).float() / 255
+    if channels == 4:
+        alpha = torch.randint(0, 256, (colors, 1), generator=generator) / 255
+        palette = torch.cat([palette, alpha], 1)
+    indices = torch.arange(height * width) % colors
+    indices = indices[torch.randperm(height * width, generator=generator)].view(height, width)
+    return Quantized(palette[indices].permute(2, 0, 1), indices, palette)
+
+
+def photo(height: int = 32, width: int = 48) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows * 5, columns * 5, (rows + columns) * 3], -1).astype(np.uint8)
+
+
+def as_array(image: Tensor) -> np.ndarray:
+    return image.permute(1, 2, 0).numpy()
+
+
+def bits_per_pixel(path) -> int:
+    return path.read_bytes()[24]  # IHDR
+
+
+@pytest.mark.parametrize("suffix", LOSSLESS)
+@pytest.mark.parametrize("colors", [1, 2, 3, 4, 5, 16, 17, 200, 256])
+def test_an_indexed_file_holds_the_colors_exactly(tmp_path, suffix, colors):
+    image = quantized(colors)
+    save_image(tmp_path / f"a{suffix}", image)
+    expected = (image.rgb * 255).round().to(torch.uint8)
+    assert load_image(tmp_path / f"a{suffix}").equal(expected)
+    if suffix == ".png":
+        bits = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 16: 4, 17: 8, 200: 8, 256: 8}[colors]
+        assert bits_per_pixel(tmp_path / "a.png") == bits
+        stored = Image.open(tmp_path / "a.png")
+        assert stored.mode == "P"
+        assert len(stored.getpalette("RGB")) == 3 * colors
+        assert np.array_equal(np.asarray(stored), image.indices)
+    assert [file.name for file in tmp_path.iterdir()] == [f"a{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+@pytest.mark.parametrize("colors", [3, 200])
+def test_partial_alpha_is_kept(tmp_path, suffix, colors):
+    image = quantized(colors, channels=4)
+    save_image(tmp_path / f"a{suffix}", image)
+    assert load_image(tmp_path / f"a{suffix}").equal((image.rgb * 255).round().to(torch.uint8))
+    if suffix == ".png":
+        assert bits_per_pixel(tmp_path / "a.png") == (2 if colors == 3 else 8)
+
+
+def test_alpha_of_a_gif_is_on_or_off(tmp_path):
+    image = quantized(40, channels=4)
+    save_image(tmp_path / "a.gif", image)
+    back = load_image(tmp_path / "a.gif")
+    opaque = image.rgb[3] * 255 >= 128
+    assert back[3].bool().equal(opaque)
+    assert back[:3, opaque].equal((image.rgb[:3, opaque] * 255).round().to(torch.uint8))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_true_color(tmp_path, suffix, channels):
+    image = torch.randint(0, 256, (channels, 9, 11), dtype=torch.uint8)
+    save_image(tmp_path / f"a{suffix}", image)
+    assert load_image(tmp_path / f"a{suffix}").equal(image)
+    save_image(tmp_path / f"b{suffix}", image.double() / 255)
+    assert load_image(tmp_path / f"b{suffix}").equal(image)
+
+
+def test_more_than_256_colors_become_true_color(tmp_path):
+    image = quantized(300, height=30, width=30)
+    save_image(tmp_path / "a.png", image)
+    assert load_image(tmp_path / "a.png").equal((image.rgb * 255).round().to(torch.uint8))
+    with pytest.raises(ValueError, match="at most 256 colours, got 300"):
+        save_image(tmp_path / "a.gif", image)
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "message"),
+    [
+        (torch.rand(3, 4, 4), "a.jpg", r"ends in \.png, \.gif.*got '\.jpg'"),
+        (torch.rand(3, 4, 4), "a", "got ''"),
+        (torch.rand(3, 4, 4), "a.gif", "a GIF holds an indexed image"),
+        (torch.rand(2, 3, 4, 4), "a.png", r"got \(2, 3, 4, 4\)"),
+        (torch.rand(5, 4, 4), "a.png", r"got \(5, 4, 4\)"),
+        (torch.full((3, 4, 4), 2.0), "a.png", r"in \[0, 1\], got 2 to 2"),
+        (torch.full((3, 4, 4), float("nan")), "a.png", r"in \[0, 1\], got nan"),
+        (torch.ones(3, 4, 4, dtype=torch.int64), "a.png", "floating point or uint8"),
+        (torch.rand(3, 4, 4), "no/folder/a.png", "does not exist"),
+    ],
+)
+def test_what_cannot_be_saved(tmp_path, image, name, message):
+    with pytest.raises(ValueError, match=message):
+        save_image(tmp_path / name, image)
+    assert not list(tmp_path.iterdir())
+
+
+# Reading
+
+
+def test_greyscale_one_bit_and_sixteen_bits(tmp_path):
+    grey = photo()[..., 0]
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    assert np.array_equal(as_array(load_image(tmp_path / "grey.png")), np.dstack([grey] * 3))
+    Image.fromarray(grey > 60).save(tmp_path / "bits.png")
+    assert np.array_equal(as_array(load_image(tmp_path / "bits.png"))[..., 0], (grey > 60) * 255)
+    deep = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
+    for name in ("deep.png", "deep.tif"):
+        Image.fromarray(deep).save(tmp_path / name)
+        rounded = np.round(deep / 257).astype(np.uint8)
+        assert np.array_equal(as_array(load_image(tmp_path / name))[..., 1], rounded)
+    Image.fromarray(deep.astype(np.float32) / 65535).save(tmp_path / "float.tif")
+    assert np.array_equal(as_array(load_image(tmp_path / "float.tif"))[..., 2], rounded)
+    Image.fromarray(deep.astype(np.float32)).save(tmp_path / "radiance.tif")
+    with pytest.raises(ValueError, match="from 0 to 1 in an image of mode F, got 0 to 65520"):
+        load_image(tmp_path / "radiance.tif")
+
+
+def test_sixteen_bit_rgb(tmp_path):
+    deep = (photo().astype(">u2") * 257).reshape(32, -1)
+    rows = b"".join(b"\0" + row.tobytes() for row in deep)
+
+    def chunk(kind, data):
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", 48, 32, 16, 2, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    assert np.array_equal(as_array(load_image(tmp_path / "a.png")), photo())
+
+
+def test_indexed_and_transparent_inputs(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putdata([0, 1])
+    image.save(tmp_path / "a.png", transparency=0)
+    assert load_image(tmp_path / "a.png").flatten(1).T.tolist() == [
+        [255, 0, 0, 0],
+        [0, 0, 255, 255],
+    ]
+    image.save(tmp_path / "b.png", transparency=bytes([100, 255]))
+    assert load_image(tmp_path / "b.png")[3].tolist() == [[100, 255]]
+    grey = Image.new("LA", (2, 1))
+    grey.putdata([(9, 0), (8, 77)])
+    grey.save(tmp_path / "c.png")
+    assert load_image(tmp_path / "c.png").flatten(1).T.tolist() == [[9, 9, 9, 0], [8, 8, 8, 77]]
+    keyed = Image.new("RGB", (2, 1))
+    keyed.putdata([(1, 2, 3), (4, 5, 6)])
+    keyed.save(tmp_path / "d.png", transparency=(4, 5, 6))
+    assert load_image(tmp_path / "d.png")[3].tolist() == [[255, 0]]
+
+
+def test_alpha_that_is_not_used_is_dropped(tmp_path):
+    Image.fromarray(np.dstack([photo(), np.full((32, 48), 255, np.uint8)])).save(tmp_path / "a.png")
+    assert load_image(tmp_path / "a.png").shape == (3, 32, 48)
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown a quarter turn clockwise
+    Image.fromarray(photo()).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(as_array(load_image(tmp_path / "a.png")), np.rot90(photo(), -1))
+
+
+def wide_profile() -> bytes:
+    """sRGB with red and green exchanged: a profile whose effect is obvious."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = struct.unpack_from(">I", data, 128)[0]
+    entries = {bytes(data[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(count)}
+    red, green = entries[b"rXYZ"], entries[b"gXYZ"]
+    data[red : red + 4], data[green : green + 4] = b"gXYZ", b"rXYZ"
+    return bytes(data.replace("sRGB".encode("utf-16-be"), "xxxx".encode("utf-16-be")))
+
+
+def test_icc_profiles_are_converted_to_srgb(tmp_path):
+    flat = Image.new("RGB", (4, 4), (255, 0, 0))
+    flat.save(tmp_path / "a.png", icc_profile=wide_profile())
+    red, green, blue = load_image(tmp_path / "a.png")[:, 0, 0].tolist()
+    assert red <= 1
+    assert green >= 254
+    assert blue <= 1
+    with_alpha = Image.new("RGBA", (4, 4), (255, 0, 0, 50))
+    with_alpha.save(tmp_path / "b.png", icc_profile=wide_profile())
+    assert load_image(tmp_path / "b.png")[:, 0, 0].tolist() == [red, green, blue, 50]
+
+
+def test_srgb_profiles_change_nothing(tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(photo()).save(tmp_path / "a.png", icc_profile=profile)
+    assert np.array_equal(as_array(load_image(tmp_path / "a.png")), photo())
+
+
+def test_a_broken_profile_is_a_warning_that_names_the_file(tmp_path):
+    Image.fromarray(photo()).save(tmp_path / "a.png", icc_profile=b"nonsense")
+    with pytest.warns(UserWarning, match=r"a\.png: ICC profile ignored"):
+        assert np.array_equal(as_array(load_image(tmp_path / "a.png")), photo())
+
+
+def test_cmyk(tmp_path):
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=95)
+    assert load_image(tmp_path / "a.jpg")[:, 4, 4].tolist() == pytest.approx([255, 0, 0], abs=4)
+    Image.new("CMYK", (8, 8), (255, 0, 0, 0)).save(tmp_path / "a.tif")
+    assert load_image(tmp_path / "a.tif")[:, 4, 4].tolist() == [0, 255, 255]
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "empty", "text", "truncated", "bomb"])
+@pytest.mark.parametrize("load", [load_image, load_frames])
+def test_bad_files_are_named(tmp_path, monkeypatch, kind, load):
+    path = tmp_path / "some.png"
+    error, message = ValueError, ""
+    if kind == "missing":
+        error, message = FileNotFoundError, "no such file"
+    elif kind == "folder":
+        path.mkdir()
+        message = "got a folder"
+    elif kind == "empty":
+        path.write_bytes(b"")
+        message = "empty"
+    elif kind == "text":
+        path.write_text("hello")
+        message = "not an image"
+    elif kind == "truncated":
+        data = io.BytesIO()
+        Image.fromarray(photo()).save(data, "PNG")
+        path.write_bytes(data.getvalue()[: len(data.getvalue()) // 2])
+        message = "truncated"
+    else:
+        Image.fromarray(photo()).save(path)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+        message = "too large"
+    with pytest.raises(error, match=message) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif", "jpg", "webp", "tif", "bmp"])
+def test_files_cut_anywhere_are_an_image_or_a_value_error(tmp_path, suffix):
+    data = io.BytesIO()
+    Image.fromarray(photo()).save(data, {"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix))
+    path = tmp_path / f"a.{suffix}"
+    for end in range(1, len(data.getvalue()), 97):
+        path.write_bytes(data.getvalue()[:end])
+        try:
+            load_image(path)
+        except ValueError as error:
+            assert str(path) in str(error)  # noqa: PT017
+
+
+# Frames
+
+
+def animation() -> list[Quantized]:
+    first = quantized(12)
+    second = first.indices.clone()
+    second[3:6, 4:9] = 7
+    frames = [first.indices, second, second, first.indices]
+    return [
+        Quantized(first.palette[indices].permute(2, 0, 1), indices, first.palette)
+        for indices in frames
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
+def test_frames_keep_their_timing(tmp_path, suffix):
+    frames = animation()
+    save_frames(tmp_path / f"a{suffix}", frames, [100, 50, 70, 300], loop=3)
+    back = load_frames(tmp_path / f"a{suffix}")
+    assert back.loop == 3
+    assert sum(back.durations) == 520
+    expected = [(frame.rgb * 255).round().to(torch.uint8) for frame in frames]
+    if suffix == ".gif":  # the others show equal frames as one
+        assert back.durations == [100, 50, 70, 300]
+    else:
+        assert back.durations == [100, 120, 300]
+        del expected[2]
+    assert len(back.images) == len(expected)
+    for image, original in zip(back.images, expected, strict=True):
+        assert image.equal(original)
+
+
+def test_a_gif_has_one_palette(tmp_path):
+    frames = animation()
+    save_frames(tmp_path / "a.gif", frames, [100] * 4, loop=0)
+    data = (tmp_path / "a.gif").read_bytes()
+    assert data[10] == 0x80 | 0x70 | 3  # a global table of 16 colours
+    assert data[13 : 13 + 36] == (frames[0].palette * 255).round().byte().numpy().tobytes()
+    assert local_color_tables(data) == [False] * 4
+
+
+def local_color_tables(gif: bytes) -> list[bool]:
+    """For each frame, whether it has colours of its own."""
+    position = 13 + (3 << (gif[10] & 7) + 1)
+    tables = []
+    while gif[position] != 0x3B:
+        if gif[position] == 0x2C:
+            tables.append(bool(gif[position + 9] & 0x80))
+            position += 11
+        else:
+            position += 2
+        while gif[position]:
+            position += gif[position] + 1
+        position += 1
+    return tables
+
+
+def test_frames_with_transparency(tmp_path):
+    palette = torch.tensor([[0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 1.0]])
+    frames = []
+    for place in range(3):
+        indices = torch.zeros(6, 6, dtype=torch.int64)
+        indices[place : place + 2, place] = 1 + place % 2
+        frames.append(Quantized(palette[indices].permute(2, 0, 1), indices, palette))
+    for suffix in (".gif", ".png", ".webp"):
+        save_frames(tmp_path / f"a{suffix}", frames, [40] * 3, loop=0)
+        back = load_frames(tmp_path / f"a{suffix}").images
+        assert len(back) == 3
+        for image, frame in zip(back, frames, strict=True):
+            assert image[3].equal((frame.rgb[3] * 255).byte())
+            assert (image[:3] * (image[3] > 0)).equal((frame.rgb[:3] * 255).byte())
+
+
+def test_pages_of_different_sizes(tmp_path):
+    small, large = quantized(5, height=4, width=7), quantized(5)
+    save_frames(tmp_path / "a.tif", [small, large])
+    back = load_frames(tmp_path / "a.tif").images
+    for image, page in zip(back, [small, large], strict=True):
+        assert image.equal((page.rgb * 255).round().byte())
+    with pytest.raises(ValueError, match=r"use \.tif for pages"):
+        save_frames(tmp_path / "a.gif", [small, large])
+
+
+def test_a_still_picture_is_one_frame(tmp_path):
+    Image.fromarray(photo()).save(tmp_path / "a.jpg")
+    frames = load_frames(tmp_path / "a.jpg")
+    assert len(frames.images) == 1
+    assert frames.durations == [0]
+    assert frames.loop is None
+
+
+def test_previews_are_no_frames(tmp_path):
+    preview = Image.fromarray(photo()[:8])
+    Image.fromarray(photo()).save(tmp_path / "a.mpo", "MPO", save_all=True, append_images=[preview])
+    assert len(load_frames(tmp_path / "a.mpo").images) == 1
+
+
+def test_palettes_must_be_shared(tmp_path):
+    with pytest.raises(ValueError, match="share one palette"):
+        save_frames(tmp_path / "a.gif", [quantized(5), quantized(5, seed=1)])
+
+
+# Writing
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+    with pytest.raises(ValueError, match="expected an image of shape"):
+        save_image(path, torch.rand(7, 7))
+
+    def no_space(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", no_space)
+    with pytest.raises(ValueError, match=r"a\.png: cannot be written \(No space left"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_only_regular_files_are_replaced(tmp_path):
+    with pytest.raises(ValueError, match="got a folder or a device"):
+        write_atomically(os.devnull, b"")
+    with pytest.raises(ValueError, match="got a folder or a device"):
+        write_atomically(tmp_path, b"")
+    target = tmp_path / "target"
+    target.write_bytes(b"old")
+    (tmp_path / "link").symlink_to(target)
+    write_atomically(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert target.read_bytes() == b"new"
+
+
+def test_mode_of_new_files_follows_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "a", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640

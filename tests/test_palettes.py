@@ -1,0 +1,249 @@
+"""Palette files: round trips, files of other programs, and what happens to garbage."""
+
+import struct
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from colorquant_nn.palette_files import PALETTE_FORMATS, parse_color
+from colorquant_nn.palettes import NAMED_PALETTES, load_palette, save_palette
+
+WITH_ALPHA = (".gpl", ".hex", ".png")
+
+rgb = st.lists(st.tuples(*[st.integers(0, 255)] * 3), min_size=1, max_size=256)
+rgba = st.lists(st.tuples(*[st.integers(0, 255)] * 4), min_size=1, max_size=256)
+
+
+@pytest.mark.parametrize("suffix", PALETTE_FORMATS)
+@given(colors=rgb)
+@settings(max_examples=40, deadline=None)
+def test_reading_what_was_written_is_identity(suffix, colors):
+    colors = np.array(colors, np.uint8)
+    data = PALETTE_FORMATS[suffix].write(colors, "some name")
+    np.testing.assert_array_equal(PALETTE_FORMATS[suffix].read(data, "file"), colors)
+
+
+@pytest.mark.parametrize("suffix", WITH_ALPHA)
+@given(colors=rgba)
+@settings(max_examples=40, deadline=None)
+def test_alpha_is_kept(suffix, colors):
+    colors = np.array(colors, np.uint8)
+    back = PALETTE_FORMATS[suffix].read(PALETTE_FORMATS[suffix].write(colors, "name"), "file")
+    if suffix == ".png" and (colors[:, 3] == 255).all():  # nothing to say
+        colors = colors[:, :3]
+    np.testing.assert_array_equal(back, colors)
+
+
+SPICE = [b"GIMP Palette\n", b"JASC-PAL\r\n0100\r\n", b"ASEF\0\1\0\0\0\0\0\2", b"\0" * 768, b"12 7 "]
+SPICE += [b"\x89PNG\r\n\x1a\n", b"#ff00aa\n", b"\0\1\0\0\0\x16", b"RGB ", b"Channels: RGBA\n", b""]
+
+
+@pytest.mark.parametrize("suffix", PALETTE_FORMATS)
+@given(parts=st.lists(st.one_of(st.sampled_from(SPICE), st.binary(max_size=60)), max_size=6))
+@settings(max_examples=150, deadline=None)
+def test_garbage_is_a_palette_or_a_value_error(suffix, parts):
+    try:
+        colors = PALETTE_FORMATS[suffix].read(b"".join(parts), "garbage.x")
+    except ValueError as error:
+        assert "garbage.x" in str(error)  # noqa: PT017
+    else:
+        assert colors.dtype == np.uint8
+        assert colors.ndim == 2
+        assert colors.shape[0] >= 1
+        assert colors.shape[1] in (3, 4)
+
+
+@pytest.mark.parametrize("suffix", PALETTE_FORMATS)
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_damaged_files_are_a_palette_or_a_value_error(suffix, data):
+    colors = np.array(data.draw(rgb), np.uint8)
+    good = bytearray(PALETTE_FORMATS[suffix].write(colors, "name"))
+    for _ in range(data.draw(st.integers(1, 4))):
+        good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
+    end = data.draw(st.integers(0, len(good)))
+    try:
+        PALETTE_FORMATS[suffix].read(bytes(good[:end]), "damaged.x")
+    except ValueError as error:
+        assert "damaged.x" in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize("suffix", PALETTE_FORMATS)
+@pytest.mark.parametrize("name", NAMED_PALETTES)
+def test_named_palettes_survive_every_file(tmp_path, name, suffix):
+    palette = load_palette(name)
+    assert palette.dtype == torch.float32
+    assert len(palette.unique(dim=0)) == len(palette)
+    save_palette(tmp_path / f"a{suffix}", palette)
+    assert load_palette(tmp_path / f"a{suffix}").equal(palette)
+    assert [file.name for file in tmp_path.iterdir()] == [f"a{suffix}"]
+
+
+def test_named_palettes_are_the_hardware():
+    sizes = {name: len(load_palette(name)) for name in NAMED_PALETTES}
+    assert sizes == {
+        "gameboy": 4,
+        "cga": 16,
+        "cga-mode4-green": 4,
+        "cga-mode4-cyan": 4,
+        "ega": 64,
+        "nes": 54,
+        "c64": 16,
+        "c64-pepto": 16,
+        "zx-spectrum": 15,
+        "pico-8": 16,
+        "web-safe": 216,
+        "grey-2": 2,
+        "grey-4": 4,
+        "grey-16": 16,
+        "grey-256": 256,
+    }
+    ega = (load_palette("ega") * 255).int().tolist()
+    # The sixteen that the EGA shows by default are those of the CGA.
+    default = [0, 1, 2, 3, 4, 5, 20, 7, 56, 57, 58, 59, 60, 61, 62, 63]
+    assert [ega[number] for number in default] == (load_palette("cga") * 255).int().tolist()
+    assert (load_palette("grey-4") * 255).int()[:, 0].tolist() == [0, 85, 170, 255]
+    assert all(entry.source for entry in NAMED_PALETTES.values())
+
+
+def test_files_of_other_programs(tmp_path):
+    gimp = tmp_path / "gimp.gpl"
+    gimp.write_bytes(
+        b"GIMP Palette\r\nName: \xe9t\xe9\r\nColumns: 4\r\n#\r\n\r\n"
+        b"  0   0   0\tBlack 12\r\n255 128   0 \r\n# comment\r\n"
+    )
+    assert (load_palette(gimp) * 255).tolist() == [[0, 0, 0], [255, 128, 0]]
+    old_gimp = tmp_path / "old.gpl"
+    old_gimp.write_bytes(b"GIMP Palette\n1 2 3 a\n")
+    assert (load_palette(old_gimp) * 255).round().tolist() == [[1, 2, 3]]
+    aseprite = tmp_path / "aseprite.gpl"
+    aseprite.write_bytes(b"GIMP Palette\nChannels: RGBA\n#\n0 0 0 0 Clear\n254 91 89 255 Red\n")
+    assert (load_palette(aseprite) * 255).round().tolist() == [[0, 0, 0, 0], [254, 91, 89, 255]]
+    lospec = tmp_path / "lospec.hex"
+    lospec.write_bytes(b"1a1c2c\r\nffcd75")
+    assert (load_palette(lospec) * 255).round().tolist() == [[26, 28, 44], [255, 205, 117]]
+    old_photoshop = tmp_path / "old.act"
+    old_photoshop.write_bytes(bytes(range(256)) * 3)
+    assert load_palette(old_photoshop).shape == (256, 3)
+    one_pixel_each = tmp_path / "strip.png"
+    Image.fromarray(np.array([[[9, 8, 7], [200, 100, 0]]], np.uint8)).save(one_pixel_each)
+    assert (load_palette(one_pixel_each) * 255).round().tolist() == [[9, 8, 7], [200, 100, 0]]
+
+
+def test_swatch_exchange_of_illustrator(tmp_path):
+    """A group, its end, and grey and CMYK colours, as Illustrator writes them."""
+
+    def block(kind, payload):
+        return struct.pack(">HI", kind, len(payload)) + payload
+
+    def text(name):
+        return struct.pack(">H", len(name) + 1) + (name + "\0").encode("utf-16-be")
+
+    blocks = [
+        block(0xC001, text("Inks")),
+        block(1, text("Cyan") + b"CMYK" + struct.pack(">4fH", 1, 0, 0, 0.2, 0)),
+        block(1, text("Half") + b"Gray" + struct.pack(">fH", 0.5, 1)),
+        block(1, text("Red") + b"RGB " + struct.pack(">3fH", 1, 0.2, 0, 0)),
+        block(0xC002, b""),
+    ]
+    path = tmp_path / "inks.ase"
+    path.write_bytes(b"ASEF" + struct.pack(">HHI", 1, 0, len(blocks)) + b"".join(blocks))
+    expected = [[0, 204, 204], [128, 128, 128], [255, 51, 0]]
+    assert (load_palette(path) * 255).round().tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.gpl", b"GIMP\n1 2 3", "a.gpl, line 1: expected 'GIMP Palette', got 'GIMP'"),
+        ("a.gpl", b"GIMP Palette\n1 2 300 x", "line 2: expected 3 numbers from 0 to 255"),
+        ("a.gpl", b"GIMP Palette\n#\n", "expected at least one colour"),
+        ("a.pal", b"JASC-PAL\n0100\n2\n1 2 3\n", "line 3: expected 2 lines of colours to follow"),
+        ("a.pal", b"JASC-PAL\n0100\n1\n1 2\n", "line 4: expected 3 numbers"),
+        ("a.pal", b"RIFF1234PAL ", "got a Microsoft RIFF palette"),
+        ("a.hex", b"ff0000\nred\n", "a.hex, line 2: expected a colour such as #ff8000, got 'red'"),
+        ("a.act", b"123", "a.act: expected 768 or 772 bytes, got 3"),
+        ("a.ase", b"ASEF\0\1\0\0\0\0\0\1", "got the end of the file"),
+        ("a.ase", b"hello", "expected an Adobe swatch file"),
+        ("a.png", b"hello", "a.png: not an image"),
+        ("a.xyz", b"hello", "expected a palette file (.gpl, .pal, .hex"),
+    ],
+)
+def test_errors_name_path_line_and_what_was_expected(tmp_path, name, data, message):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        load_palette(tmp_path / name)
+    assert message in str(error.value)
+    assert str(tmp_path) in str(error.value)
+
+
+def test_a_name_that_is_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gamegirl: no such palette.*gameboy, cga"):
+        load_palette("gamegirl")
+    with pytest.raises(ValueError, match="got a folder"):
+        load_palette(tmp_path)
+    picture = tmp_path / "photo.png"
+    noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+    Image.fromarray(noise).save(picture)
+    with pytest.raises(ValueError, match=r"at most 4096 swatches, got 9\d\d\d distinct colours"):
+        load_palette(picture)
+
+
+@pytest.mark.parametrize("suffix", [".pal", ".ase", ".act"])
+def test_formats_without_alpha_say_so(tmp_path, suffix):
+    palette = torch.tensor([[0.0, 0.0, 0.0, 0.5], [1.0, 1.0, 1.0, 1.0]])
+    with pytest.raises(ValueError, match="alpha"):
+        save_palette(tmp_path / f"a{suffix}", palette)
+    assert not list(tmp_path.iterdir())
+    save_palette(tmp_path / f"a{suffix}", torch.ones(2, 4))  # all opaque: nothing is lost
+    assert load_palette(tmp_path / f"a{suffix}").equal(torch.ones(2, 3))
+
+
+def test_one_transparent_color_of_a_color_table(tmp_path):
+    palette = torch.tensor([[1.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
+    save_palette(tmp_path / "a.act", palette)
+    assert load_palette(tmp_path / "a.act").equal(palette)
+
+
+def test_sizes_that_a_format_cannot_hold(tmp_path):
+    many = torch.rand(300, 3, generator=torch.Generator().manual_seed(0))
+    eight_bits = (many * 255).round() / 255
+    with pytest.raises(ValueError, match="at most 256 colours, got 300"):
+        save_palette(tmp_path / "a.act", many)
+    for suffix in (".gpl", ".pal", ".hex", ".ase", ".png"):
+        save_palette(tmp_path / f"a{suffix}", many)
+        assert load_palette(tmp_path / f"a{suffix}").equal(eight_bits)
+    with pytest.raises(ValueError, match="256 swatches, or 4096 distinct ones, got 300"):
+        save_palette(tmp_path / "b.png", many.round())
+    with pytest.raises(ValueError, match=r"shape \(K, 3\)"):
+        save_palette(tmp_path / "a.gpl", torch.rand(3))
+    with pytest.raises(ValueError, match=r"\[0, 1\], got"):
+        save_palette(tmp_path / "a.gpl", torch.full((2, 3), 255.0))
+
+
+def test_the_palette_of_an_indexed_image(tmp_path):
+    image = Image.new("P", (4, 4))
+    image.putpalette([10, 20, 30, 10, 20, 30, 0, 0, 0])
+    image.save(tmp_path / "a.png")
+    expected = [[10, 20, 30], [10, 20, 30], [0, 0, 0]]
+    assert (load_palette(tmp_path / "a.png") * 255).round().tolist() == expected
+
+
+@pytest.mark.parametrize("text", ["#f80", "ff8800", "#FF8800", " f80 "])
+def test_colors_as_text(text):
+    assert parse_color(text) == (255, 136, 0)
+
+
+@pytest.mark.parametrize("text", ["", "#", "#ff", "#gg0000", "#ff00000", "ｆｆ0000", "-12345"])
+def test_what_is_no_color(text):
+    with pytest.raises(ValueError, match="expected a colour such as #ff8000"):
+        parse_color(text)
+
+
+def test_alpha_of_text():
+    assert parse_color("#11223344") == (17, 34, 51, 68)
+    assert parse_color("#1234") == (17, 34, 51, 68)
