@@ -1,8 +1,8 @@
 """The data module: any image dataset, as reproducible batches of float images in [0, 1].
 
 What item `index` looks like in epoch `epoch`, and where it comes in the order, are functions of
-``(seed, epoch, index)`` alone. So a run that is resumed at an epoch's end sees what the run that was
-never interrupted sees, with any number of workers.
+``(seed, epoch, index)`` alone. So a run that is resumed at an epoch's end sees what the run that
+was never interrupted sees, with any number of workers.
 """
 
 from collections.abc import Iterator
@@ -142,6 +142,7 @@ class ImageData(pl.LightningDataModule):
         crop_size: Side of the square crops; needed where the images' sizes differ.
         train_crops: Crops in a training epoch, by default one per image.
         val_crops: Crops in validation and in the test, by default one per image, at its centre.
+        val_crop_size: Their side, by default `crop_size`.
         mirror: Mirror every other training image.
         options: Further arguments of the dataset's class.
         seed: Decides the order and the crops; the command line gives it `seed_everything`.
@@ -164,25 +165,31 @@ class ImageData(pl.LightningDataModule):
         crop_size: int | None = None,
         train_crops: int | None = None,
         val_crops: int | None = None,
+        val_crop_size: int | None = None,
         mirror: bool = False,
         options: dict[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for size, value in {"batch_size": batch_size, "crop_size": crop_size}.items():
+        sizes = {
+            "batch_size": batch_size,
+            "crop_size": crop_size,
+            "train_crops": train_crops,
+            "val_crops": val_crops,
+            "val_crop_size": val_crop_size,
+        }
+        for size, value in sizes.items():
             if value is not None and value < 1:
                 raise ValueError(f"expected {size} >= 1, got {value}")
-        self.name = name
+        self.dataset = name
         self.root = Path(root)
         self.download = download
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.train_crops = train_crops
+        self.val_crops = val_crops
         self.crop_size = crop_size
-        self.num_crops: dict[Stage, int | None] = {
-            "train": train_crops,
-            "val": val_crops,
-            "test": val_crops,
-        }
+        self.val_crop_size = val_crop_size or crop_size
         self.mirror = mirror
         self.options = options
         self.seed = seed
@@ -190,12 +197,12 @@ class ImageData(pl.LightningDataModule):
 
     def source(self, stage: Stage, *, download: bool = False) -> Source:
         """The whole images of one split, with their labels."""
-        if self.name == "Photographs":
+        if self.dataset == "Photographs":
             return Photographs(stage)
-        if self.name == "ImageFolder":
+        if self.dataset == "ImageFolder":
             return image_folder(self.root, stage)
         return torchvision_dataset(
-            self.name, self.root, stage, download=download, options=self.options
+            self.dataset, self.root, stage, download=download, options=self.options
         )
 
     def prepare_data(self) -> None:
@@ -210,13 +217,14 @@ class ImageData(pl.LightningDataModule):
             "test": ("test",),
         }
         for split in splits.get(stage, ("train", "val", "test")):
+            training = split == "train"
             self.crops.setdefault(
                 split,
                 Crops(
                     self.source(split),
                     split,
-                    crop_size=self.crop_size,
-                    num_crops=self.num_crops[split],
+                    crop_size=self.crop_size if training else self.val_crop_size,
+                    num_crops=self.train_crops if training else self.val_crops,
                     mirror=self.mirror,
                     seed=self.seed,
                 ),
@@ -234,7 +242,9 @@ class ImageData(pl.LightningDataModule):
     def _loader(self, stage: Stage) -> DataLoader[Any]:
         if stage not in self.crops:
             self.setup()
-        devices, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        devices, rank = (
+            (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        )
         sampler = EpochSampler(
             self.crops[stage],
             num_replicas=devices,

@@ -144,8 +144,9 @@ def torchvision_dataset(
         >>> len(torchvision_dataset("FakeData", "data", "train", options={"size": 8}))
         8
     """
-    dataset_class = getattr(torchvision.datasets, name, None)
-    if name not in torchvision.datasets.__all__ or not inspect.isclass(dataset_class):
+    dataset_class: Any = getattr(torchvision.datasets, name, None)
+    is_dataset = inspect.isclass(dataset_class) and name in torchvision.datasets.__all__
+    if not is_dataset:
         raise UnknownDataset(
             "expected 'Photographs', 'ImageFolder' or the name of a dataset in "
             f"torchvision.datasets (such as 'CIFAR10'), got {name!r}"
@@ -157,7 +158,9 @@ def torchvision_dataset(
     if "download" in accepted:
         arguments["download"] = download
     elif download:
-        raise ValueError(f"torchvision cannot download {name}; put it under {Path(root).absolute()}")
+        raise ValueError(
+            f"torchvision cannot download {name}; put it under {Path(root).absolute()}"
+        )
 
     try:
         if "train" in accepted:

@@ -3,6 +3,7 @@
 Letters in the comments: B images, C channels, H rows, W columns.
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -35,12 +36,10 @@ class UNet(nn.Module):
         widths = [channels * 2**level for level in range(depth + 1)]
         self.stem = two_convolutions(3, widths[0])
         self.down = nn.ModuleList(
-            two_convolutions(fine, coarse)
-            for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
+            two_convolutions(fine, coarse) for fine, coarse in pairwise(widths)
         )
         self.up = nn.ModuleList(
-            two_convolutions(fine + coarse, fine)
-            for fine, coarse in zip(widths[-2::-1], widths[:0:-1], strict=True)
+            two_convolutions(fine + coarse, fine) for coarse, fine in pairwise(reversed(widths))
         )
         self.head = nn.Conv2d(widths[0], 3, kernel_size=1)
         nn.init.zeros_(self.head.weight)

@@ -1,0 +1,164 @@
+"""Does the bottleneck train? Reconstruction MSE with straight-through and with a cut gradient.
+
+Run ``python -m experiments.bottleneck``; it needs no data but the installed photographs.
+"""
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from experiments.callbacks import Curve, History
+from experiments.figures import BLUE, GREY, ORANGE, as_picture, image_grid
+from experiments.results import RESULTS, write_results
+from experiments.train import ExperimentCLI
+from experiments.train import main as fit
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+GRADIENTS = "colorquant_nn.functional.gradients"
+
+
+class Variant(NamedTuple):
+    """A way for the gradient to pass the bottleneck."""
+
+    estimator: str  # a function of colorquant_nn.functional.gradients
+    commitment: float
+    color: str
+
+
+VARIANTS = {
+    "straight-through": Variant("straight_through", 0.1, BLUE),
+    "cut gradient": Variant("cut", 0.1, ORANGE),
+    "cut gradient, no commitment": Variant("cut", 0.0, GREY),
+}
+
+
+def train(variant: Variant, *, seed: int, runs: Path, overrides: Sequence[str]) -> ExperimentCLI:
+    """Train one autoencoder as ``configs/autoencoder.yaml`` says, but for the variant.
+
+    Args:
+        variant: How the gradient passes.
+        seed: Of the networks, the order and the crops.
+        runs: Folder of the logs.
+        overrides: Further arguments of the command line.
+    """
+    return fit(
+        [
+            "fit",
+            f"--config={CONFIGS / 'base.yaml'}",
+            f"--config={CONFIGS / 'autoencoder.yaml'}",
+            f"--seed_everything={seed}",
+            f"--trainer.logger.init_args.save_dir={runs}",
+            "--trainer.logger.init_args.name=bottleneck",
+            "--trainer.enable_progress_bar=false",
+            "--trainer.enable_model_summary=false",
+            f"--model.init_args.quantizer.init_args.estimator={GRADIENTS}.{variant.estimator}",
+            f"--model.init_args.commitment={variant.commitment}",
+            *overrides,
+        ]
+    )
+
+
+def draw(curves: dict[str, list[Curve]], reference: float, num_colors: int) -> Image.Image:
+    """Validation MSE over the steps: the mean of the seeds as a line, their range as a band."""
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for name, runs in curves.items():
+        steps = [step for step, _ in runs[0]]
+        columns = list(zip(*([mse for _, mse in run] for run in runs), strict=True))
+        color = VARIANTS[name].color
+        means = [statistics.fmean(column) for column in columns]
+        axes.plot(steps, means, color=color, marker="o", markersize=4, label=name)
+        lowest, highest = [min(c) for c in columns], [max(c) for c in columns]
+        axes.fill_between(steps, lowest, highest, color=color, alpha=0.2, linewidth=0)
+    label = f"full k-means, {num_colors} colours, nothing rebuilt"
+    axes.axhline(reference, color="black", linewidth=0.8, linestyle="--", label=label)
+    axes.set_xlabel("step")
+    axes.set_ylabel("reconstruction MSE, validation")
+    axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    return as_picture(figure)
+
+
+def main() -> None:
+    """Train, measure, write."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.bottleneck",
+        description=__doc__,
+        epilog="Further arguments go to `python -m experiments fit`.",
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the logs")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    arguments, overrides = parser.parse_known_args()
+
+    values: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
+    curves: dict[str, list[Curve]] = {name: [] for name in VARIANTS}
+    pictures = None
+    for name, variant in VARIANTS.items():
+        for seed in arguments.seeds:
+            run = train(variant, seed=seed, runs=arguments.runs, overrides=overrides)
+            logged = run.trainer.callback_metrics.items()
+            values[name].append({k: v.item() for k, v in logged if k.startswith("val_")})
+            callbacks: list[Any] = run.trainer.callbacks  # type: ignore[attr-defined]
+            curves[name] += [c.epochs for c in callbacks if isinstance(c, History)]
+            if pictures is None:
+                images = next(iter(run.datamodule.val_dataloader()))[0][:2]
+                with torch.no_grad():
+                    columns = run.model.eval().pictures(images)
+                pictures = image_grid(columns, run.model.quantizer.palette)
+    write(arguments.out, values, curves, run)
+    assert pictures is not None
+    pictures.save(arguments.out / "bottleneck_pictures.png", optimize=True)
+
+
+def write(
+    folder: Path,
+    values: dict[str, list[dict[str, float]]],
+    curves: dict[str, list[Curve]],
+    run: ExperimentCLI,
+) -> None:
+    """Write the table and the plot; any of the runs tells the budget that they share."""
+    rows = []
+    for name, runs in values.items():
+        mses = [run["val_mse"] for run in runs]
+        bottleneck = statistics.fmean(run["val_bottleneck_mse"] for run in runs)
+        rows.append(
+            {
+                "gradient through the bottleneck": name,
+                "reconstruction MSE": f"{statistics.fmean(mses):.5f}",
+                "lowest to highest": f"{min(mses):.5f} to {max(mses):.5f}",
+                "PSNR (dB)": f"{statistics.fmean(run['val_psnr'] for run in runs):.2f}",
+                "MSE of the quantized image": f"{bottleneck:.5f}",
+            }
+        )
+    reference = statistics.fmean(run["val_kmeans_mse"] for runs in values.values() for run in runs)
+    num_colors = run.model.quantizer.num_colors
+    write_results(
+        folder,
+        "bottleneck",
+        title=f"An autoencoder through {num_colors} colours",
+        text=f"""
+A U-Net recolours the image, `ColorQuantize({num_colors})` quantizes it, and a second U-Net rebuilds
+it. Same seeds, data and budget ({run.trainer.max_epochs} epochs of {run.datamodule.train_crops}
+crops of the installed photographs, validation on other photographs); only what flows back through
+the layer differs. With the gradient cut, the recolouring network learns nothing from the
+reconstruction, at most the commitment term, and the second network has to make do with an ordinary
+quantized image. Full k-means on the training pixels, with nothing rebuilt, has MSE {reference:.5f}.
+Means over {len(mses)} seeds; MSE over pixels and channels, in [0, 1] units.
+
+Run `python -m experiments.bottleneck`.""",
+        rows=rows,
+        values={"runs": values, "curves": curves},
+        plot=draw(curves, reference, num_colors),
+    )
+
+
+if __name__ == "__main__":
+    main()

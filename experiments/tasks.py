@@ -1,0 +1,230 @@
+"""What is trained: a palette alone, an autoencoder through a palette, a classifier behind one.
+
+Every task has a `quantizer`, chosen by class path in the config, whose palette learns in its own
+forward. The rest learns by gradient, with the optimizer and schedule of the config.
+"""
+
+from typing import Literal, Protocol, TypeAlias, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy
+from torchvision.transforms.v2 import Normalize
+
+from colorquant_nn import Quantized
+from experiments.metrics import ImageError, PaletteUsage
+
+Batch: TypeAlias = tuple[Tensor, Tensor]  # images (B, 3, H, W) in [0, 1], labels (B,)
+Stage: TypeAlias = Literal["train", "val", "test"]
+STAGES: tuple[Stage, ...] = ("train", "val", "test")
+
+
+class Quantizer(Protocol):
+    """What a task asks of its quantizer: `ColorQuantize` and `PerImageColorQuantize` have it."""
+
+    @property
+    def num_colors(self) -> int:
+        """K."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The images in K colours."""
+
+    def quantize(self, x: Tensor) -> Quantized:
+        """The same with the indices, the palette and the MSE."""
+
+
+class QuantizerTask(pl.LightningModule):
+    """The common part: the quantizer, the image error and the palette's usage of every stage.
+
+    A subclass says in `shared_step` what its loss is, which images to compare and which indices to
+    count, and in `pictures` what to show.
+
+    Lightning counts steps, and so writes checkpoints and ends at `max_steps`, by an optimizer's
+    steps. `clock` is a parameter that no loss depends on and no step changes: an optimizer over it
+    counts the batches of a task that has nothing else to optimize, and nothing more.
+    """
+
+    def __init__(self, quantizer: nn.Module) -> None:
+        super().__init__()
+        self.quantizer = cast(Quantizer, quantizer)
+        self.clock = nn.Parameter(torch.zeros(()))
+        for stage in STAGES:
+            self.add_module(f"{stage}_error", ImageError())
+            self.add_module(f"{stage}_usage", PaletteUsage(self.quantizer.num_colors))
+
+    def shared_step(self, batch: Batch, stage: Stage) -> Tensor:
+        """The loss of a batch; a subclass calls `measure` on the way."""
+        raise NotImplementedError
+
+    def pictures(self, images: Tensor) -> dict[str, Tensor]:
+        """Images to show side by side, by caption."""
+        return {"original": images, "quantized": self.quantizer(images)}
+
+    def measure(self, stage: Stage, images: Tensor, others: Tensor, indices: Tensor) -> None:
+        """Add a batch to the stage's error and usage, and log a training batch's own."""
+        error, usage = self.metric(stage, "error"), self.metric(stage, "usage")
+        if stage == "train":
+            values = {**error(images, others), **usage(indices)}
+            self.log_dict({f"train_{name}_step": value for name, value in values.items()})
+        else:
+            error.update(images, others)
+            usage.update(indices)
+
+    def metric(self, stage: Stage, name: str) -> Metric:
+        """What accumulates over an epoch of a stage."""
+        return cast(Metric, self.get_submodule(f"{stage}_{name}"))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.shared_step(batch, "train") + 0 * self.clock
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.shared_step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self.shared_step(batch, "test")
+
+    def on_train_epoch_end(self) -> None:
+        self._log_epoch("train")
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_epoch("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_epoch("test")
+
+    def _log_epoch(self, stage: Stage) -> None:
+        for metric in (self.metric(stage, "error"), self.metric(stage, "usage")):
+            for name, value in metric.compute().items():
+                self.log(f"{stage}_{name}", value, prog_bar=name == "mse", sync_dist=True)
+            metric.reset()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The counter of steps; an `optimizer` in the config takes this method's place."""
+        return torch.optim.SGD([self.clock], lr=0.0)
+
+
+class PaletteLearning(QuantizerTask):
+    """The quantizer alone: its palette follows the images by k-means.
+
+    Args:
+        quantizer: Such as `ColorQuantize`.
+    """
+
+    def shared_step(self, batch: Batch, stage: Stage) -> Tensor:
+        images, _ = batch
+        quantized = self.quantizer.quantize(images)
+        self.measure(stage, images, quantized.values, quantized.indices)
+        return quantized.mse.detach()
+
+
+class Autoencoder(QuantizerTask):
+    """An image, recoloured so that a few colours carry more of it, and rebuilt from those.
+
+    ``reconstruction = decoder(quantizer(encoder(image)))``. The logged error is the
+    reconstruction's; ``bottleneck_mse`` is that of the few-coloured image on the way.
+
+    Args:
+        quantizer: The bottleneck.
+        encoder: Recolours: images to images of the same shape.
+        decoder: Rebuilds: images to images of the same shape; None takes the quantized image.
+        commitment: Weight of the squared distance from the encoder's colours to the palette's.
+
+    Reference:
+        van den Oord et al., Neural discrete representation learning (2017), for the commitment.
+    """
+
+    def __init__(
+        self,
+        quantizer: nn.Module,
+        encoder: nn.Module,
+        decoder: nn.Module | None = None,
+        commitment: float = 0.1,
+    ) -> None:
+        super().__init__(quantizer)
+        self.encoder = encoder
+        self.decoder = nn.Identity() if decoder is None else decoder
+        self.commitment = commitment
+
+    def shared_step(self, batch: Batch, stage: Stage) -> Tensor:
+        images, _ = batch
+        quantized = self.quantizer.quantize(self.encoder(images))
+        reconstruction = self.decoder(quantized.values)
+        self.measure(stage, images, reconstruction, quantized.indices)
+        bottleneck_mse = nn.functional.mse_loss(quantized.values.detach(), images)
+        self.log(
+            f"{stage}_bottleneck_mse",
+            bottleneck_mse,
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(images),
+            sync_dist=True,
+        )
+        mse = nn.functional.mse_loss(reconstruction, images)
+        return mse + self.commitment * quantized.mse
+
+    def pictures(self, images: Tensor) -> dict[str, Tensor]:
+        recoloured = self.encoder(images)
+        quantized = self.quantizer(recoloured)
+        return {
+            "original": images,
+            "recoloured": recoloured,
+            "quantized": quantized,
+            "rebuilt": self.decoder(quantized),
+        }
+
+
+class Classifier(QuantizerTask):
+    """A classifier that sees the world in few colours: ``quantizer -> normalize -> classifier``.
+
+    Args:
+        quantizer: The bottleneck.
+        classifier: Normalized images to logits ``(B, num_classes)``.
+        num_classes: Of the data.
+        frozen: Leave the classifier's weights and running statistics as they are.
+        mean: What the classifier was trained to have subtracted, per channel.
+        std: And divided by. Both default to ImageNet's.
+    """
+
+    def __init__(
+        self,
+        quantizer: nn.Module,
+        classifier: nn.Module,
+        num_classes: int = 10,
+        frozen: bool = True,
+        mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
+        std: tuple[float, float, float] = (0.229, 0.224, 0.225),
+    ) -> None:
+        super().__init__(quantizer)
+        self.classifier = classifier.requires_grad_(not frozen)
+        self.frozen = frozen
+        self.normalize = Normalize(list(mean), list(std))
+        for stage in STAGES:
+            self.add_module(f"{stage}_top1", MulticlassAccuracy(num_classes, average="micro"))
+        self.train()  # Lightning leaves the modes as it finds them: the frozen part starts in eval
+
+    def train(self, mode: bool = True) -> "Classifier":
+        super().train(mode)
+        if self.frozen:
+            self.classifier.eval()
+        return self
+
+    def shared_step(self, batch: Batch, stage: Stage) -> Tensor:
+        images, labels = batch
+        quantized = self.quantizer.quantize(images)
+        self.measure(stage, images, quantized.values, quantized.indices)
+        logits = self.classifier(self.normalize(quantized.values))
+        loss = nn.functional.cross_entropy(logits, labels)
+        accuracy = self.metric(stage, "top1")
+        accuracy(logits, labels)
+        self.log(f"{stage}_top1", accuracy, on_step=False, on_epoch=True, prog_bar=True)
+        self.log(
+            f"{stage}_loss",
+            loss,
+            on_step=stage == "train",
+            on_epoch=True,
+            batch_size=len(images),
+            sync_dist=True,
+        )
+        return loss
