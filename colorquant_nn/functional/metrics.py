@@ -134,14 +134,14 @@ def ciede2000(colors: Tensor, other: Tensor) -> Tensor:
     hue2 = torch.atan2(b2, a2) % (2 * math.pi)
 
     # Equations 8 to 14. Opposite hues, but for rounding, count as half a turn apart, not as more.
+    # Beside a grey, which has no hue, the mean hue is arbitrary, since hue_step is 0 there.
     turn = hue2 - hue1
     far = turn.abs() > math.pi + 16 * torch.finfo(dtype).eps
-    grey = chroma1 * chroma2 == 0
-    turn = torch.where(far, turn - 2 * math.pi * turn.sign(), turn)
-    hue_step = torch.where(grey, 0, 2 * (chroma1 * chroma2).sqrt() * (turn / 2).sin())
-    hue_sum = hue1 + hue2
-    wrapped = torch.where(hue_sum < 2 * math.pi, hue_sum + 2 * math.pi, hue_sum - 2 * math.pi)
-    hue = torch.where(grey, hue_sum, torch.where(far, wrapped, hue_sum) / 2)
+    hue_step = torch.where(far, turn - 2 * math.pi * turn.sign(), turn)
+    hue_step = 2 * (chroma1 * chroma2).sqrt() * (hue_step / 2).sin()
+    hue = hue1 + hue2
+    wrapped = torch.where(hue < 2 * math.pi, hue + 2 * math.pi, hue - 2 * math.pi)
+    hue = torch.where(far, wrapped, hue) / 2
 
     # Equations 15 to 22: weights of the steps at the mean colour.
     lightness = ((lightness1 + lightness2) / 2 - 50) ** 2
