@@ -67,7 +67,6 @@ class ColorQuantize(nn.Module):
     Attributes:
         centroids: (K, 3) float32 buffer, the palette in the working space.
         counts: (K,) float32 buffer, running number of pixels of each colour.
-        histogram: float32 buffer, the colours of the first batches; zeros after the warm-up.
 
     Raises:
         ValueError: for an argument out of range, or an input of another shape.
@@ -90,7 +89,6 @@ class ColorQuantize(nn.Module):
 
     centroids: Tensor
     counts: Tensor
-    histogram: Tensor
 
     def __init__(
         self,
@@ -116,10 +114,10 @@ class ColorQuantize(nn.Module):
         self.estimator = estimator
         self.register_buffer("centroids", color_space(space).from_rgb(spread_colors(num_colors)))
         counts = torch.zeros(num_colors, dtype=torch.float32)
-        histogram = torch.zeros(8**online.HISTOGRAM_BITS, 4, dtype=torch.float32)
         self.register_buffer("counts", counts)
-        self.register_buffer("histogram", histogram)
-        # How many batches were learnt from. Not a buffer: it stays on the CPU.
+        # For the warm-up alone, and so in the extra state: 4 MiB that no DDP needs to broadcast.
+        self._histogram = torch.zeros(8**online.HISTOGRAM_BITS, 4, dtype=torch.float32)
+        # How many batches were learnt from; it stays on the CPU.
         self._batches = torch.zeros((), dtype=torch.int64)
 
     @classmethod
@@ -199,7 +197,7 @@ class ColorQuantize(nn.Module):
                     pixels,
                     self.centroids,
                     self.counts,
-                    self.histogram,
+                    self._histogram,
                     self._batches,
                     self.decay,
                     self.space,
@@ -261,13 +259,21 @@ class ColorQuantize(nn.Module):
         learning = "frozen=True" if self.frozen else f"decay={self.decay:g}"
         return f"{self.num_colors}, space={self.space!r}, {learning}"
 
-    def get_extra_state(self) -> Tensor:
-        """How many batches were learnt from, for `state_dict`."""
-        return self._batches.clone()
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """What `state_dict` saves besides the buffers: how far the warm-up is, and on what."""
+        cells = self._histogram[:, 0].nonzero().squeeze(1)
+        return {
+            "batches": self._batches.clone(),
+            "cells": cells.cpu(),
+            "histogram": self._histogram[cells].cpu(),
+        }
 
-    def set_extra_state(self, state: Tensor) -> None:
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
         """Take up what `get_extra_state` gave."""
-        self._batches.copy_(state)
+        self._batches.copy_(state["batches"])
+        self._histogram.zero_()
+        device = self._histogram.device
+        self._histogram[state["cells"].to(device)] = state["histogram"].to(device)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
@@ -283,12 +289,14 @@ class ColorQuantize(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ColorQuantize":
         """Move the state to another device, but keep it float32 whatever the model's dtype."""
-        before = dict(self._buffers)
+        before = self.centroids, self.counts
         super()._apply(fn, recurse)
-        for name, buffer in before.items():
-            moved = self._buffers[name]
-            if buffer is not None and moved is not None and moved.dtype != buffer.dtype:
-                self._buffers[name] = buffer.to(moved.device)
+        device = self.centroids.device
+        self.centroids, self.counts = (
+            new if new.dtype == old.dtype else old.to(device)
+            for old, new in zip(before, (self.centroids, self.counts), strict=True)
+        )
+        self._histogram = self._histogram.to(device)
         return self
 
     def _set_state(self, palette: Tensor, counts: Tensor) -> None:
@@ -296,7 +304,7 @@ class ColorQuantize(nn.Module):
         rgb = palette.detach().to(self.centroids)
         self.centroids.copy_(color_space(self.space).from_rgb(rgb))
         self.counts.copy_(counts)
-        self.histogram.zero_()
+        self._histogram.zero_()
         self._batches.fill_(online.WARM_UP_BATCHES)
 
 

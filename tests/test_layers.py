@@ -29,11 +29,13 @@ def batch(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> torch.T
 
 
 def state_of(layer: ColorQuantize) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in layer.state_dict().items()}
+    state = layer.state_dict()
+    state.update(state.pop("_extra_state"))
+    return {name: value.clone() for name, value in state.items()}
 
 
 def assert_same_state(layer: ColorQuantize, state: dict[str, torch.Tensor]) -> None:
-    now = layer.state_dict()
+    now = state_of(layer)
     assert now.keys() == state.keys()
     assert all(torch.equal(now[name], state[name]) for name in state)
 

@@ -23,7 +23,7 @@ from colorquant_nn.functional.seeding import kmeans_plus_plus
 __all__ = ["HISTOGRAM_BITS", "WARM_UP_BATCHES", "learn", "warm_up"]
 
 WARM_UP_BATCHES = 32
-HISTOGRAM_BITS = 5
+HISTOGRAM_BITS = 6
 
 
 def warm_up(
