@@ -6,7 +6,7 @@ the sRGB cube convert and come back, since the curves continue below zero (odd, 
 line that they begin with).
 
 The forward values are exact. The gradient of OKLab's cube root, infinite at black, is taken where
-the argument is at least `SLOPE_FLOOR`; so it is bounded on the whole cube and around it.
+the argument is at least 1e-4; so it is bounded on the whole cube and around it.
 
 On the CPU one compiled pass converts float32 colours, rounding only the result: sRGB comes back
 within 1e-6, and equal colours get equal bits wherever they lie in a tensor. Elsewhere (CUDA,
@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from colorquant_nn.functional.color_stages import CHAINS, STAGES, Curve, Matrix
+
 __all__ = [
     "SPACES",
     "ColorSpace",
@@ -35,17 +37,6 @@ __all__ = [
     "rgb_to_linear",
     "rgb_to_oklab",
 ]
-
-SLOPE_FLOOR = 1e-4
-
-Matrix = tuple[tuple[float, float, float], ...]
-
-
-class Curve(NamedTuple):
-    """A function of each channel, and its derivative."""
-
-    value: Callable[[Tensor], Tensor]
-    slope: Callable[[Tensor], Tensor]
 
 
 class ColorSpace(NamedTuple):
@@ -245,8 +236,8 @@ class _Conversion(torch.autograd.Function):
         ):
             compiled: Tensor = _convert_cpu(colors, name)
             return compiled
-        for part in _CHAINS.get(name, (name,)):
-            stage = _STAGES[part]
+        for part in CHAINS.get(name, (name,)):
+            stage = STAGES[part]
             colors = stage.value(colors) if isinstance(stage, Curve) else _mix(colors, stage)
         return colors
 
@@ -258,12 +249,12 @@ class _Conversion(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (argument,) = ctx.saved_tensors
-        names = _CHAINS.get(ctx.name, (ctx.name,))
+        names = CHAINS.get(ctx.name, (ctx.name,))
         arguments = [argument]
         for name in names[:-1]:  # by `apply`, so that second derivatives are safe too
             arguments.append(_Conversion.apply(arguments[-1], name))
         for name, argument in zip(reversed(names), reversed(arguments), strict=True):
-            stage = _STAGES[name]
+            stage = STAGES[name]
             if isinstance(stage, Curve):
                 grad = grad * stage.slope(argument)
             else:
@@ -275,7 +266,7 @@ class _Conversion(torch.autograd.Function):
 def _convert_cpu(colors: Tensor, name: str) -> Tensor:
     from colorquant_nn.kernels import color_cpu
 
-    stages = [(part, _STAGES[part]) for part in _CHAINS.get(name, (name,))]
+    stages = [(part, STAGES[part]) for part in CHAINS.get(name, (name,))]
     return color_cpu.convert(
         colors, tuple(part if isinstance(stage, Curve) else stage for part, stage in stages)
     )
@@ -298,110 +289,3 @@ def _mix(colors: Tensor, matrix: Matrix) -> Tensor:
     # Keep the memory layout: the channels lie behind the axes of larger strides.
     axis = sum(stride > colors.stride(-1) for stride in colors.stride()[:-1])
     return torch.stack(rows, dim=axis).movedim(axis, -1)
-
-
-def _srgb_decode(t: Tensor) -> Tensor:
-    size = t.abs()
-    power = size.add(0.055).mul_(1 / 1.055).pow_(2.4)
-    return torch.where(size > 0.04045, power, size.mul_(1 / 12.92)).copysign_(t)
-
-
-def _srgb_decode_slope(t: Tensor) -> Tensor:
-    size = t.abs()
-    power = ((size + 0.055) / 1.055) ** 1.4 * (2.4 / 1.055)
-    return torch.where(size > 0.04045, power, 1 / 12.92)
-
-
-def _srgb_encode(t: Tensor) -> Tensor:
-    size = t.abs()
-    power = size.pow(1 / 2.4).mul_(1.055).sub_(0.055)
-    return torch.where(size > 0.0031308, power, size.mul(12.92)).copysign_(t)
-
-
-def _srgb_encode_slope(t: Tensor) -> Tensor:
-    size = t.abs()
-    power = size.clamp(min=0.0031308) ** (1 / 2.4 - 1) * (1.055 / 2.4)
-    return torch.where(size > 0.0031308, power, 12.92)
-
-
-def _cube_root(t: Tensor) -> Tensor:
-    return t.abs().pow_(1 / 3).copysign_(t)
-
-
-def _cube_root_slope(t: Tensor) -> Tensor:
-    return t.abs().clamp(min=SLOPE_FLOOR) ** (-2 / 3) / 3
-
-
-# The curve of Lab, less its value 4/29 at 0: the cube root, and below (6/29)^3 its tangent.
-_BEND = 6 / 29
-
-
-def _lab_curve(t: Tensor) -> Tensor:
-    power = t.abs().pow_(1 / 3).sub_(4 / 29)
-    return torch.where(t > _BEND**3, power, t / (3 * _BEND**2))
-
-
-def _lab_curve_slope(t: Tensor) -> Tensor:
-    return t.clamp(min=_BEND**3) ** (-2 / 3) / 3
-
-
-def _lab_uncurve(t: Tensor) -> Tensor:
-    shifted = t + 4 / 29
-    return torch.where(shifted > _BEND, shifted * shifted * shifted, t * (3 * _BEND**2))
-
-
-def _lab_uncurve_slope(t: Tensor) -> Tensor:
-    return 3 * (t + 4 / 29).clamp(min=_BEND) ** 2
-
-
-def _inverse(matrix: Matrix) -> Matrix:
-    (a, b, c), (d, e, f), (g, h, i) = matrix
-    determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
-    adjugate = (
-        (e * i - f * h, c * h - b * i, b * f - c * e),
-        (f * g - d * i, a * i - c * g, c * d - a * f),
-        (d * h - e * g, b * g - a * h, a * e - b * d),
-    )
-    return tuple((x / determinant, y / determinant, z / determinant) for x, y, z in adjugate)
-
-
-_RGB_TO_XYZ: Matrix = (  # X and Z relative to the white
-    (0.412453 / 0.95047, 0.357580 / 0.95047, 0.180423 / 0.95047),
-    (0.212671, 0.715160, 0.072169),
-    (0.019334 / 1.08883, 0.119193 / 1.08883, 0.950227 / 1.08883),
-)
-_XYZ_TO_LAB: Matrix = ((0.0, 116.0, 0.0), (500.0, -500.0, 0.0), (0.0, 200.0, -200.0))
-_RGB_TO_LMS: Matrix = (
-    (0.4122214708, 0.5363325363, 0.0514459929),
-    (0.2119034982, 0.6806995451, 0.1073969566),
-    (0.0883024619, 0.2817188376, 0.6299787005),
-)
-_LMS_TO_OKLAB: Matrix = (
-    (0.2104542553, 0.7936177850, -0.0040720468),
-    (1.9779984951, -2.4285922050, 0.4505937099),
-    (0.0259040371, 0.7827717662, -0.8086757660),
-)
-_CHAINS = {
-    "rgb_to_linear": ("srgb_decode",),
-    "linear_to_rgb": ("srgb_encode",),
-    "rgb_to_lab": ("srgb_decode", "rgb_to_xyz", "lab_curve", "xyz_to_lab"),
-    "lab_to_rgb": ("lab_to_xyz", "lab_uncurve", "xyz_to_rgb", "srgb_encode"),
-    "rgb_to_oklab": ("srgb_decode", "rgb_to_lms", "cube_root", "lms_to_oklab"),
-    "oklab_to_rgb": ("oklab_to_lms", "cube", "lms_to_rgb", "srgb_encode"),
-}
-_STAGES: dict[str, Curve | Matrix] = {
-    "srgb_decode": Curve(_srgb_decode, _srgb_decode_slope),
-    "srgb_encode": Curve(_srgb_encode, _srgb_encode_slope),
-    "cube_root": Curve(_cube_root, _cube_root_slope),
-    "cube": Curve(lambda t: t * t * t, lambda t: 3 * t * t),
-    "lab_curve": Curve(_lab_curve, _lab_curve_slope),
-    "lab_uncurve": Curve(_lab_uncurve, _lab_uncurve_slope),
-    "rgb_to_xyz": _RGB_TO_XYZ,
-    "xyz_to_rgb": _inverse(_RGB_TO_XYZ),
-    "xyz_to_lab": _XYZ_TO_LAB,
-    "lab_to_xyz": _inverse(_XYZ_TO_LAB),
-    "rgb_to_lms": _RGB_TO_LMS,
-    "lms_to_rgb": _inverse(_RGB_TO_LMS),
-    "lms_to_oklab": _LMS_TO_OKLAB,
-    "oklab_to_lms": _inverse(_LMS_TO_OKLAB),
-}
