@@ -1,6 +1,7 @@
 """The one hot operation: every point to its nearest centroid, with what k-means learns from it.
 
-Two custom ops, one node each under ``torch.compile``, with an implementation per device:
+And two made of the same parts: k-means of many small images, and the histogram of colours. Custom
+ops, one node each under ``torch.compile``, with an implementation per device:
 ``cpu`` (numba), ``cuda`` (Triton) and ``reference`` (plain torch: any device and dtype, the
 oracle of the tests). Memory is O(points + clusters); an N x K matrix never exists.
 
@@ -22,7 +23,16 @@ from torch import Tensor
 
 from colorquant_nn.kernels import reference
 
-__all__ = ["ClusterStatistics", "Clustered", "assign", "cluster", "unpack_statistics"]
+__all__ = [
+    "ClusterStatistics",
+    "Clustered",
+    "FittedImages",
+    "assign",
+    "cluster",
+    "histogram",
+    "kmeans_per_image",
+    "unpack_statistics",
+]
 
 
 class Clustered(NamedTuple):
@@ -45,6 +55,17 @@ class ClusterStatistics(NamedTuple):
     """(G, K, C) ``sum w (x - c)``."""
     scatter: Tensor
     """(G, K, C, C) ``sum w (x - c) (x - c)^T``; its trace is the distortion of the cluster."""
+
+
+class FittedImages(NamedTuple):
+    """What `kmeans_per_image` returns."""
+
+    centroids: Tensor
+    """(B, K, C) float32."""
+    indices: Tensor
+    """(B, N) int64, the assignment that the centroids are the means of."""
+    counts: Tensor
+    """(B, K) float32, how many points each centroid is the mean of."""
 
 
 def assign(points: Tensor, centroids: Tensor, clamp: bool = False) -> Tensor:
@@ -78,6 +99,52 @@ def cluster(
         clamp: limit the points to [0, 1].
     """
     return Clustered(*torch.ops.colorquant_nn.cluster(points, centroids, palette, weights, clamp))
+
+
+def kmeans_per_image(
+    points: Tensor, num_clusters: int, num_iters: int, uniforms: Tensor
+) -> FittedImages:
+    """Fit centroids of its own to each image: k-means++, then Lloyd steps.
+
+    The points are limited to [0, 1]. The first centroid is a point drawn at random; each further
+    one is, of several points drawn by their squared distance to the centroids so far, the one
+    that lowers the sum of these distances most (Arthur and Vassilvitskii 2007). The last step
+    moves the centroids: each with a count above 0 is the mean of the points that the returned
+    indices give it. The rows beyond an image's distinct colours repeat its first centroid, with
+    count 0; an image without a finite point has black ones.
+
+    Args:
+        points: (B, N, C).
+        num_clusters: K.
+        num_iters: Lloyd steps, at least 1.
+        uniforms: (K, candidates) float32 in [0, 1), the random numbers, the same for every image.
+
+    Raises:
+        ValueError: for fewer than one step.
+    """
+    if num_iters < 1:
+        raise ValueError(f"expected num_iters of at least 1, got {num_iters}")
+    return FittedImages(
+        *torch.ops.colorquant_nn.kmeans_per_image(points, num_clusters, num_iters, uniforms)
+    )
+
+
+def histogram(points: Tensor, bits: int, weights: Tensor | None = None) -> Tensor:
+    """Count the points in each cell of a grid over the colour cube, and sum them up.
+
+    The points are limited to [0, 1]. On the CPU the sums are made of integers, so that neither
+    the order of the points nor the number of threads changes them.
+
+    Args:
+        points: (B, N, 3).
+        bits: the grid has ``2**bits`` cells a side.
+        weights: (B, N) float32, at least 0; all 1 without it.
+
+    Returns:
+        (2**bits ** 3, 4) float64: the weight in the cell, the sums of red, green and blue. Blue
+        varies fastest over the cells.
+    """
+    return torch.ops.colorquant_nn.histogram(points, bits, weights)
 
 
 def unpack_statistics(statistics: Tensor) -> ClusterStatistics:
@@ -153,4 +220,43 @@ _define(
     reference.cluster,
     _cluster_fake,
     _cluster_cpu,
+)
+
+
+def _kmeans_per_image_fake(
+    points: Tensor, num_clusters: int, num_iters: int, uniforms: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return reference.allocate_kmeans(points, num_clusters)
+
+
+def _kmeans_per_image_cpu(
+    points: Tensor, num_clusters: int, num_iters: int, uniforms: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    from colorquant_nn.kernels import cpu_kmeans
+
+    return cpu_kmeans.kmeans_per_image(points, num_clusters, num_iters, uniforms)
+
+
+def _histogram_fake(points: Tensor, bits: int, weights: Tensor | None) -> Tensor:
+    return points.new_empty(((1 << bits) ** 3, 4), dtype=torch.float64)
+
+
+def _histogram_cpu(points: Tensor, bits: int, weights: Tensor | None) -> Tensor:
+    from colorquant_nn.kernels import cpu_histogram
+
+    return cpu_histogram.histogram(points, bits, weights)
+
+
+_define(
+    "kmeans_per_image(Tensor points, SymInt num_clusters, int num_iters, Tensor uniforms)"
+    " -> (Tensor, Tensor, Tensor)",
+    reference.kmeans_per_image,
+    _kmeans_per_image_fake,
+    _kmeans_per_image_cpu,
+)
+_define(
+    "histogram(Tensor points, int bits, Tensor? weights) -> Tensor",
+    reference.histogram,
+    _histogram_fake,
+    _histogram_cpu,
 )

@@ -7,7 +7,7 @@ depend on which thread took which task.
 
 A compiled kernel is stored on disk next to its source or, where that cannot be written, in the
 user's cache directory. numba looks only at the kernel's own file to decide whether what it stored
-is out of date, so a kernel lives in one file with every compiled function that it calls.
+is out of date: whoever edits a function that kernels of other files call deletes ``__pycache__``.
 """
 
 import os
@@ -30,7 +30,21 @@ MAX_THREADS = 256
 
 def compiled(function: Function) -> Function:
     """Compile on first call; multiply-add may be fused, nothing else about rounding changes."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+    return _compile(function, {"contract"})
+
+
+def compiled_strictly(function: Function) -> Function:
+    """Compile on first call; every float is rounded as it is in torch."""
+    return _compile(function, set())
+
+
+def compiled_reordered(function: Function) -> Function:
+    """Compile on first call; a sum may run in several lanes, in one fixed order all the same."""
+    return _compile(function, {"contract", "reassoc", "nsz"})
+
+
+def _compile(function: Function, fastmath: set[str]) -> Function:
+    options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # no directory to store it in
@@ -49,7 +63,13 @@ def next_task(typing_context: Any, counter: Any) -> Any:
     return types.int64(counter), generate
 
 
-def run(kernel: Callable[..., Any], num_tasks: int, nanoseconds: float, *arguments: Any) -> None:
+def run(
+    kernel: Callable[..., Any],
+    num_tasks: int,
+    nanoseconds: float,
+    *arguments: Any,
+    max_threads: int = MAX_THREADS,
+) -> None:
     """Call ``kernel(counter, num_tasks, *arguments)`` on torch's number of threads.
 
     Args:
@@ -57,9 +77,11 @@ def run(kernel: Callable[..., Any], num_tasks: int, nanoseconds: float, *argumen
         num_tasks: how many tasks there are.
         nanoseconds: about how long they take together, so that little work stays on one thread.
         arguments: passed on.
+        max_threads: never use more.
     """
     counter = np.zeros(1, np.int64)
-    threads = min(torch.get_num_threads(), num_tasks, 1 + int(nanoseconds / 30_000), MAX_THREADS)
+    worthwhile = 1 + int(nanoseconds / 30_000)
+    threads = min(torch.get_num_threads(), num_tasks, worthwhile, max_threads)
     helpers: list[Future[Any]] = []
     try:
         for _ in range(threads - 1):

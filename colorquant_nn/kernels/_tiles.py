@@ -62,7 +62,7 @@ def _clean(divisor: Any, clamp: Any, row: Any, weight: Any) -> Any:
 
 
 @compiled
-def _load_tile(
+def load_tile(
     points: Any,
     strides: Any,
     channels: Any,
@@ -98,7 +98,7 @@ def _load_tile(
 
 
 @compiled
-def _nearest(tile: Any, count: Any, centroids: Any, channels: Any, best: Any, index: Any) -> None:
+def nearest(tile: Any, count: Any, centroids: Any, channels: Any, best: Any, index: Any) -> None:
     """Nearest of all centroids, four in one go over the tile to spare traffic to the scratch."""
     num_clusters = centroids.shape[1]
     for i in range(count):
@@ -142,7 +142,7 @@ def _nearest(tile: Any, count: Any, centroids: Any, channels: Any, best: Any, in
 
 
 @compiled
-def _add_statistics(
+def add_statistics(
     tile: Any,
     count: Any,
     centroids: Any,
@@ -188,7 +188,7 @@ def _add_statistics(
 
 
 @compiled
-def _store_values(
+def store_values(
     palette: Any, index: Any, num_points: Any, start: Any, count: Any, strides: Any, values: Any
 ) -> None:
     """Write the palette rows of the tile to points ``start`` onwards, counted over all images."""
@@ -244,19 +244,17 @@ def cluster_blocks(
             statistics[task] = 0.0
         for begin in range(group * group_size + start, group * group_size + stop, TILE):
             count = min(TILE, group * group_size + stop - begin)
-            unequal = _load_tile(
+            unequal = load_tile(
                 points, strides, channels, num_points, begin, divisor, clamp,
                 weights, weight_strides, tile, weight[:count],
             )  # fmt: skip
-            _nearest(tile, count, centroids[group], channels, best, index)
+            nearest(tile, count, centroids[group], channels, best, index)
             for i in range(count):
                 indices[begin + i] = index[i]
             if statistics.size > 0:
-                _add_statistics(
+                add_statistics(
                     tile, count, centroids[group], channels, index, weight, unequal,
                     statistics[task],
                 )  # fmt: skip
             if palette.size > 0:
-                _store_values(
-                    palette[group], index, num_points, begin, count, value_strides, values
-                )
+                store_values(palette[group], index, num_points, begin, count, value_strides, values)

@@ -89,7 +89,7 @@ def _run(
         cluster_blocks,
         groups * num_blocks,
         images * num_points * (5 + 0.15 * num_clusters),
-        _flat(points),
+        flat(points),
         points.stride(),
         tuple(c * points.stride(2) for c in range(channels)),
         num_points,
@@ -98,12 +98,12 @@ def _run(
         np.float32(255 if points.dtype == torch.uint8 else 1),
         clamp,
         _rows(centroids),
-        FLOATS if weights is None else _flat(weights.to(torch.float32)),
+        FLOATS if weights is None else flat(weights.to(torch.float32)),
         (0, 0) if weights is None else weights.stride(),
         np.empty((0, 0, 0), np.float32) if palette is None else _rows(palette),
         indices.view(-1).numpy(),
         partial,
-        FLOATS if palette is None or values is None else _flat(values),
+        FLOATS if palette is None or values is None else flat(values),
         (0, 0, 0) if palette is None or values is None else values.stride(),
     )
     if statistics is not None and num_blocks > 1:
@@ -111,9 +111,11 @@ def _run(
         np.sum(partial.reshape(shape), axis=1, out=statistics.view(groups, -1).numpy())
 
 
-def _flat(tensor: Tensor) -> Any:
+def flat(tensor: Tensor) -> Any:
     """The memory that a tensor spans, in place, as one row: strides then are plain offsets."""
-    extent = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
+    extent = sum(
+        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
     return tensor.detach().as_strided((extent + 1,), (1,)).numpy()
 
 

@@ -56,6 +56,80 @@ def cluster(
     return indices, statistics, values
 
 
+def kmeans_per_image(
+    points: Tensor, num_clusters: int, num_iters: int, uniforms: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See `colorquant_nn.kernels.kmeans_per_image`."""
+    images, num_points, channels = points.shape
+    if num_points == 0:
+        return allocate_kmeans(points, num_clusters)
+    clean = sanitize(points.to(torch.float32) if points.is_floating_point() else points, True)
+    vote = torch.isfinite(points).all(-1)
+    centroids = _seed(clean, vote, num_clusters, uniforms)
+    weights = vote.to(torch.float32)
+    for _ in range(num_iters):
+        indices, statistics, _values = cluster(clean, centroids, None, weights, True)
+        counts, offsets = statistics[..., 0], statistics[..., 1 : 1 + channels]
+        moved = centroids + offsets / counts[..., None]
+        centroids = torch.where(counts[..., None] > 0, moved, centroids).to(torch.float32)
+    return centroids, indices, counts.to(torch.float32)
+
+
+def _seed(clean: Tensor, vote: Tensor, num_clusters: int, uniforms: Tensor) -> Tensor:
+    """Greedy k-means++: of a few points drawn by squared distance, the one that helps most."""
+    image = torch.arange(clean.shape[0], device=clean.device)
+    chosen = []
+    distance = vote.to(clean.dtype)  # every voter is as likely to be the first
+    for k in range(num_clusters):
+        cumulative = distance.to(torch.float64).cumsum(-1)
+        total = cumulative[:, -1:]
+        draws = uniforms[k] if k > 0 else uniforms[0, :1]
+        picks = torch.searchsorted(cumulative, draws.to(torch.float64) * total, right=True)
+        candidates = clean[image[:, None], picks.clamp(max=clean.shape[1] - 1)]
+        near = (clean[:, None] - candidates[:, :, None]).square_()  # (B, candidates, N, C)
+        near = sum(near.unbind(-1)[1:], near[..., 0])
+        near = torch.where(vote[:, None], near, 0)
+        if k > 0:
+            near = torch.minimum(near, distance[:, None])
+        best = near.sum(-1, dtype=torch.float64).argmin(-1)
+        color = candidates[image, best]
+        if k == 0:
+            color = torch.where(total > 0, color, 0)
+        else:  # no colour is left that has not been chosen
+            color = torch.where(total > 0, color, chosen[0])
+        distance = near[image, best]
+        chosen.append(color)
+    return torch.stack(chosen, 1)
+
+
+def histogram(points: Tensor, bits: int, weights: Tensor | None) -> Tensor:
+    """See `colorquant_nn.kernels.histogram`."""
+    side = 1 << bits
+    clean = sanitize(points, True).to(torch.float64).flatten(0, 1)
+    vote = torch.isfinite(points).all(-1).flatten().to(torch.float64)
+    if weights is not None:
+        vote = vote * weights.flatten()
+    red, green, blue = (clean * side).to(torch.int64).clamp(max=side - 1).unbind(-1)
+    cells = (red * side + green) * side + blue
+    if points.dtype == torch.uint8:
+        clean = points.to(torch.float64).flatten(0, 1)  # whole numbers have exact sums
+    moments = torch.cat([vote[:, None], vote[:, None] * clean], -1)
+    sums = moments.new_zeros(side**3, 4).index_add_(0, cells, moments)
+    if points.dtype == torch.uint8:
+        sums[:, 1:] /= 255
+    return sums
+
+
+def allocate_kmeans(points: Tensor, num_clusters: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs of `kmeans_per_image` before there is anything in them."""
+    images, num_points, channels = points.shape
+    return (
+        points.new_zeros((images, num_clusters, channels), dtype=torch.float32),
+        points.new_zeros((images, num_points), dtype=torch.int64),
+        points.new_zeros((images, num_clusters), dtype=torch.float32),
+    )
+
+
 def allocate(
     points: Tensor, centroids: Tensor, palette: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,394 @@
+"""k-means of each image on the CPU: many images side by side, or one on all threads.
+
+An image is copied once into tiles of 512 points (see `_tiles`) and stays there, in the cache if
+it is small. Whether a thread takes whole images or the threads share one depends on the shape
+only, and both round in the same way: sums are taken by block, and added in order of the blocks.
+
+Letters as in the package; T tiles. As in `_tiles`, the length of ``channels`` is C.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from colorquant_nn.kernels import reference
+from colorquant_nn.kernels._threads import (
+    compiled,
+    compiled_reordered,
+    compiled_strictly,
+    next_task,
+    run,
+)
+from colorquant_nn.kernels._tiles import INFINITY, ONE, TILE, ZERO, nearest
+
+BLOCK = 16  # tiles whose sums are taken together
+SHARED_FROM = 1 << 15  # points of an image that is worth the threads' meeting at every step
+ENOUGH_IMAGES = 8  # or so many that each thread has its own
+
+
+@compiled_strictly
+def _lower(distance: Any, tile: Any, channels: Any, color: Any) -> None:
+    """Lower the squared distances to those from a new colour, rounded as in the reference."""
+    x, y, z, a = color[0], color[1], color[2], color[-1]
+    for i in range(distance.size):
+        dx, dy, dz, da = tile[0, i] - x, tile[1, i] - y, tile[2, i] - z, tile[-1, i] - a
+        near = dx * dx + dy * dy + dz * dz
+        if len(channels) == 4:
+            near = near + da * da
+        distance[i] = near if near < distance[i] else distance[i]
+
+
+@compiled_reordered
+def _sum(row: Any) -> Any:
+    total = 0.0
+    for i in range(row.size):
+        total += np.float64(row[i])
+    return total
+
+
+@compiled
+def _total(sums: Any) -> Any:
+    total = 0.0
+    for value in sums:
+        total += value
+    return total
+
+
+@compiled
+def _add(part: Any, sums: Any) -> None:
+    for i in range(sums.shape[0]):
+        for j in range(sums.shape[1]):
+            sums[i, j] += part[i, j]
+
+
+@compiled
+def _pick(sums: Any, distance: Any, draw: Any) -> Any:
+    """The point at which the running sum of the distances passes ``draw`` of the whole."""
+    target = draw * _total(sums)
+    before = 0.0
+    t = 0
+    while t < sums.size - 1 and before + sums[t] <= target:
+        before += sums[t]
+        t += 1
+    last = 0
+    for i in range(distance.shape[1]):
+        if distance[t, i] > 0:  # never a colour that has been chosen, however sums are rounded
+            last = i
+            before += distance[t, i]
+            if before > target:
+                break
+    return t * TILE + last
+
+
+@compiled
+def _measure_block(
+    block: Any, tiles: Any, channels: Any, distance: Any, candidates: Any, near: Any, out: Any
+) -> None:
+    """Sum of the distances in a block if each of the candidates became a centroid."""
+    for c in range(len(candidates)):
+        out[block, c] = 0.0
+        for t in range(block * BLOCK, min((block + 1) * BLOCK, len(tiles))):
+            for i in range(TILE):
+                near[i] = distance[t, i]
+            _lower(near, tiles[t], channels, candidates[c])
+            out[block, c] += _sum(near)
+
+
+@compiled
+def _choose_block(
+    block: Any, tiles: Any, channels: Any, distance: Any, color: Any, sums: Any
+) -> None:
+    """Bring the distances of a block up to date with a new centroid."""
+    for t in range(block * BLOCK, min((block + 1) * BLOCK, len(tiles))):
+        _lower(distance[t], tiles[t], channels, color)
+        sums[t] = _sum(distance[t])
+
+
+@compiled
+def _assign_block(
+    block: Any,
+    tiles: Any,
+    channels: Any,
+    vote: Any,
+    centroids: Any,
+    best: Any,
+    index: Any,
+    moments: Any,
+) -> None:
+    """Assign a block's points, and sum up (K, 1 + C): their number and offsets."""
+    moments[:] = 0.0
+    for t in range(block * BLOCK, min((block + 1) * BLOCK, len(tiles))):
+        tile = tiles[t]
+        nearest(tile, TILE, centroids, channels, best, index[t])
+        for i in range(TILE):
+            if vote[t, i] > 0:
+                k = np.uint32(index[t, i])
+                row = moments[k]
+                row[0] += 1.0
+                row[1] += np.float64(tile[0, i] - centroids[0, k])
+                row[2] += np.float64(tile[1, i] - centroids[1, k])
+                row[3] += np.float64(tile[2, i] - centroids[2, k])
+                if len(channels) == 4:
+                    row[-1] += np.float64(tile[-1, i] - centroids[-1, k])
+
+
+@compiled
+def _draw_candidates(tiles: Any, distance: Any, sums: Any, draws: Any, candidates: Any) -> None:
+    for c in range(len(candidates)):
+        point = _pick(sums, distance, np.float64(draws[c]))
+        for channel in range(tiles.shape[1]):
+            candidates[c, channel] = tiles[point // TILE, channel, point % TILE]
+
+
+@compiled
+def _best(potentials: Any) -> Any:
+    """The candidate, a column, with the least sum over the blocks; the first of equal ones."""
+    best, least = 0, np.inf
+    for c in range(potentials.shape[1]):
+        potential = _total(potentials[:, c])
+        if potential < least:
+            best, least = c, potential
+    return best
+
+
+@compiled
+def _start_distances(vote: Any, distance: Any, sums: Any, far: Any) -> None:
+    """The same distance for all voters: 1 makes a first pick, infinity lets it be lowered."""
+    for t in range(len(vote)):
+        for i in range(TILE):
+            distance[t, i] = far if vote[t, i] > 0 else ZERO
+        sums[t] = _sum(distance[t])
+
+
+@compiled
+def _repeat_first(centroids: Any, start: Any) -> None:
+    """Fill the columns from ``start`` on with the first, if there is one."""
+    for k in range(max(start, 1), centroids.shape[1]):
+        for c in range(centroids.shape[0]):
+            centroids[c, k] = centroids[c, 0]
+
+
+@compiled
+def _move(moments: Any, centroids: Any, counts: Any) -> None:
+    """Put each centroid that has points on their mean."""
+    for k in range(len(counts)):
+        counts[k] = moments[k, 0]
+        if moments[k, 0] > 0:
+            for c in range(len(centroids)):
+                offset = moments[k, 1 + c] / moments[k, 0]
+                centroids[c, k] = np.float32(np.float64(centroids[c, k]) + offset)
+
+
+@compiled
+def _fit_images(
+    counter: Any,
+    num_tasks: Any,
+    all_tiles: Any,
+    all_votes: Any,
+    channels: Any,
+    num_iters: Any,
+    uniforms: Any,
+    centroids: Any,
+    indices: Any,
+    counts: Any,
+) -> None:
+    """Fit whole images, one after the other, until none are left."""
+    num_clusters, num_candidates = uniforms.shape
+    num_tiles = all_tiles.shape[1]
+    num_blocks = (num_tiles + BLOCK - 1) // BLOCK
+    distance = np.empty((num_tiles, TILE), np.float32)
+    index = np.empty((num_tiles, TILE), np.int32)
+    sums = np.empty(num_tiles)
+    near = np.empty(TILE, np.float32)
+    potentials = np.empty((num_blocks, num_candidates))
+    candidates = np.empty((num_candidates, len(channels)), np.float32)
+    part = np.empty((num_clusters, 1 + len(channels)))
+    moments = np.empty((num_clusters, 1 + len(channels)))
+    while True:
+        image = next_task(counter)
+        if image >= num_tasks:
+            break
+        tiles, vote, found = all_tiles[image], all_votes[image], centroids[image]
+        _start_distances(vote, distance, sums, ONE)
+        for k in range(num_clusters):
+            if _total(sums) <= 0:  # no colour is left
+                _repeat_first(found, k)
+                break
+            if k == 0:
+                _draw_candidates(tiles, distance, sums, uniforms[0, :1], candidates[:1])
+                _start_distances(vote, distance, sums, INFINITY)
+                best = 0
+            else:
+                _draw_candidates(tiles, distance, sums, uniforms[k], candidates)
+                for b in range(num_blocks):
+                    _measure_block(b, tiles, channels, distance, candidates, near, potentials)
+                best = _best(potentials)
+            for c in range(len(channels)):
+                found[c, k] = candidates[best, c]
+            for b in range(num_blocks):
+                _choose_block(b, tiles, channels, distance, candidates[best], sums)
+        for _ in range(num_iters):
+            moments[:] = 0.0
+            for b in range(num_blocks):
+                _assign_block(b, tiles, channels, vote, found, near, index, part)
+                _add(part, moments)
+            _move(moments, found, counts[image])
+        for i in range(indices.shape[1]):
+            indices[image, i] = index[i // TILE, i % TILE]
+
+
+@compiled
+def _measure_blocks(
+    counter: Any,
+    num_tasks: Any,
+    tiles: Any,
+    channels: Any,
+    distance: Any,
+    candidates: Any,
+    out: Any,
+) -> None:
+    near = np.empty(TILE, np.float32)
+    while True:
+        block = next_task(counter)
+        if block >= num_tasks:
+            break
+        _measure_block(block, tiles, channels, distance, candidates, near, out)
+
+
+@compiled
+def _choose_blocks(
+    counter: Any,
+    num_tasks: Any,
+    tiles: Any,
+    channels: Any,
+    distance: Any,
+    color: Any,
+    sums: Any,
+) -> None:
+    while True:
+        block = next_task(counter)
+        if block >= num_tasks:
+            break
+        _choose_block(block, tiles, channels, distance, color, sums)
+
+
+@compiled
+def _assign_blocks(
+    counter: Any,
+    num_tasks: Any,
+    tiles: Any,
+    channels: Any,
+    vote: Any,
+    centroids: Any,
+    index: Any,
+    moments: Any,
+) -> None:
+    best = np.empty(TILE, np.float32)
+    while True:
+        block = next_task(counter)
+        if block >= num_tasks:
+            break
+        _assign_block(block, tiles, channels, vote, centroids, best, index, moments[block])
+
+
+def kmeans_per_image(
+    points: Tensor, num_clusters: int, num_iters: int, uniforms: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See `colorquant_nn.kernels.kmeans_per_image`."""
+    images, num_points, channels = points.shape
+    if channels not in (3, 4):
+        return reference.kmeans_per_image(points, num_clusters, num_iters, uniforms)
+    centroids, indices, counts = reference.allocate_kmeans(points, num_clusters)
+    if indices.numel() == 0 or num_clusters == 0:
+        return centroids, indices, counts
+    tiles, vote = _tiled(points)
+    found = np.zeros((images, channels, num_clusters), np.float32)
+    kinds = (0,) * channels
+    draws = uniforms.detach().to(torch.float32).contiguous().numpy()
+    if num_points < SHARED_FROM or images >= ENOUGH_IMAGES:
+        work = num_points * num_clusters * (draws.shape[1] + 0.3 * num_iters)
+        run(
+            _fit_images, images, images * work, tiles, vote, kinds, num_iters, draws,
+            found, indices.numpy(), counts.numpy(),
+        )  # fmt: skip
+    else:
+        for image in range(images):
+            _fit_shared(
+                tiles[image], vote[image], kinds, num_iters, draws,
+                found[image], indices[image].numpy(), counts[image].numpy(),
+            )  # fmt: skip
+    centroids.copy_(torch.from_numpy(found).transpose(1, 2))
+    return centroids, indices, counts
+
+
+def _tiled(points: Tensor) -> tuple[Any, Any]:
+    """Clean points as (B, T, C, 512), filled up with zeros, and their votes as (B, T, 512)."""
+    images, num_points, channels = points.shape
+    num_tiles = -(-num_points // TILE)
+    clean = torch.zeros((images, channels, num_tiles * TILE))
+    clean[..., :num_points] = points.detach().transpose(1, 2)
+    vote = torch.zeros((images, num_tiles * TILE))
+    if points.dtype == torch.uint8:
+        clean /= 255
+        vote[:, :num_points] = 1
+    else:
+        vote[:, :num_points] = torch.isfinite(clean[..., :num_points]).all(1)
+        clean.nan_to_num_().clamp_(0, 1)
+    tiles = clean.view(images, channels, num_tiles, TILE).transpose(1, 2).contiguous()
+    return tiles.numpy(), vote.view(images, num_tiles, TILE).numpy()
+
+
+def _fit_shared(
+    tiles: Any,
+    vote: Any,
+    channels: tuple[int, ...],
+    num_iters: int,
+    draws: Any,
+    found: Any,
+    indices: Any,
+    counts: Any,
+) -> None:
+    """`_fit_images` for one image, with the blocks of each step shared among the threads."""
+    num_points = len(indices)
+    num_clusters, num_candidates = draws.shape
+    num_tiles = len(tiles)
+    num_blocks = -(-num_tiles // BLOCK)
+    distance = np.empty((num_tiles, TILE), np.float32)
+    index = np.empty((num_tiles, TILE), np.int32)
+    sums = np.empty(num_tiles)
+    potentials = np.empty((num_blocks, num_candidates))
+    candidates = np.empty((num_candidates, len(channels)), np.float32)
+    moments = np.empty((num_blocks, num_clusters, 1 + len(channels)))
+    _start_distances(vote, distance, sums, ONE)
+    for k in range(num_clusters):
+        if _total(sums) <= 0:  # no colour is left
+            _repeat_first(found, k)
+            break
+        best = 0
+        if k == 0:
+            _draw_candidates(tiles, distance, sums, draws[0, :1], candidates[:1])
+            _start_distances(vote, distance, sums, INFINITY)
+        else:
+            _draw_candidates(tiles, distance, sums, draws[k], candidates)
+            run(
+                _measure_blocks, num_blocks, 0.6 * num_points * num_candidates,
+                tiles, channels, distance, candidates, potentials,
+            )  # fmt: skip
+            best = _best(potentials)
+        color = candidates[best]
+        found[:, k] = color
+        run(
+            _choose_blocks, num_blocks, 0.6 * num_points,
+            tiles, channels, distance, color, sums,
+        )  # fmt: skip
+    for _ in range(num_iters):
+        run(
+            _assign_blocks, num_blocks, num_points * (2 + 0.15 * num_clusters),
+            tiles, channels, vote, found, index, moments,
+        )  # fmt: skip
+        for part in moments[1:]:
+            _add(part, moments[0])
+        _move(moments[0], found, counts)
+    indices[:] = index.reshape(-1)[:num_points]
