@@ -352,10 +352,10 @@ def _to_bytes(values: Tensor, what: str) -> Array:
     if values.dtype == torch.uint8:
         return values.numpy()
     if not values.is_floating_point():
-        raise ValueError(f"expected a {what} in floating point or uint8, got {values.dtype}")
+        raise ValueError(f"expected the {what} in floating point or uint8, got {values.dtype}")
     low, high = (x.item() for x in values.float().aminmax())
     if not (low >= 0 and high <= 1):
-        raise ValueError(f"expected a {what} in [0, 1], got {low:g} to {high:g}")
+        raise ValueError(f"expected the {what} in [0, 1], got {low:g} to {high:g}")
     return (values.float() * 255).round().to(torch.uint8).numpy()
 
 

@@ -1,0 +1,114 @@
+"""Pictures for people: that what they claim to show is where they claim it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from colorquant_nn.plot import _knee, comparison, palette_swatch, rate_distortion
+
+
+def flat(color, height=400, width=600) -> torch.Tensor:
+    return torch.tensor(color).view(3, 1, 1).expand(3, height, width)
+
+
+def area_of(picture, color) -> int:
+    return int((np.asarray(picture) == np.array(color, np.uint8)).all(-1).sum())
+
+
+def test_comparison_shows_each_picture_at_its_size():
+    picture = comparison({"red\nfirst": flat([1.0, 0, 0]), "blue": flat([0, 0, 1.0])})
+    assert picture.mode == "RGB"
+    assert area_of(picture, (255, 0, 0)) == 400 * 600
+    assert area_of(picture, (0, 0, 255)) == 400 * 600
+    columns = np.flatnonzero((np.asarray(picture) == (255, 0, 0)).all(-1).any(0))
+    assert columns.max() < np.flatnonzero((np.asarray(picture) == (0, 0, 255)).all(-1).any(0)).min()
+
+
+def test_captions_change_the_picture_and_long_ones_are_cut():
+    image = {"a": flat([1.0, 0, 0])}
+    plain = comparison(image)
+    named = comparison({"b": image["a"]})
+    assert plain.size == named.size
+    assert plain.tobytes() != named.tobytes()
+    assert comparison({"a" * 500: image["a"]}).size == plain.size
+
+
+def test_tiny_pictures_are_enlarged_without_smoothing():
+    tiny = torch.zeros(3, 2, 3)
+    tiny[0, 0, 0] = 1
+    picture = comparison({"tiny": tiny})
+    assert area_of(picture, (255, 0, 0)) == math.ceil(320 / 3) ** 2
+    assert area_of(picture, (0, 0, 0)) >= 5 * math.ceil(320 / 3) ** 2
+
+
+def test_huge_pictures_are_reduced():
+    picture = comparison(
+        {"huge": flat([0, 1.0, 0], 3000, 5000), "thin": flat([1.0, 0, 0], 1, 4000)}
+    )
+    assert max(picture.size) < 2300
+
+
+def test_many_pictures_make_rows():
+    pictures = {str(number): flat([number / 8, 0, 0], 320, 320) for number in range(1, 8)}
+    picture = comparison(pictures)
+    assert picture.width < 4 * 400
+    for number in range(1, 8):
+        assert area_of(picture, (round(number / 8 * 255), 0, 0)) >= 320 * 320
+
+
+def test_transparency_is_shown_as_a_checkerboard():
+    clear = torch.cat([flat([1.0, 0, 0]), torch.zeros(1, 400, 600)])
+    picture = comparison({"clear": clear})
+    assert area_of(picture, (255, 0, 0)) == 0
+    assert area_of(picture, (222, 222, 222)) == 400 * 600 / 2
+
+
+def test_shares_are_drawn_to_scale():
+    palette = torch.tensor([[1.0, 0, 0], [0, 0, 1.0]])
+    picture = np.asarray(palette_swatch(palette, torch.tensor([1, 3])))
+    bar = picture[20]
+    red = (bar == (255, 0, 0)).all(-1).sum()
+    blue = (bar == (0, 0, 255)).all(-1).sum()
+    assert blue == pytest.approx(3 * red, abs=3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 16, 33, 64, 100, 256, 1000])
+@pytest.mark.parametrize("with_counts", [False, True])
+def test_swatches_show_every_color(count, with_counts):
+    numbers = torch.arange(count)
+    palette = torch.stack([numbers % 256, numbers // 256, 255 - numbers % 200], 1) / 255
+    counts = numbers if with_counts else None
+    picture = palette_swatch(palette, counts)
+    shown = {color for _, color in picture.getcolors(1 << 20)}
+    assert {tuple(color) for color in (palette * 255).round().int().tolist()} <= shown
+    picture = comparison({"a": flat([0.0, 0, 0])}, palette=palette, counts=counts)
+    shown = {color for _, color in picture.getcolors(1 << 20)}
+    assert {tuple(color) for color in (palette * 255).round().int().tolist()} <= shown
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="at least one image"):
+        comparison({})
+    with pytest.raises(ValueError, match=r"got \(2, 3, 4, 4\)"):
+        comparison({"batch": torch.rand(2, 3, 4, 4)})
+    with pytest.raises(ValueError, match=r"counts of shape \(2,\), got \(3,\)"):
+        palette_swatch(torch.rand(2, 3), torch.ones(3))
+    with pytest.raises(ValueError, match="two finite points, got 1"):
+        rate_distortion({2: 20.0, 4: math.inf})
+
+
+def test_rate_distortion_marks_the_knee():
+    assert _knee([1, 2, 3, 4, 5], [100, 50, 12, 10, 9]) == 2
+    assert _knee([1, 2, 3], [5, 5, 5]) == 0
+    curve = {2: 16.5, 4: 19.3, 8: 23.0, 16: 26.3, 32: 29.2, 64: 31.8, 128: 34.3, 256: 36.6}
+    picture = rate_distortion(curve, "parrots")
+    marked = np.argwhere((np.asarray(picture) == (214, 84, 38)).all(-1) & _below(picture, 160))
+    # The dashes stand above the fourth of eight points.
+    assert abs(np.median(marked[:, 1]) - (116 + 3 / 7 * 890)) < 8
+    assert rate_distortion({**curve, 512: math.inf}).tobytes() != rate_distortion(curve).tobytes()
+
+
+def _below(picture, row) -> np.ndarray:
+    return np.arange(picture.height)[:, None] > row
