@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
@@ -23,6 +22,7 @@ from experiments.datasets import (
     Source,
     Stage,
     image_folder,
+    to_pixels,
     torchvision_dataset,
 )
 
@@ -107,15 +107,6 @@ def draw(seed: int, epoch: int, index: int, stage: int) -> tuple[float, float, f
     generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, stage, index, epoch]))
     top, left, mirror = generator.random(3).tolist()
     return top, left, mirror
-
-
-def to_pixels(image: Image.Image | Tensor) -> Tensor:
-    """A PIL image of any mode, or a uint8 tensor, as a uint8 tensor of shape ``(3, H, W)``."""
-    if isinstance(image, Image.Image):
-        return transforms.pil_to_tensor(image.convert("RGB"))
-    if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.shape[0] == 3:
-        return image
-    raise TypeError(f"expected a PIL image or a uint8 tensor of shape (3, H, W), got {image!r}")
 
 
 def crop(pixels: Tensor, size: int, place: tuple[float, ...]) -> Tensor:

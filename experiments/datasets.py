@@ -12,9 +12,10 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 import torchvision.datasets
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
-from torchvision.io import ImageReadMode, decode_image
+from torchvision.transforms.v2 import functional as transforms
 
 Stage: TypeAlias = Literal["train", "val", "test"]
 Source: TypeAlias = Dataset[tuple[Any, int]]
@@ -31,7 +32,7 @@ PHOTOGRAPHS: dict[str, tuple[str, str]] = {
     "motorcycle": ("skimage", "data/motorcycle_left.png"),
     "rocket": ("skimage", "data/rocket.jpg"),
 }
-VALIDATION_PHOTOGRAPHS = ("flower", "rocket")
+VALIDATION_PHOTOGRAPHS = ("astronaut", "chelsea")
 
 # What torchvision's datasets call the parts, best first.
 SPLITS: dict[Stage, tuple[str, ...]] = {
@@ -61,14 +62,15 @@ class Photographs(Dataset[tuple[Tensor, int]]):
     Example:
         >>> image, label = Photographs("val")[0]
         >>> image.shape, image.dtype
-        (torch.Size([3, 427, 640]), torch.uint8)
+        (torch.Size([3, 512, 512]), torch.uint8)
     """
 
     def __init__(self, stage: Stage) -> None:
         self.names = [n for n in PHOTOGRAPHS if (n in VALIDATION_PHOTOGRAPHS) == (stage != "train")]
-        self.images = [
-            decode_image(str(photograph_path(name)), ImageReadMode.RGB) for name in self.names
-        ]
+        self.images = []
+        for name in self.names:
+            with Image.open(photograph_path(name)) as image:
+                self.images.append(to_pixels(image))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -90,6 +92,15 @@ def photograph_path(name: str) -> Path:
         f"looked for in {folders or 'no folder: the package is not installed'}; "
         "`pip install -e '.[experiments]'` installs it"
     )
+
+
+def to_pixels(image: Image.Image | Tensor) -> Tensor:
+    """A PIL image of any mode, or a uint8 tensor, as a uint8 tensor of shape ``(3, H, W)``."""
+    if isinstance(image, Image.Image):
+        return transforms.pil_to_tensor(image.convert("RGB"))
+    if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.shape[0] == 3:
+        return image
+    raise TypeError(f"expected a PIL image or a uint8 tensor of shape (3, H, W), got {image!r}")
 
 
 def image_folder(root: str | Path, stage: Stage) -> Source:

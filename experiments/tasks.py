@@ -202,7 +202,9 @@ class Classifier(QuantizerTask):
         self.normalize = Normalize(list(mean), list(std))
         for stage in STAGES:
             self.add_module(f"{stage}_top1", MulticlassAccuracy(num_classes, average="micro"))
-        self.train()  # Lightning leaves the modes as it finds them: the frozen part starts in eval
+
+    def on_train_start(self) -> None:
+        self.train()  # not before: Lightning warns of a part that starts in eval mode
 
     def train(self, mode: bool = True) -> "Classifier":
         super().train(mode)

@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> ExperimentCLI:
     with warnings.catch_warnings():
         # A task without weights counts its steps itself; an optimizer in the config replaces that.
         warnings.filterwarnings("ignore", ".*configure_optimizers` will be overridden by.*")
+        # Arguments are given on purpose, whatever the process's own are.
+        warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended to run.*")
         # Lightning with the newest torch: its own affair.
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
         return ExperimentCLI(

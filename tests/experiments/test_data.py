@@ -1,0 +1,252 @@
+"""The data: what it looks like, that it is a function of seed, epoch and index, what is missing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from experiments.data import Crops, ImageData, crop, draw
+from experiments.datasets import (
+    PHOTOGRAPHS,
+    DatasetNotFound,
+    Photographs,
+    UnknownDataset,
+    to_pixels,
+    torchvision_dataset,
+)
+from tests.experiments.conftest import CONFIGS, ROOT
+
+
+def epoch_of(data: ImageData, epoch: int) -> list[tuple[Tensor, Tensor]]:
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]  # as Lightning does
+    return [tuple(batch) for batch in loader]  # type: ignore[misc]
+
+
+def photos(**options: object) -> ImageData:
+    return ImageData(crop_size=24, train_crops=12, val_crops=6, batch_size=5, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_are_functions_of_seed_and_epoch(num_workers: int) -> None:
+    expected = {
+        (seed, epoch): epoch_of(photos(seed=seed), epoch) for seed in (0, 1) for epoch in (0, 1)
+    }
+    assert len({images.sum().item() for run in expected.values() for images, _ in run}) == 12
+    for seed in (0, 1):
+        data = photos(seed=seed, num_workers=num_workers)
+        for epoch in (1, 0):  # in any order
+            for batch, same in zip(epoch_of(data, epoch), expected[seed, epoch], strict=True):
+                assert torch.equal(batch[0], same[0])
+                assert torch.equal(batch[1], same[1])
+
+
+def test_persistent_workers_follow_the_epoch() -> None:
+    loader = photos(num_workers=2).train_dataloader()
+    for epoch in (0, 1):
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        for (images, _), (same, _) in zip(loader, epoch_of(photos(), epoch), strict=True):
+            assert torch.equal(images, same)
+
+
+def test_the_global_random_state_changes_nothing() -> None:
+    torch.manual_seed(1)
+    first = epoch_of(photos(), 0)
+    torch.manual_seed(2)
+    for (images, _), (same, _) in zip(first, epoch_of(photos(), 0), strict=True):
+        assert torch.equal(images, same)
+
+
+def test_validation_is_the_same_in_every_epoch_and_not_the_training() -> None:
+    data = photos()
+    data.setup("fit")
+    crops = data.crops["val"]
+    assert torch.equal(crops[0, 3][0], crops[7, 3][0])
+    assert draw(0, 0, 3, stage=0) != draw(0, 0, 3, stage=1)
+
+
+def test_every_crop_comes_once_per_epoch() -> None:
+    loader = photos().train_dataloader()
+    assert sorted(key for key in loader.sampler) == [(0, index) for index in range(12)]
+
+
+def test_two_devices_divide_the_epoch() -> None:
+    class TwoDevices:
+        world_size = 2
+
+        def __init__(self, rank: int) -> None:
+            self.global_rank = rank
+
+    keys: list[object] = []
+    for rank in (0, 1):
+        data = photos()
+        data.trainer = TwoDevices(rank)  # type: ignore[assignment]
+        keys += list(data.train_dataloader().sampler)
+    assert sorted(keys) == [(0, index) for index in range(12)]  # type: ignore[type-var]
+
+
+def test_images_are_the_photographs_colours() -> None:
+    source = Photographs("train")
+    image, label = Crops(source, "train")[0, 1]
+    assert label == 1
+    assert image.dtype == torch.float32
+    assert torch.equal((image * 255).round().byte(), source.images[1])
+
+
+def test_crops_lie_inside_and_reach_the_borders() -> None:
+    pixels = torch.arange(30).reshape(1, 5, 6).expand(3, -1, -1).byte()
+    assert torch.equal(crop(pixels, 3, (0.0, 0.0)), pixels[:, :3, :3])
+    assert torch.equal(crop(pixels, 3, (0.999, 0.999)), pixels[:, 2:, 3:])
+    assert torch.equal(crop(pixels, 3, (0.5, 0.5)), pixels[:, 1:4, 2:5])
+
+
+def test_small_images_are_enlarged_to_the_crop() -> None:
+    assert crop(torch.zeros(3, 8, 10, dtype=torch.uint8), 16, (0.5, 0.5)).shape == (3, 16, 16)
+
+
+def test_mirroring_turns_half_of_the_training_images_and_no_others() -> None:
+    ramp = torch.arange(4, dtype=torch.uint8).expand(3, 2, 4)
+    source = [(ramp, 0)] * 200
+    turned = {
+        stage: sum(
+            image[0, 0, 0].item() > 0
+            for image, _ in (Crops(source, stage, mirror=True)[0, i] for i in range(200))  # type: ignore[arg-type]
+        )
+        for stage in ("train", "val")
+    }
+    assert 70 < turned["train"] < 130
+    assert turned["val"] == 0
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
+def test_pil_images_of_any_mode_become_rgb(mode: str) -> None:
+    assert to_pixels(Image.new(mode, (4, 3))).shape == (3, 3, 4)
+
+
+def test_other_types_of_images_are_refused() -> None:
+    with pytest.raises(TypeError, match="uint8 tensor of shape"):
+        to_pixels(torch.zeros(1, 4, 4))
+
+
+def test_photographs_are_divided_and_all_there() -> None:
+    train, val = Photographs("train").names, Photographs("val").names
+    assert sorted(train + val) == sorted(PHOTOGRAPHS)
+    assert not set(train) & set(val)
+
+
+def make_folder(root: Path, splits: tuple[str, ...]) -> None:
+    for split in splits:
+        for name, color in (("cat", 0), ("dog", 255)):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            Image.new("RGB", (8, 8), (color, color, color)).save(folder / "0.png")
+
+
+@pytest.mark.parametrize("second", ["val", "test"])
+def test_image_folder_takes_val_or_test(tmp_path: Path, second: str) -> None:
+    make_folder(tmp_path, ("train", second))
+    data = ImageData(name="ImageFolder", root=tmp_path)
+    data.setup()
+    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+        images, labels = next(iter(loader))
+        assert torch.equal(images[:, 0, 0, 0].round().long(), labels)
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetNotFound, match=str(tmp_path / "nowhere" / "train")):
+        ImageData(name="ImageFolder", root=tmp_path / "nowhere").setup("fit")
+    (tmp_path / "train").mkdir()
+    with pytest.raises(DatasetNotFound, match="one folder of images per class"):
+        ImageData(name="ImageFolder", root=tmp_path).setup("fit")
+
+
+@pytest.mark.parametrize(
+    "name", ["CIFAR10", "CIFAR100", "STL10", "SVHN", "Flowers102", "OxfordIIITPet", "EuroSAT"]
+)
+@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+def test_missing_dataset_names_the_path_and_the_way_to_get_it(
+    name: str, stage: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("scipy")  # SVHN's and Flowers102's labels
+    with pytest.raises(DatasetNotFound, match=f"{name}.*{tmp_path}.*download=true"):
+        ImageData(name=name, root=tmp_path).setup(stage)
+
+
+def test_dataset_that_torchvision_cannot_download_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DatasetNotFound, match="by hand"):
+        ImageData(name="ImageNet", root=tmp_path).setup("fit")
+
+
+@pytest.mark.parametrize("name", ["CIFAR11", "wrap_dataset_for_transforms_v2"])
+def test_unknown_dataset_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UnknownDataset, match="CIFAR10"):
+        ImageData(name=name, root=tmp_path).setup("fit")
+
+
+def test_split_keywords_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins with the signatures that torchvision's datasets have."""
+
+    class Base(list[tuple[Image.Image, int]]):
+        def __init__(self, label: int, size: int = 20) -> None:
+            super().__init__([(Image.new("RGB", (4, 4)), label + i) for i in range(size)])
+
+    class WithTrain(Base):
+        def __init__(self, root: str, train: bool = True, download: bool = False) -> None:
+            super().__init__(0 if train else 100)
+
+    class WithSplit(Base):
+        def __init__(self, root: str, split: str = "train", download: bool = False) -> None:
+            places = {"trainval": 0, "test": 100}
+            if split not in places:
+                raise ValueError(f"unknown split {split}")
+            super().__init__(places[split])
+
+    class Whole(Base):
+        def __init__(self, root: str, download: bool = False) -> None:
+            super().__init__(0)
+
+    datasets = sys.modules["torchvision.datasets"]
+    for stand_in in (WithTrain, WithSplit, Whole):
+        monkeypatch.setattr(datasets, stand_in.__name__, stand_in, raising=False)
+    names = ("WithTrain", "WithSplit", "Whole")
+    monkeypatch.setattr(datasets, "__all__", (*datasets.__all__, *names))  # type: ignore[attr-defined]
+    for name in names[:2]:
+        for stage, first in (("train", 0), ("val", 100), ("test", 100)):
+            assert torchvision_dataset(name, tmp_path, stage)[0][1] == first  # type: ignore[arg-type]
+    parts = [torchvision_dataset("Whole", tmp_path, stage) for stage in ("train", "val")]  # type: ignore[arg-type]
+    labels = [[part[i][1] for i in range(len(part))] for part in parts]  # type: ignore[arg-type]
+    assert sorted(labels[0] + labels[1]) == list(range(20))
+    assert [len(part) for part in labels] == [18, 2]
+
+
+def test_fake_data_differs_between_the_splits() -> None:
+    data = ImageData(name="FakeData", options={"size": 2, "image_size": [3, 8, 8]})
+    data.setup()
+    assert not torch.equal(data.crops["train"][0, 0][0], data.crops["val"][0, 0][0])
+
+
+@pytest.mark.parametrize("name", ["batch_size", "crop_size", "train_crops", "val_crop_size"])
+def test_sizes_below_one_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} >= 1, got 0"):
+        ImageData(**{name: 0})  # type: ignore[arg-type]
+
+
+def test_missing_dataset_is_one_line_and_exit_code_2_on_the_command_line(tmp_path: Path) -> None:
+    process = subprocess.run(
+        [
+            *(sys.executable, "-m", "experiments", "fit"),
+            *("--config", str(CONFIGS / "base.yaml"), "--config", str(CONFIGS / "smoke.yaml")),
+            *("--data.init_args.name", "CIFAR10", "--data.init_args.root", str(tmp_path)),
+            f"--trainer.logger.init_args.save_dir={tmp_path / 'runs'}",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 2
+    assert "Traceback" not in process.stderr
+    assert process.stderr.splitlines()[-1].startswith("error: CIFAR10 (train split) is not under")
