@@ -26,6 +26,8 @@ from colorquant_nn.views import (
 
 __all__ = ["ColorQuantize", "Estimator", "Quantized"]
 
+STATISTICS = 10  # of each cluster in three channels: count, offset, scatter
+
 Estimator = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -58,6 +60,8 @@ class ColorQuantize(nn.Module):
         dead_below: a colour whose count is less than this fraction of the mean count moves to
             where the error is largest, if that lowers the error; 0 never moves one.
         frozen: never learn.
+        deferred: only gather in forward, and learn when `commit` is called, once per optimizer
+            step: for gradient accumulation and activation checkpointing.
         estimator: ``f(x, hard, palette)``, how the gradient passes; see
             `colorquant_nn.functional.gradients`.
 
@@ -98,6 +102,7 @@ class ColorQuantize(nn.Module):
         decay: float = 0.99,
         dead_below: float = 0.1,
         frozen: bool = False,
+        deferred: bool = False,
         estimator: Estimator = straight_through,
     ) -> None:
         super().__init__()
@@ -111,6 +116,7 @@ class ColorQuantize(nn.Module):
         self.decay = decay
         self.dead_below = dead_below
         self.frozen = frozen
+        self.deferred = deferred
         self.estimator = estimator
         self.register_buffer("centroids", color_space(space).from_rgb(spread_colors(num_colors)))
         counts = torch.zeros(num_colors, dtype=torch.float32)
@@ -119,6 +125,9 @@ class ColorQuantize(nn.Module):
         self._histogram = torch.zeros(8**online.HISTOGRAM_BITS, 4, dtype=torch.float32)
         # How many batches were learnt from; it stays on the CPU.
         self._batches = torch.zeros((), dtype=torch.int64)
+        if deferred:
+            self._pending_histogram = torch.zeros_like(self._histogram)
+            self._pending_statistics = torch.zeros(num_colors, STATISTICS, dtype=torch.float64)
 
     @classmethod
     def from_palette(
@@ -192,7 +201,7 @@ class ColorQuantize(nn.Module):
         pixels = points.detach()
         learning = self.training and not self.frozen and _worth_learning(pixels)
         with torch.no_grad():
-            if learning:
+            if learning and not self.deferred:
                 online.warm_up(
                     pixels,
                     self.centroids,
@@ -211,7 +220,15 @@ class ColorQuantize(nn.Module):
                 None if rgb else finite_weights(pixels),
                 clamp=rgb,
             )
-            if learning:
+            if learning and self.deferred:
+                online.observe(
+                    pixels,
+                    clustered.statistics[0],
+                    self._pending_histogram,
+                    self._pending_statistics,
+                    self._batches,
+                )
+            elif learning:
                 online.learn(
                     clustered.statistics[0],
                     self.centroids,
@@ -253,6 +270,31 @@ class ColorQuantize(nn.Module):
             (B, 3, H, W) or (3, H, W) float32 sRGB.
         """
         return self.palette[indices].movedim(-1, -3)
+
+    @torch.no_grad()
+    def commit(self) -> None:
+        """Learn from all batches since the last call as from one; for ``deferred`` layers.
+
+        Call it after each optimizer step, on every rank. Until then the palette is constant.
+
+        Raises:
+            RuntimeError: the layer is not deferred.
+        """
+        if not self.deferred:
+            raise RuntimeError("commit() is for layers made with deferred=True")
+        if self.frozen:
+            return
+        online.commit(
+            self._pending_histogram,
+            self._pending_statistics,
+            self.centroids,
+            self.counts,
+            self._histogram,
+            self._batches,
+            self.decay,
+            self.dead_below,
+            self.space,
+        )
 
     def extra_repr(self) -> str:
         """The arguments that say what the layer does."""
@@ -297,6 +339,9 @@ class ColorQuantize(nn.Module):
             for old, new in zip(before, (self.centroids, self.counts), strict=True)
         )
         self._histogram = self._histogram.to(device)
+        if self.deferred:
+            self._pending_histogram = self._pending_histogram.to(device)
+            self._pending_statistics = self._pending_statistics.to(device)
         return self
 
     def _set_state(self, palette: Tensor, counts: Tensor) -> None:

@@ -1,12 +1,13 @@
 """Learning a palette from a stream of batches: warm-up on a histogram, then the update rule.
 
 A step of learning is two calls around the assignment of the batch, `warm_up` and `learn`; each
-acts in its own phase and leaves the state alone in the other. Both change it in place, and are
-custom ops, opaque to ``torch.compile``. The phase is the number of batches seen, an int64 scalar
-that stays on the CPU: reading it waits for no device.
+acts in its own phase and leaves the state alone in the other. Or it is deferred: `observe` gathers
+batches, and `commit` learns from them as from one. All change the state in place, and all but
+`commit` are custom ops, opaque to ``torch.compile``. The phase is the number of steps so far, an
+int64 scalar that stays on the CPU: reading it waits for no device.
 
-With a process group, `warm_up` sums the histograms over the ranks and `learn` the statistics: a
-training forward has one all-reduce of a fixed shape, and every rank learns the same.
+With a process group, a step sums the histograms, or the statistics, over the ranks: one all-reduce
+of a fixed shape, after which every rank learns the same.
 
 Letters: B images, N points, K centroids; F is the width of the kernel's statistics.
 """
@@ -20,7 +21,7 @@ from colorquant_nn.functional.color import color_space
 from colorquant_nn.functional.relocation import breathe, revive
 from colorquant_nn.functional.seeding import kmeans_plus_plus
 
-__all__ = ["HISTOGRAM_BITS", "WARM_UP_BATCHES", "learn", "warm_up"]
+__all__ = ["HISTOGRAM_BITS", "WARM_UP_BATCHES", "commit", "learn", "observe", "warm_up"]
 
 WARM_UP_BATCHES = 32
 HISTOGRAM_BITS = 6
@@ -73,6 +74,27 @@ def learn(
     torch.ops.colorquant_nn.learn(statistics, centroids, counts, batches, decay, dead_below)
 
 
+def observe(
+    points: Tensor,
+    statistics: Tensor,
+    pending_histogram: Tensor,
+    pending_statistics: Tensor,
+    batches: Tensor,
+) -> None:
+    """Add a batch to what the next `commit` learns from; repeated forwards add nothing.
+
+    Args:
+        points: (B, N, 3) sRGB.
+        statistics: (K, F) of the batch about the centroids.
+        pending_histogram: (8 ** `HISTOGRAM_BITS`, 4), what was observed in the warm-up.
+        pending_statistics: (K, F), what was observed after it.
+        batches: int64 scalar on the CPU, how many commits there were.
+    """
+    torch.ops.colorquant_nn.observe(
+        points, statistics, pending_histogram, pending_statistics, batches
+    )
+
+
 def _warm_up(
     points: Tensor,
     centroids: Tensor,
@@ -82,11 +104,86 @@ def _warm_up(
     decay: float,
     space: str,
 ) -> None:
-    step = int(batches)
-    if step >= WARM_UP_BATCHES:
-        return
+    if int(batches) < WARM_UP_BATCHES:
+        _refuse_recomputation()
+        batch = kernels.histogram(points, HISTOGRAM_BITS)
+        _fit_histogram(batch, centroids, counts, histogram, int(batches), decay, space)
+
+
+def _learn(
+    statistics: Tensor,
+    centroids: Tensor,
+    counts: Tensor,
+    batches: Tensor,
+    decay: float,
+    dead_below: float,
+) -> None:
+    if int(batches) >= WARM_UP_BATCHES:
+        _refuse_recomputation()
+        _apply_rule(statistics.clone(), centroids, counts, decay, dead_below)
+    batches.add_(1)
+
+
+def _observe(
+    points: Tensor,
+    statistics: Tensor,
+    pending_histogram: Tensor,
+    pending_statistics: Tensor,
+    batches: Tensor,
+) -> None:
+    if _recomputing():
+        return  # this batch was observed in the forward that is being repeated
+    if int(batches) < WARM_UP_BATCHES:
+        pending_histogram.add_(kernels.histogram(points, HISTOGRAM_BITS))
+    else:
+        pending_statistics.add_(statistics)
+
+
+def commit(
+    pending_histogram: Tensor,
+    pending_statistics: Tensor,
+    centroids: Tensor,
+    counts: Tensor,
+    histogram: Tensor,
+    batches: Tensor,
+    decay: float,
+    dead_below: float,
+    space: str,
+) -> None:
+    """Learn from all that was observed since the last commit as from one batch.
+
+    Args:
+        pending_histogram: as ``histogram``; emptied.
+        pending_statistics: (K, F); emptied.
+        centroids: (K, 3), and so on: as for `warm_up` and `learn`.
+        counts: (K,).
+        histogram: (8 ** `HISTOGRAM_BITS`, 4).
+        batches: int64 scalar on the CPU; counted up.
+        decay: from 0 to 1.
+        dead_below: a fraction of the mean count.
+        space: a name of `colorquant_nn.functional.color.SPACES`.
+    """
+    if int(batches) < WARM_UP_BATCHES:
+        batch = pending_histogram.clone()
+        _fit_histogram(batch, centroids, counts, histogram, int(batches), decay, space)
+    else:
+        _apply_rule(pending_statistics.clone(), centroids, counts, decay, dead_below)
+    pending_histogram.zero_()
+    pending_statistics.zero_()
+    batches.add_(1)
+
+
+def _fit_histogram(
+    batch: Tensor,
+    centroids: Tensor,
+    counts: Tensor,
+    histogram: Tensor,
+    step: int,
+    decay: float,
+    space: str,
+) -> None:
     last = step == WARM_UP_BATCHES - 1
-    histogram.mul_(decay).add_(_all_reduce(kernels.histogram(points, HISTOGRAM_BITS)))
+    histogram.mul_(decay).add_(_all_reduce(batch))
     cells = histogram
     if cells.device.type == "cpu":
         cells = cells[cells[:, 0] > 0]  # a shape that depends on data: elsewhere it would wait
@@ -102,23 +199,28 @@ def _warm_up(
         histogram.zero_()
 
 
-def _learn(
-    statistics: Tensor,
-    centroids: Tensor,
-    counts: Tensor,
-    batches: Tensor,
-    decay: float,
-    dead_below: float,
+def _apply_rule(
+    statistics: Tensor, centroids: Tensor, counts: Tensor, decay: float, dead_below: float
 ) -> None:
-    step = int(batches)
-    batches.add_(1)
-    if step < WARM_UP_BATCHES:
-        return
-    statistics = _all_reduce(statistics.clone())
+    statistics = _all_reduce(statistics)
     state = update(centroids, counts, statistics, decay)
     if dead_below > 0:
         state = revive(*state, statistics, dead_below)
     _assign_state(centroids, counts, state)
+
+
+def _recomputing() -> bool:
+    """Whether this forward runs inside a backward, as that of activation checkpointing does."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def _refuse_recomputation() -> None:
+    if _recomputing():
+        raise RuntimeError(
+            "a palette that learns in every forward cannot be under activation checkpointing, "
+            "which repeats the forward; make the layer with deferred=True and call commit() after "
+            "each optimizer step"
+        )
 
 
 def _assign_state(centroids: Tensor, counts: Tensor, state: tuple[Tensor, Tensor]) -> None:
@@ -161,4 +263,9 @@ _define(
     "learn(Tensor statistics, Tensor(a!) centroids, Tensor(b!) counts, Tensor(c!) batches, "
     "float decay, float dead_below) -> ()",
     _learn,
+)
+_define(
+    "observe(Tensor points, Tensor statistics, Tensor(a!) pending_histogram, "
+    "Tensor(b!) pending_statistics, Tensor batches) -> ()",
+    _observe,
 )

@@ -1,0 +1,108 @@
+"""Several ranks learn what one rank learns from the concatenated batch."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from torch import nn
+
+from colorquant_nn import ColorQuantize
+from colorquant_nn.functional import online
+
+STEPS = 7
+WARM_UP = 3
+
+
+def share(step: int, rank: int, world: int) -> torch.Tensor:
+    """The batch of a rank: of uneven size, sometimes empty, of other colours on each rank."""
+    generator = torch.Generator().manual_seed(100 * step + rank)
+    size = (step + rank) % 3 if world > 1 else 1
+    brightness = (rank + 1) / world
+    return brightness * torch.rand(size, 3, 8, 8, generator=generator)
+
+
+def layers() -> dict[str, ColorQuantize]:
+    return {
+        "rgb": ColorQuantize(6),
+        "lab": ColorQuantize(6, space="lab"),
+        "lloyd": ColorQuantize(6, decay=0.0, dead_below=0.5),
+        "deferred": ColorQuantize(6, deferred=True),
+    }
+
+
+def learn(layer: ColorQuantize, x: torch.Tensor) -> None:
+    layer(x)
+    if layer.deferred:
+        layer(x)  # several forwards
+        layer.commit()
+
+
+def work(rank: int, world: int, folder: str) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    online.WARM_UP_BATCHES = WARM_UP
+    store = dist.FileStore(f"{folder}/store", world)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
+    reduces = count_all_reduces()
+    states = {}
+    for name, layer in layers().items():
+        for step in range(STEPS):
+            before = reduces[0]
+            layer.eval()
+            layer(share(step, rank, world))
+            assert reduces[0] == before, "a collective in eval()"
+            layer.train()
+            learn(layer, share(step, rank, world))
+            assert reduces[0] == before + 1, "not one collective in a step"
+            states[f"{name}, step {step}"] = layer.centroids.clone(), layer.counts.clone()
+    torch.save(states, f"{folder}/{rank}.pt")
+    check_ddp(rank)
+    dist.destroy_process_group()
+
+
+def count_all_reduces() -> list[int]:
+    calls, original = [0], dist.all_reduce
+
+    def counting(*args: object, **kwargs: object) -> object:
+        calls[0] += 1
+        return original(*args, **kwargs)
+
+    dist.all_reduce = counting
+    return calls
+
+
+def check_ddp(rank: int) -> None:
+    """A model under DDP trains; its palette is the same on every rank."""
+    torch.manual_seed(0)
+    layer = ColorQuantize(6)
+    model = nn.parallel.DistributedDataParallel(nn.Sequential(nn.Conv2d(3, 3, 1), layer))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(4):
+        optimizer.zero_grad()
+        x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(10 * step + rank))
+        (model(x) + model(1 - x)).square().mean().backward()  # two forwards for one backward
+        optimizer.step()
+    for value in (layer.centroids, next(model.parameters()).detach()):
+        everyone = [torch.empty_like(value) for _ in range(dist.get_world_size())]
+        dist.all_gather(everyone, value.contiguous())
+        assert all(torch.equal(other, value) for other in everyone)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_agree_with_one(world: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.multiprocessing.spawn(work, (world, str(tmp_path)), nprocs=world)
+    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(world)]
+    monkeypatch.setattr(online, "WARM_UP_BATCHES", WARM_UP)
+    expected = []
+    for layer in layers().values():
+        for step in range(STEPS):
+            learn(layer, torch.cat([share(step, rank, world) for rank in range(world)]))
+            expected.append((layer.centroids.clone(), layer.counts.clone()))
+    for states in ranks:
+        for (where, (centroids, counts)), single in zip(states.items(), expected, strict=True):
+            assert torch.equal(centroids, ranks[0][where][0]), where
+            torch.testing.assert_close(centroids, single[0], rtol=1e-5, atol=1e-6, msg=where)
+            torch.testing.assert_close(counts, single[1], rtol=1e-5, atol=1e-3, msg=where)
