@@ -1,0 +1,25 @@
+"""What the tests of the layer share."""
+
+import torch
+
+from colorquant_nn import ColorQuantize
+
+SPACES = ["rgb", "linear", "lab", "oklab"]
+FEW = 3  # batches of a warm-up, where a test needs to go past it
+
+
+def batch(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(*(shape or (4, 3, 16, 16)), generator=generator).pow(2).to(dtype)
+
+
+def state_of(layer: ColorQuantize) -> dict[str, torch.Tensor]:
+    state = layer.state_dict()
+    state.update(state.pop("_extra_state"))
+    return {name: value.clone() for name, value in state.items()}
+
+
+def assert_same_state(layer: ColorQuantize, state: dict[str, torch.Tensor]) -> None:
+    now = state_of(layer)
+    assert now.keys() == state.keys()
+    assert all(torch.equal(now[name], state[name]) for name in state)
