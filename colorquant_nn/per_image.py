@@ -93,7 +93,8 @@ class PerImageColorQuantize(nn.Module):
                 self.num_colors,
                 self.num_iters,
                 _uniforms(self.num_colors, x.device),
-                weights,
+                weights > 0,
+                clamp=self.space == "rgb",
             )
         means = cluster_means(converted, indices, centroids, counts, weights)
         palette = clamp_through(color_space(self.space).to_rgb(means))

@@ -102,12 +102,16 @@ def cluster(
 
 
 def kmeans_per_image(
-    points: Tensor, num_clusters: int, num_iters: int, uniforms: Tensor
+    points: Tensor,
+    num_clusters: int,
+    num_iters: int,
+    uniforms: Tensor,
+    votes: Tensor | None = None,
+    clamp: bool = False,
 ) -> FittedImages:
     """Fit centroids of its own to each image: k-means++, then Lloyd steps.
 
-    The points are limited to [0, 1]. The first centroid is a point drawn at random; each further
-    one is, of several points drawn by their squared distance to the centroids so far, the one
+    The first centroid is a point drawn at random; each further one is, of several points drawn by their squared distance to the centroids so far, the one
     that lowers the sum of these distances most (Arthur and Vassilvitskii 2007). The last step
     moves the centroids: each with a count above 0 is the mean of the points that the returned
     indices give it. The rows beyond an image's distinct colours repeat its first centroid, with
@@ -118,6 +122,8 @@ def kmeans_per_image(
         num_clusters: K.
         num_iters: Lloyd steps, at least 1.
         uniforms: (K, candidates) float32 in [0, 1), the random numbers, the same for every image.
+        votes: (B, N) bool, which finite points are learnt from; all without it.
+        clamp: limit the points to [0, 1].
 
     Raises:
         ValueError: for fewer than one step.
@@ -125,7 +131,9 @@ def kmeans_per_image(
     if num_iters < 1:
         raise ValueError(f"expected num_iters of at least 1, got {num_iters}")
     return FittedImages(
-        *torch.ops.colorquant_nn.kmeans_per_image(points, num_clusters, num_iters, uniforms)
+        *torch.ops.colorquant_nn.kmeans_per_image(
+            points, num_clusters, num_iters, uniforms, votes, clamp
+        )
     )
 
 
@@ -224,17 +232,29 @@ _define(
 
 
 def _kmeans_per_image_fake(
-    points: Tensor, num_clusters: int, num_iters: int, uniforms: Tensor
+    points: Tensor,
+    num_clusters: int,
+    num_iters: int,
+    uniforms: Tensor,
+    votes: Tensor | None,
+    clamp: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return reference.allocate_kmeans(points, num_clusters)
 
 
 def _kmeans_per_image_cpu(
-    points: Tensor, num_clusters: int, num_iters: int, uniforms: Tensor
+    points: Tensor,
+    num_clusters: int,
+    num_iters: int,
+    uniforms: Tensor,
+    votes: Tensor | None,
+    clamp: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     from colorquant_nn.kernels import cpu_kmeans
 
-    return cpu_kmeans.kmeans_per_image(points, num_clusters, num_iters, uniforms)
+    return cpu_kmeans.kmeans_per_image(
+        points, num_clusters, num_iters, uniforms, votes, clamp
+    )
 
 
 def _histogram_fake(points: Tensor, bits: int, weights: Tensor | None) -> Tensor:
@@ -248,8 +268,8 @@ def _histogram_cpu(points: Tensor, bits: int, weights: Tensor | None) -> Tensor:
 
 
 _define(
-    "kmeans_per_image(Tensor points, SymInt num_clusters, int num_iters, Tensor uniforms)"
-    " -> (Tensor, Tensor, Tensor)",
+    "kmeans_per_image(Tensor points, SymInt num_clusters, int num_iters, Tensor uniforms, "
+    "Tensor? votes, bool clamp) -> (Tensor, Tensor, Tensor)",
     reference.kmeans_per_image,
     _kmeans_per_image_fake,
     _kmeans_per_image_cpu,

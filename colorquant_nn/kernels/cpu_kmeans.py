@@ -294,16 +294,23 @@ def _assign_blocks(
 
 
 def kmeans_per_image(
-    points: Tensor, num_clusters: int, num_iters: int, uniforms: Tensor
+    points: Tensor,
+    num_clusters: int,
+    num_iters: int,
+    uniforms: Tensor,
+    votes: Tensor | None,
+    clamp: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `colorquant_nn.kernels.kmeans_per_image`."""
     images, num_points, channels = points.shape
     if channels not in (3, 4):
-        return reference.kmeans_per_image(points, num_clusters, num_iters, uniforms)
+        return reference.kmeans_per_image(
+            points, num_clusters, num_iters, uniforms, votes, clamp
+        )
     centroids, indices, counts = reference.allocate_kmeans(points, num_clusters)
     if indices.numel() == 0 or num_clusters == 0:
         return centroids, indices, counts
-    tiles, vote = _tiled(points)
+    tiles, vote = _tiled(points, votes, clamp)
     found = np.zeros((images, channels, num_clusters), np.float32)
     kinds = (0,) * channels
     draws = uniforms.detach().to(torch.float32).contiguous().numpy()
@@ -323,7 +330,7 @@ def kmeans_per_image(
     return centroids, indices, counts
 
 
-def _tiled(points: Tensor) -> tuple[Any, Any]:
+def _tiled(points: Tensor, votes: Tensor | None, clamp: bool) -> tuple[Any, Any]:
     """Clean points as (B, T, C, 512), filled up with zeros, and their votes as (B, T, 512)."""
     images, num_points, channels = points.shape
     num_tiles = -(-num_points // TILE)
@@ -335,7 +342,11 @@ def _tiled(points: Tensor) -> tuple[Any, Any]:
         vote[:, :num_points] = 1
     else:
         vote[:, :num_points] = torch.isfinite(clean[..., :num_points]).all(1)
-        clean.nan_to_num_().clamp_(0, 1)
+        clean.nan_to_num_()
+        if clamp:
+            clean.clamp_(0, 1)
+    if votes is not None:
+        vote[:, :num_points] *= votes
     tiles = clean.view(images, channels, num_tiles, TILE).transpose(1, 2).contiguous()
     return tiles.numpy(), vote.view(images, num_tiles, TILE).numpy()
 

@@ -57,18 +57,25 @@ def cluster(
 
 
 def kmeans_per_image(
-    points: Tensor, num_clusters: int, num_iters: int, uniforms: Tensor
+    points: Tensor,
+    num_clusters: int,
+    num_iters: int,
+    uniforms: Tensor,
+    votes: Tensor | None,
+    clamp: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `colorquant_nn.kernels.kmeans_per_image`."""
-    images, num_points, channels = points.shape
+    _, num_points, channels = points.shape
     if num_points == 0:
         return allocate_kmeans(points, num_clusters)
-    clean = sanitize(points.to(torch.float32) if points.is_floating_point() else points, True)
+    clean = sanitize(points.to(torch.float32) if points.is_floating_point() else points, clamp)
     vote = torch.isfinite(points).all(-1)
+    if votes is not None:
+        vote &= votes
     centroids = _seed(clean, vote, num_clusters, uniforms)
     weights = vote.to(torch.float32)
     for _ in range(num_iters):
-        indices, statistics, _values = cluster(clean, centroids, None, weights, True)
+        indices, statistics, _ = cluster(clean, centroids, None, weights, clamp)
         counts, offsets = statistics[..., 0], statistics[..., 1 : 1 + channels]
         moved = centroids + offsets / counts[..., None]
         centroids = torch.where(counts[..., None] > 0, moved, centroids).to(torch.float32)
@@ -78,7 +85,7 @@ def kmeans_per_image(
 def _seed(clean: Tensor, vote: Tensor, num_clusters: int, uniforms: Tensor) -> Tensor:
     """Greedy k-means++: of a few points drawn by squared distance, the one that helps most."""
     image = torch.arange(clean.shape[0], device=clean.device)
-    chosen = []
+    chosen: list[Tensor] = []
     distance = vote.to(clean.dtype)  # every voter is as likely to be the first
     for k in range(num_clusters):
         cumulative = distance.to(torch.float64).cumsum(-1)
