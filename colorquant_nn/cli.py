@@ -1,0 +1,243 @@
+"""The command ``colorquant``: what a user may write, and how errors are told.
+
+What the commands do is in `cli_commands`, which is imported only when one runs: help and wrong
+options need no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from colorquant_nn.palette_files import PALETTE_FORMATS, parse_color
+from colorquant_nn.palettes import NAMED_PALETTES
+
+__all__ = ["main"]
+
+SPACES = ("rgb", "linear", "lab", "oklab")
+DITHERS = ("none", "ordered", "floyd-steinberg", "atkinson")
+EFFORTS = ("fast", "balanced", "best")
+MOST_COLORS = 65536
+
+EXIT_SOME_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the arguments, by default those of the process.
+
+    Returns:
+        the exit code: 0 all done; 1 some of several inputs failed, each named on stderr; 2 bad
+        arguments, or every input failed; 130 interrupted.
+    """
+    arguments = build_parser().parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", module="colorquant_nn")
+        warnings.showwarning = _show_warning
+        try:
+            return arguments.run(arguments)
+        except KeyboardInterrupt:
+            print_error("interrupted")
+            return EXIT_INTERRUPTED
+        except BrokenPipeError:  # the reader, such as head, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except (ValueError, TypeError, OSError) as error:
+            print_error(error)
+            return EXIT_BAD_INPUT
+
+
+def print_error(error: object) -> None:
+    """One line on stderr."""
+    print(f"colorquant: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of all commands."""
+    parser = _Parser(prog="colorquant", description="The best K colours for pictures.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_quantize(commands)
+    _add_palette(commands)
+    _add_compare(commands)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong options are one line on stderr."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_BAD_INPUT, f"{self.prog}: {' '.join(message.split())}\n")
+
+
+def _add_quantize(commands: Any) -> None:
+    command = commands.add_parser(
+        "quantize",
+        help="reduce pictures to few colours",
+        description="Reduce pictures to few colours, in files without loss. Animations and "
+        "multi-page files keep their frames, with one palette.",
+        epilog=f"Named palettes: {', '.join(NAMED_PALETTES)}.",
+    )
+    command.add_argument("inputs", nargs="+", metavar="IN", help="pictures, or folders of them")
+    command.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT|DIR",
+        help="a .png, .gif, .webp or .tif file, or a folder; default: NAME-quantized.png beside "
+        "the input (animations keep their format)",
+    )
+    _add_fitting(command)
+    command.add_argument("--dither", choices=DITHERS, default="none")
+    command.add_argument(
+        "--strength", type=_share, default=1.0, metavar="S", help="of the dither, 0 to 1"
+    )
+    command.add_argument(
+        "--palette", metavar="NAME|FILE", help="use these colours: a named palette or a file"
+    )
+    command.add_argument("--shared-palette", action="store_true", help="one palette for all inputs")
+    command.add_argument(
+        "--min-psnr", type=_decibels, metavar="DB", help="the fewest colours that reach this"
+    )
+    command.add_argument(
+        "--compare", metavar="PNG|DIR", help="also a picture: original | quantized | palette"
+    )
+    _add_output(command)
+    command.set_defaults(run=_run_quantize)
+
+
+def _add_palette(commands: Any) -> None:
+    command = commands.add_parser(
+        "palette",
+        help="find the palette of pictures",
+        description="Find one palette for all the pictures. It is printed, in colour on a "
+        "terminal, as one code a line elsewhere.",
+    )
+    command.add_argument("inputs", nargs="+", metavar="IN", help="pictures, or folders of them")
+    command.add_argument(
+        "-o", "--output", metavar="OUT", help=f"a palette file: {', '.join(PALETTE_FORMATS)}"
+    )
+    _add_fitting(command)
+    command.add_argument(
+        "--plot", metavar="PNG", help="also a picture: the error over the number of colours"
+    )
+    command.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    _add_output(command)
+    command.set_defaults(run=_run_palette)
+
+
+def _add_compare(commands: Any) -> None:
+    command = commands.add_parser(
+        "compare", help="measure how two pictures differ", description="Measure how two differ."
+    )
+    command.add_argument("original", metavar="A")
+    command.add_argument("other", metavar="B")
+    command.add_argument("-o", "--output", metavar="PNG", help="a picture of both, side by side")
+    _add_output(command)
+    command.set_defaults(run=_run_compare)
+
+
+def _add_fitting(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-k", "--colors", type=_count, metavar="K", help="how many colours; default: 256"
+    )
+    command.add_argument(
+        "--space", choices=SPACES, default="rgb", help="where distances are measured"
+    )
+    command.add_argument("--effort", choices=EFFORTS, default="balanced")
+    command.add_argument(
+        "--keep",
+        type=_colors,
+        action="extend",
+        default=[],
+        metavar="COLOR",
+        help="a colour that is in the palette as it is, such as '#ffffff'; several: with commas",
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="N")
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print the results as JSON")
+    command.add_argument("-f", "--force", action="store_true", help="replace existing files")
+
+
+def _run_quantize(arguments: argparse.Namespace) -> int:
+    if arguments.palette is not None:
+        for option, value in (
+            ("-k", arguments.colors),
+            ("--keep", arguments.keep),
+            ("--min-psnr", arguments.min_psnr),
+            ("--shared-palette", arguments.shared_palette),
+        ):
+            if value:
+                raise ValueError(f"--palette fixes the colours: it does not go with {option}")
+    if arguments.min_psnr is not None:
+        for option, value in (
+            ("-k", arguments.colors),
+            ("--keep", arguments.keep),
+            ("--shared-palette", arguments.shared_palette),
+        ):
+            if value:
+                raise ValueError(f"--min-psnr chooses the colours: it does not go with {option}")
+    from colorquant_nn.cli_commands import quantize
+
+    return quantize(arguments)
+
+
+def _run_palette(arguments: argparse.Namespace) -> int:
+    from colorquant_nn.cli_commands import palette
+
+    return palette(arguments)
+
+
+def _run_compare(arguments: argparse.Namespace) -> int:
+    from colorquant_nn.cli_commands import compare
+
+    return compare(arguments)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_COLORS:
+        raise argparse.ArgumentTypeError(
+            f"expected a number of colours from 1 to {MOST_COLORS}, got {text!r}"
+        )
+    return int(text)
+
+
+def _share(text: str) -> float:
+    return _number(text, 0, 1, "a strength from 0 to 1")
+
+
+def _decibels(text: str) -> float:
+    return _number(text, 0, 200, "a PSNR from 0 to 200 dB")
+
+
+def _number(text: str, low: float, high: float, what: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"expected {what}, got {text!r}")
+    return value
+
+
+def _colors(text: str) -> list[tuple[int, ...]]:
+    try:
+        return [parse_color(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    print_error(f"warning: {message}")
