@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 import torch
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -51,16 +50,24 @@ def _compile(function: Function, fastmath: set[str]) -> Function:
         return numba.njit(**options)(function)  # type: ignore[no-any-return]
 
 
-@intrinsic
-def next_task(typing_context: Any, counter: Any) -> Any:
-    """Take the next task number: an atomic ``counter[0] += 1`` that returns the old value."""
+def _atomic_add(typing_context: Any, counter: Any, amount: Any) -> Any:
+    """Atomic ``counter[0] += amount`` that returns the old value."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
         first = cgutils.gep_inbounds(builder, array.data, 0)
-        return builder.atomic_rmw("add", first, ir.Constant(ir.IntType(64), 1), "monotonic")
+        return builder.atomic_rmw("add", first, arguments[1], "monotonic")
 
-    return types.int64(counter), generate
+    return types.int64(counter, types.int64), generate
+
+
+atomic_add: Any = intrinsic(_atomic_add)
+
+
+@compiled
+def next_task(counter: Any) -> Any:
+    """Take the number of the next task."""
+    return atomic_add(counter, 1)
 
 
 def run(

@@ -1,4 +1,4 @@
-"""Compiled CPU kernel of `assign` and `cluster`: brute force over tiles of 512 points.
+"""Compiled CPU kernel of `assign` and `cluster`: it runs over tiles of 512 points.
 
 A tile is copied into scratch memory as one float32 row a channel, whatever the points' strides
 and dtype; every later loop then runs over neighbours in memory and compiles to SIMD. All of it
@@ -142,6 +142,53 @@ def nearest(tile: Any, count: Any, centroids: Any, channels: Any, best: Any, ind
 
 
 @compiled
+def _nearest_of_cell(
+    tile: Any,
+    count: Any,
+    centroids: Any,
+    origin: Any,
+    scale: Any,
+    cells: Any,
+    candidates: Any,
+    open_points: Any,
+    index: Any,
+) -> None:
+    """Nearest of the candidates of each point's cell; see `_grid`."""
+    side = np.int32(round(cells.size ** (1 / 3)))
+    last = np.float32(side - 1)
+    x0, y0, z0 = origin[0], origin[1], origin[2]
+    x1, y1, z1 = scale[0], scale[1], scale[2]
+    for i in range(count):
+        x = min(max((tile[0, i] - x0) * x1, ZERO), last)
+        y = min(max((tile[1, i] - y0) * y1, ZERO), last)
+        z = min(max((tile[2, i] - z0) * z1, ZERO), last)
+        index[i] = (np.int32(x) * side + np.int32(y)) * side + np.int32(z)
+    waiting = 0
+    for i in range(count):  # most cells have one candidate: no distance, and no branch to guess
+        position = cells[np.uint32(index[i])]
+        index[i] = -1 - position
+        open_points[np.uint32(waiting)] = i
+        waiting += 1 if position >= 0 else 0
+    for j in range(waiting):
+        i = np.uint32(open_points[j])
+        position = np.uint32(-1 - index[i])
+        x, y, z = tile[0, i], tile[1, i], tile[2, i]
+        least, winner = INFINITY, np.int32(0)
+        first = position + np.uint32(1)
+        for j in range(candidates[position]):
+            for _ in range(4):
+                k = candidates[first]
+                first += np.uint32(1)
+                dx = x - centroids[0, np.uint32(k)]
+                dy = y - centroids[1, np.uint32(k)]
+                dz = z - centroids[2, np.uint32(k)]
+                distance = dx * dx + dy * dy + dz * dz
+                winner = k if distance < least else winner
+                least = distance if distance < least else least
+        index[i] = winner
+
+
+@compiled
 def add_statistics(
     tile: Any,
     count: Any,
@@ -219,6 +266,10 @@ def cluster_blocks(
     divisor: Any,
     clamp: Any,
     centroids: Any,
+    origin: Any,
+    scale: Any,
+    cells: Any,
+    candidates: Any,
     weights: Any,
     weight_strides: Any,
     palette: Any,
@@ -233,6 +284,7 @@ def cluster_blocks(
     weight = np.empty(TILE, np.float32)
     best = np.empty(TILE, np.float32)
     index = np.empty(TILE, np.int32)
+    open_points = np.empty(TILE + 1, np.int32)
     while True:
         task = next_task(counter)
         if task >= num_tasks:
@@ -248,7 +300,20 @@ def cluster_blocks(
                 points, strides, channels, num_points, begin, divisor, clamp,
                 weights, weight_strides, tile, weight[:count],
             )  # fmt: skip
-            nearest(tile, count, centroids[group], channels, best, index)
+            if cells.size > 0:
+                _nearest_of_cell(
+                    tile,
+                    count,
+                    centroids[group],
+                    origin,
+                    scale,
+                    cells,
+                    candidates,
+                    open_points,
+                    index,
+                )
+            else:
+                nearest(tile, count, centroids[group], channels, best, index)
             for i in range(count):
                 indices[begin + i] = index[i]
             if statistics.size > 0:

@@ -304,9 +304,7 @@ def kmeans_per_image(
     """See `colorquant_nn.kernels.kmeans_per_image`."""
     images, num_points, channels = points.shape
     if channels not in (3, 4):
-        return reference.kmeans_per_image(
-            points, num_clusters, num_iters, uniforms, votes, clamp
-        )
+        return reference.kmeans_per_image(points, num_clusters, num_iters, uniforms, votes, clamp)
     centroids, indices, counts = reference.allocate_kmeans(points, num_clusters)
     if indices.numel() == 0 or num_clusters == 0:
         return centroids, indices, counts
