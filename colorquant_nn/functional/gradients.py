@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from colorquant_nn.kernels.define import define
 from colorquant_nn.kernels.reference import sanitize
 
 __all__ = [
@@ -249,34 +250,50 @@ class _Soft(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None]:
         x, palette = ctx.saved_tensors
-        batched = palette.dim() == 3
-        points = x if batched else x.reshape(1, -1, x.shape[-1])  # (B, N, C)
-        grads = grad.reshape(points.shape)
-        centers = palette if batched else palette[None]
-        centers = centers.to(torch.promote_types(centers.dtype, torch.float32))
-        grad_points = torch.empty_like(grads)
-        grad_centers = torch.zeros_like(centers)
-        size = max(1, CHUNK_ELEMENTS // (centers.shape[0] * centers.shape[1]))
-        for start in range(0, points.shape[1], size):
-            part = slice(start, start + size)
-            point = sanitize(points[:, part], clamp=True).to(centers.dtype)
-            upstream = grads[:, part].to(centers.dtype)
-            difference = point[:, :, None] - centers[:, None]  # (B, chunk, K, C)
-            probability = difference.square().sum(-1).div(-ctx.temperature).softmax(-1)
-            along = (upstream[:, :, None] * centers[:, None]).sum(-1)  # (B, chunk, K)
-            along = probability * (along - (probability * along).sum(-1, keepdim=True))
-            along *= 2 / ctx.temperature
-            grad_points[:, part] = (along[..., None] * centers[:, None]).sum(2).to(grads.dtype)
-            direct = probability[..., None] * upstream[:, :, None]
-            grad_centers += (direct + along[..., None] * difference).sum(1)
-        return (
-            grad_points.reshape(x.shape) if ctx.needs_input_grad[0] else None,
-            None,
-            grad_centers.reshape(palette.shape).to(palette.dtype),
-            None,
+        grad_x, grad_palette = torch.ops.colorquant_nn.soft_backward(
+            x, palette, grad, ctx.temperature
         )
+        return grad_x, None, grad_palette, None
+
+
+def _soft_backward(
+    x: Tensor, palette: Tensor, grad: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """The gradient of ``sum_k p_k c_k`` to x and to the palette, a chunk of points at a time."""
+    points = x if palette.dim() == 3 else x.reshape(1, -1, x.shape[-1])  # (B, N, C)
+    upstream = grad.reshape(points.shape)
+    centers = palette if palette.dim() == 3 else palette[None]
+    centers = centers.to(torch.promote_types(centers.dtype, torch.float32))
+    grad_points = torch.empty_like(points)
+    grad_centers = torch.zeros_like(centers)
+    size = max(1, CHUNK_ELEMENTS // (centers.shape[0] * centers.shape[1]))
+    for start in range(0, points.shape[1], size):
+        part = slice(start, start + size)
+        point = sanitize(points[:, part], clamp=True).to(centers.dtype)
+        g = upstream[:, part].to(centers.dtype)
+        difference = point[:, :, None] - centers[:, None]  # (B, chunk, K, C)
+        probability = difference.square().sum(-1).div(-temperature).softmax(-1)
+        along = (g[:, :, None] * centers[:, None]).sum(-1)  # (B, chunk, K)
+        along = probability * (along - (probability * along).sum(-1, keepdim=True))
+        along *= 2 / temperature
+        grad_points[:, part] = (along[..., None] * centers[:, None]).sum(2).to(points.dtype)
+        direct = probability[..., None] * g[:, :, None]
+        grad_centers += (direct + along[..., None] * difference).sum(1)
+    return grad_points.reshape(x.shape).contiguous(), grad_centers.reshape(palette.shape).to(
+        palette.dtype
+    )
+
+
+define(
+    "soft_backward(Tensor x, Tensor palette, Tensor grad, float temperature) -> (Tensor, Tensor)",
+    _soft_backward,
+    lambda x, palette, grad, temperature: (
+        x.new_empty(x.shape),
+        torch.empty_like(palette, memory_format=torch.contiguous_format),
+    ),
+)
 
 
 class _PaletteMSE(torch.autograd.Function):

@@ -20,6 +20,7 @@ from colorquant_nn.functional.clustering import lloyd, update
 from colorquant_nn.functional.color import color_space
 from colorquant_nn.functional.relocation import breathe, revive
 from colorquant_nn.functional.seeding import kmeans_plus_plus
+from colorquant_nn.kernels.define import define
 
 __all__ = ["HISTOGRAM_BITS", "WARM_UP_BATCHES", "commit", "learn", "observe", "warm_up"]
 
@@ -244,28 +245,25 @@ def _all_reduce(tensor: Tensor) -> Tensor:
     return tensor
 
 
-_library = torch.library.Library("colorquant_nn", "FRAGMENT")
+def _nothing(*_: object) -> None:
+    pass
 
 
-def _define(schema: str, function: object) -> None:
-    name = _library.define(schema)
-    _library.impl(name, function, "CompositeExplicitAutograd")
-    _library.impl(name, torch.library.fallthrough_kernel, "Autograd")
-    torch.library.register_fake(f"colorquant_nn::{name}", lambda *_: None, lib=_library)
-
-
-_define(
+define(
     "warm_up(Tensor points, Tensor(a!) centroids, Tensor(b!) counts, Tensor(c!) histogram, "
     "Tensor batches, float decay, str space) -> ()",
     _warm_up,
+    _nothing,
 )
-_define(
+define(
     "learn(Tensor statistics, Tensor(a!) centroids, Tensor(b!) counts, Tensor(c!) batches, "
     "float decay, float dead_below) -> ()",
     _learn,
+    _nothing,
 )
-_define(
+define(
     "observe(Tensor points, Tensor statistics, Tensor(a!) pending_histogram, "
     "Tensor(b!) pending_statistics, Tensor batches) -> ()",
     _observe,
+    _nothing,
 )

@@ -15,13 +15,13 @@ the points are limited to [0, 1] first, NaN to 0. A point with a non-finite chan
 by its value after ``clamp`` (without: with NaN as 0), but never votes.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from colorquant_nn.kernels import reference
+from colorquant_nn.kernels.define import define
 
 __all__ = [
     "ClusterStatistics",
@@ -168,22 +168,6 @@ def unpack_statistics(statistics: Tensor) -> ClusterStatistics:
     return ClusterStatistics(statistics[..., 0], statistics[..., 1 : 1 + channels], scatter)
 
 
-# `torch.library.custom_op` would do the same in fewer lines, but its first call imports
-# torch._dynamo, which takes a second.
-_library = torch.library.Library("colorquant_nn", "DEF")
-
-
-def _define(
-    signature: str, fallback: Callable[..., Any], fake: Callable[..., Any], cpu: Callable[..., Any]
-) -> None:
-    """Make an op that has no gradient, from its implementations."""
-    name = _library.define(signature)
-    _library.impl(name, fallback, "CompositeExplicitAutograd")
-    _library.impl(name, cpu, "CPU")
-    _library.impl(name, torch.library.fallthrough_kernel, "Autograd")
-    torch.library.register_fake(f"colorquant_nn::{name}", fake, lib=_library)
-
-
 def _assign_fake(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
     return points.new_empty(points.shape[:2], dtype=torch.int64)
 
@@ -216,18 +200,18 @@ def _cluster_cpu(
     return cpu.cluster(points, centroids, palette, weights, clamp)
 
 
-_define(
+define(
     "assign(Tensor points, Tensor centroids, bool clamp) -> Tensor",
     reference.assign,
     _assign_fake,
-    _assign_cpu,
+    CPU=_assign_cpu,
 )
-_define(
+define(
     "cluster(Tensor points, Tensor centroids, Tensor? palette, Tensor? weights, bool clamp)"
     " -> (Tensor, Tensor, Tensor)",
     reference.cluster,
     _cluster_fake,
-    _cluster_cpu,
+    CPU=_cluster_cpu,
 )
 
 
@@ -252,9 +236,7 @@ def _kmeans_per_image_cpu(
 ) -> tuple[Tensor, Tensor, Tensor]:
     from colorquant_nn.kernels import cpu_kmeans
 
-    return cpu_kmeans.kmeans_per_image(
-        points, num_clusters, num_iters, uniforms, votes, clamp
-    )
+    return cpu_kmeans.kmeans_per_image(points, num_clusters, num_iters, uniforms, votes, clamp)
 
 
 def _histogram_fake(points: Tensor, bits: int, weights: Tensor | None) -> Tensor:
@@ -267,16 +249,16 @@ def _histogram_cpu(points: Tensor, bits: int, weights: Tensor | None) -> Tensor:
     return cpu_histogram.histogram(points, bits, weights)
 
 
-_define(
+define(
     "kmeans_per_image(Tensor points, SymInt num_clusters, int num_iters, Tensor uniforms, "
     "Tensor? votes, bool clamp) -> (Tensor, Tensor, Tensor)",
     reference.kmeans_per_image,
     _kmeans_per_image_fake,
-    _kmeans_per_image_cpu,
+    CPU=_kmeans_per_image_cpu,
 )
-_define(
+define(
     "histogram(Tensor points, int bits, Tensor? weights) -> Tensor",
     reference.histogram,
     _histogram_fake,
-    _histogram_cpu,
+    CPU=_histogram_cpu,
 )
