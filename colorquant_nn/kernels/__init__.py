@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from colorquant_nn.kernels import reference
+from colorquant_nn.kernels import reference, traced
 from colorquant_nn.kernels.define import define
 
 __all__ = [
@@ -79,6 +79,8 @@ def assign(points: Tensor, centroids: Tensor, clamp: bool = False) -> Tensor:
     Returns:
         (B, N) int64.
     """
+    if traced.exporting():
+        return traced.assign(points, centroids, clamp)
     return torch.ops.colorquant_nn.assign(points, centroids, clamp)
 
 
@@ -111,11 +113,11 @@ def kmeans_per_image(
 ) -> FittedImages:
     """Fit centroids of its own to each image: k-means++, then Lloyd steps.
 
-    The first centroid is a point drawn at random; each further one is, of several points drawn by their squared distance to the centroids so far, the one
-    that lowers the sum of these distances most (Arthur and Vassilvitskii 2007). The last step
-    moves the centroids: each with a count above 0 is the mean of the points that the returned
-    indices give it. The rows beyond an image's distinct colours repeat its first centroid, with
-    count 0; an image without a finite point has black ones.
+    The first centroid is a point drawn at random; each further one is, of several points drawn by
+    their squared distance to the centroids so far, the one that lowers the sum of these distances
+    most (Arthur and Vassilvitskii 2007). The last step moves the centroids: each with a count
+    above 0 is the mean of the points that the returned indices give it. The rows beyond an image's
+    distinct colours repeat its first centroid, with count 0; an image without a voter has zeros.
 
     Args:
         points: (B, N, C).

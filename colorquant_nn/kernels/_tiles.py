@@ -175,7 +175,7 @@ def _nearest_of_cell(
         x, y, z = tile[0, i], tile[1, i], tile[2, i]
         least, winner = INFINITY, np.int32(0)
         first = position + np.uint32(1)
-        for j in range(candidates[position]):
+        for _ in range(candidates[position]):
             for _ in range(4):
                 k = candidates[first]
                 first += np.uint32(1)

@@ -20,7 +20,8 @@ MAX_BLOCKS = 256
 POINTS_PER_CLUSTER = 32  # in a block, or clearing and adding up its statistics would show
 
 FLOATS = np.empty(0, np.float32)
-INTEGERS = np.empty(0, np.int32)
+NO_GRID = (FLOATS, FLOATS, np.empty(0, np.int32), np.empty(0, np.int32))
+ENTRIES_PER_CELL = 16  # room for candidates, on average
 
 
 def assign(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
@@ -88,7 +89,10 @@ def _run(
         else:
             partial = np.empty((groups * num_blocks, num_clusters, columns))
     rows = _rows(centroids)
-    grid = _grid(points, rows, clamp) or (FLOATS, FLOATS, INTEGERS, INTEGERS)
+    grid = None
+    if groups == 1 and channels == 3:
+        levels = choose_levels(images * num_points, num_clusters)
+        grid = None if levels is None else build_grid(points, rows, clamp, levels)
     run(
         cluster_blocks,
         groups * num_blocks,
@@ -102,7 +106,7 @@ def _run(
         np.float32(255 if points.dtype == torch.uint8 else 1),
         clamp,
         rows,
-        *grid,
+        *(grid or NO_GRID),
         FLOATS if weights is None else flat(weights.to(torch.float32)),
         (0, 0) if weights is None else weights.stride(),
         np.empty((0, 0, 0), np.float32) if palette is None else _rows(palette),
@@ -116,19 +120,21 @@ def _run(
         np.sum(partial.reshape(shape), axis=1, out=statistics.view(groups, -1).numpy())
 
 
-def _grid(points: Tensor, centroids: Any, clamp: bool) -> tuple[Any, ...] | None:
-    """Origin, cells per unit, cells and candidates of a `_grid`; None where it does not pay."""
-    groups, channels, num_clusters = centroids.shape
-    num_points = points.shape[0] * points.shape[1]
-    if groups > 1 or channels != 3:
+def choose_levels(num_points: int, num_clusters: int) -> int | None:
+    """How fine a grid pays, or None where brute force is faster.
+
+    Nanoseconds of one thread, measured: a point takes 0.135 a centroid by brute force, with the
+    grid 13 if it is noise and 23 in a photograph; building takes 80 a cell and 6500 a centroid.
+    The finer grid takes eight times as long to build.
+    """
+    saved = num_points * (0.135 * num_clusters - 20)
+    if saved < 80 * 32**3 + 6500 * num_clusters:
         return None
-    # Nanoseconds of one thread, measured: a point takes 0.135 per centroid by brute force, with
-    # the grid 13 if it is noise and 23 in a photograph; building takes 80 a cell and 6500 a
-    # centroid. The finer grid takes eight times as long to build.
-    build_time = 80 * 32**3 + 6500 * num_clusters
-    if num_points * (0.135 * num_clusters - 20) < build_time:
-        return None
-    levels = 3 if num_points * num_clusters < 3_000_000_000 else 4
+    return 3 if num_points * num_clusters < 3_000_000_000 else 4
+
+
+def build_grid(points: Tensor, centroids: Any, clamp: bool, levels: int) -> tuple[Any, ...] | None:
+    """Origin, cells per unit, cells and candidates of a `_grid`; None without finite bounds."""
     if clamp or points.dtype == torch.uint8:
         low, high = np.zeros(3), np.ones(3)
     else:
@@ -136,16 +142,17 @@ def _grid(points: Tensor, centroids: Any, clamp: bool) -> tuple[Any, ...] | None
         high = points.amax((0, 1)).double().numpy()
         if not max(-low.min(), high.max(), np.abs(centroids).max()) < 1e15:  # or a NaN
             return None
+    num_clusters = centroids.shape[-1]
     side = COARSE << levels
     extent = np.maximum(high - low, 1e-30)
     cells = np.empty(side**3, np.int32)
     everything = -(-num_clusters // GROUP) * GROUP
-    candidates = np.empty(everything + 1 + 16 * cells.size, np.int32)
+    candidates = np.empty(everything + 1 + ENTRIES_PER_CELL * cells.size, np.int32)
     candidates[0] = everything // GROUP
     candidates[1 : everything + 1] = np.minimum(np.arange(everything), num_clusters - 1)
     used = np.array([everything + 1])
     run(
-        build, COARSE**3, build_time,
+        build, COARSE**3, 80 * cells.size + 6500 * num_clusters,
         centroids[0], low, extent, levels, used, cells, candidates,
     )  # fmt: skip
     return low.astype(np.float32), (side / extent).astype(np.float32), cells, candidates

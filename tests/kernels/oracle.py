@@ -1,0 +1,74 @@
+"""Float64 oracles of the kernels, and points that are hard for them."""
+
+import numpy as np
+import torch
+
+
+def clean(points, clamp):
+    """What a point is assigned by, one rule after the other."""
+    if points.dtype == torch.uint8:
+        return points.to(torch.float32) / 255
+    values = points.to(torch.float32).numpy().copy()
+    values[np.isnan(values)] = 0
+    largest = np.finfo(np.float32).max
+    values = np.clip(values, -largest, largest)
+    return torch.from_numpy(np.clip(values, 0, 1) if clamp else values)
+
+
+def assert_nearest(points, centroids, indices, clamp=False):
+    """Each index is that of the nearest centroid, or of one within 4 float32 ulps of it."""
+    values = clean(points, clamp).to(torch.float64)
+    assert indices.shape == points.shape[:2]
+    assert indices.dtype == torch.int64
+    groups = centroids.shape[0]
+    for image in range(points.shape[0]):
+        colors = centroids[image if groups > 1 else 0].to(torch.float64)
+        for part, found in zip(values[image].split(8192), indices[image].split(8192), strict=True):
+            distances = (part[:, None] - colors).square().sum(-1).numpy()
+            least = distances.min(1)
+            chosen = np.take_along_axis(distances, found.numpy()[:, None], 1)[:, 0]
+            slack = 4 * np.spacing(np.minimum(least, np.finfo(np.float32).max).astype(np.float32))
+            assert (chosen <= least + slack).all()
+
+
+def moments(points, centroids, indices, weights=None, clamp=False):
+    """(G, K, columns): count, offsets and the upper triangle of scatter, cluster by cluster."""
+    values = clean(points, clamp)
+    vote = torch.isfinite(points).all(-1).to(torch.float64)
+    if weights is not None:
+        vote = vote * weights
+    groups, num_clusters, channels = centroids.shape
+    rows, columns = torch.triu_indices(channels, channels)
+    result = torch.zeros(groups, num_clusters, 1 + channels + len(rows), dtype=torch.float64)
+    for group in range(groups):
+        images = slice(None) if groups == 1 else slice(group, group + 1)
+        for k in range(num_clusters):
+            mine = indices[images] == k
+            offset = (values[images][mine] - centroids[group, k]).to(torch.float64)
+            weight = vote[images][mine][:, None]
+            terms = torch.cat(
+                [torch.ones_like(weight), offset, offset[:, rows] * offset[:, columns]], 1
+            )
+            result[group, k] = torch.where(weight > 0, weight * terms, 0).sum(0)
+    return result
+
+
+def images(kind, count, channels, seed=0):
+    """(1, N, C) points: noise, a lattice with many ties, pairs around bisectors, or a line."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(1, count, channels, generator=generator)
+    if kind == "noise":
+        return noise
+    if kind == "lattice":
+        return (noise * 8).round() / 8
+    if kind == "bisectors":
+        middle = (noise * 16).round() / 16
+        return middle + (noise - 0.5) * 1e-7
+    return noise[..., :1].expand(-1, -1, channels).contiguous()  # greys
+
+
+def palette(kind, count, channels, seed=1):
+    """(1, K, C) centroids of the same kinds, with duplicates."""
+    colors = images(kind, count, channels, seed)
+    colors[:, count // 2 : count // 2 + count // 8] = colors[:, : count // 8]
+    return colors

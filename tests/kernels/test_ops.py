@@ -1,0 +1,64 @@
+"""The ops as PyTorch sees them: schemas, fake results, and one node under torch.compile."""
+
+import pytest
+import torch
+
+from colorquant_nn.kernels import assign, cluster, histogram, kmeans_per_image, reference
+
+POINTS = torch.rand(2, 40, 3)
+CENTROIDS = torch.rand(1, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("assign", (POINTS, CENTROIDS, True)),
+        ("cluster", (POINTS, CENTROIDS, CENTROIDS, torch.rand(2, 40), False)),
+        (
+            "cluster",
+            (POINTS.transpose(1, 2).contiguous().transpose(1, 2), CENTROIDS, None, None, True),
+        ),
+        ("kmeans_per_image", (POINTS, 4, 2, torch.rand(4, 2), None, True)),
+        ("histogram", (POINTS, 2, None)),
+        ("histogram", (POINTS, 2, torch.rand(2, 40))),
+    ],
+)
+def test_schema_and_fake_results(name, arguments):
+    op = getattr(torch.ops.colorquant_nn, name).default
+    torch.library.opcheck(op, arguments)
+
+
+def test_compiles_to_one_graph_with_any_shape():
+    def quantize(x, centroids):
+        points = x.flatten(2).transpose(1, 2)
+        found = cluster(points, centroids, centroids, None, True)
+        again = assign(points, centroids)
+        return found.values.transpose(1, 2).reshape(x.shape) + 0, found.statistics, again
+
+    compiled = torch.compile(quantize, fullgraph=True, dynamic=True, backend="aot_eager")
+    for shape in ((2, 3, 8, 9), (1, 3, 20, 5), (4, 3, 7, 7)):
+        x, centroids = torch.rand(shape), torch.rand(1, 6, 3)
+        for found, expected in zip(compiled(x, centroids), quantize(x, centroids), strict=True):
+            assert torch.equal(found, expected)
+
+
+def test_fits_and_counts_compile_too():
+    def fit(points, draws):
+        return (*kmeans_per_image(points, 4, 2, draws), histogram(points, 3))
+
+    compiled = torch.compile(fit, fullgraph=True, dynamic=True, backend="aot_eager")
+    for count in (50, 70):
+        points, draws = torch.rand(2, count, 3), torch.rand(4, 2)
+        for found, expected in zip(compiled(points, draws), fit(points, draws), strict=True):
+            assert torch.equal(found, expected)
+
+
+def test_reference_agrees_with_the_device(recwarn):
+    points, weights = torch.rand(2, 3000, 3), torch.rand(2, 3000)
+    centroids = torch.rand(2, 11, 3)
+    for found, expected in zip(
+        cluster(points, centroids, centroids, weights),
+        reference.cluster(points, centroids, centroids, weights, False),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)

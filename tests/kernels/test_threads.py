@@ -1,0 +1,146 @@
+"""The CPU kernels under threads, forks and installs that nobody may write to."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+import colorquant_nn.kernels
+from colorquant_nn.kernels import cluster, histogram, kmeans_per_image
+
+ROOT = Path(colorquant_nn.kernels.__file__).parents[2]
+
+
+def everything():
+    """Results of all ops on inputs that are worth several threads."""
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(4, 50_000, 3, generator=generator)
+    centroids = torch.rand(1, 200, 3, generator=generator)
+    weights = torch.rand(4, 50_000, generator=generator)
+    draws = torch.rand(5, 2, generator=generator)
+    return [
+        *cluster(points, centroids, centroids, weights),
+        *cluster(points, torch.rand(4, 7, 3, generator=generator)),
+        *kmeans_per_image(points, 5, 2, draws),
+        *kmeans_per_image(points[:1], 5, 2, draws),
+        histogram(points, 5, weights),
+    ]
+
+
+def assert_same(results, expected):
+    for found, known in zip(results, expected, strict=True):
+        assert torch.equal(found, known)
+
+
+@pytest.fixture
+def threads():
+    """Set torch's number of threads, until the end of the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_results_do_not_depend_on_the_number_of_threads(threads):
+    threads(1)
+    expected = everything()
+    for count in (2, 3, 7):
+        threads(count)
+        assert_same(everything(), expected)
+
+
+def test_several_callers_at_once(threads):
+    threads(3)
+    expected = everything()
+    results = [None] * 4
+
+    def work(slot):
+        results[slot] = everything()
+
+    callers = [threading.Thread(target=work, args=(slot,)) for slot in range(len(results))]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    for result in results:
+        assert_same(result, expected)
+
+
+def run_python(code, directory=ROOT, **environment):
+    """Standard output of a fresh interpreter."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_starts_its_own_threads():
+    code = """
+import os, torch
+from tests.kernels.test_threads import assert_same, everything
+torch.set_num_threads(2)
+expected = everything()
+child = os.fork()
+if child == 0:
+    torch.set_num_threads(1)  # torch's own threads do not survive a fork
+    torch.get_num_threads = lambda: 2
+    try:
+        assert_same(everything(), expected)
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert_same(everything(), expected)
+print("same")
+"""
+    assert run_python(code) == "same\n"
+
+
+def test_import_leaves_the_compiler_out():
+    code = """
+import sys, torch
+before = set(sys.modules)
+import colorquant_nn.kernels
+print([name for name in ("numba", "triton", "torch._dynamo") if name in set(sys.modules) - before])
+"""
+    assert run_python(code) == "[]\n"
+
+
+@pytest.mark.parametrize("cache", ["elsewhere", "nowhere"])
+def test_an_install_that_cannot_be_written(tmp_path, cache):
+    package = tmp_path / "site" / "colorquant_nn"
+    source = Path(colorquant_nn.kernels.__file__).parent
+    shutil.copytree(source, package / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "kernels" / "__pycache__").write_text("a file where a directory should be")
+    home = tmp_path / "home"
+    if cache == "elsewhere":
+        home.mkdir()
+    else:
+        home.write_text("not a directory")
+    code = """
+import torch
+from colorquant_nn.kernels import histogram
+assert histogram(torch.rand(1, 100, 3), 2).sum(0)[0] == 100
+from colorquant_nn.kernels import cpu_histogram
+print(cpu_histogram._finish.stats.cache_path)
+"""
+    found = run_python(
+        code,
+        tmp_path,
+        PYTHONPATH=str(package.parent),
+        HOME=str(home),
+        XDG_CACHE_HOME=str(home),
+        PYTHONDONTWRITEBYTECODE="1",
+    )
+    assert str(home) in found if cache == "elsewhere" else found == "None\n"
