@@ -128,22 +128,14 @@ class Summary(History):
             }
             folder.mkdir(parents=True, exist_ok=True)
             error_curve(self.steps, self.epochs, references).save(folder / "curve.png")
-        self._print(trainer, pl_module, "val")
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_validation_end(trainer, pl_module)
-        if trainer.state.fn == TrainerFn.VALIDATING:
-            self._print(trainer, pl_module, "val")
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._print(trainer, pl_module, "test")
-
-    def _print(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        # Later than the ends of fit, validate and test, after which Lightning prints its table.
         folder = pictures_folder(trainer)
         if trainer.is_global_zero:
             values = {name: value.item() for name, value in trainer.callback_metrics.items()}
             num_colors = cast(QuantizerTask, pl_module).quantizer.num_colors
-            print(closing_line(stage, values, num_colors, folder))
+            print(closing_line("test" if stage == "test" else "val", values, num_colors, folder))
 
 
 def closing_line(stage: str, values: dict[str, float], num_colors: int, folder: Path) -> str:

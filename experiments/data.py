@@ -233,16 +233,16 @@ class ImageData(pl.LightningDataModule):
     def _loader(self, stage: Stage) -> DataLoader[Any]:
         if stage not in self.crops:
             self.setup()
-        devices, rank = (
-            (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        )
+        trainer = self.trainer
         sampler = EpochSampler(
             self.crops[stage],
-            num_replicas=devices,
-            rank=rank,
+            num_replicas=trainer.world_size if trainer else 1,
+            rank=trainer.global_rank if trainer else 0,
             shuffle=stage == "train",
             seed=self.seed,
         )
+        if trainer:  # in a resumed run the workers start to fetch before Lightning sets this
+            sampler.set_epoch(trainer.fit_loop.epoch_progress.current.processed)
         return DataLoader(
             self.crops[stage],
             batch_size=self.batch_size,

@@ -1,10 +1,11 @@
 """What the tests of the experiments share: the command line in process, and a quiet Lightning."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments.train import ExperimentCLI, main
 
@@ -21,6 +22,7 @@ LIGHTNING_NOISE = [
     "ignore:Checkpoint directory .* exists and is not empty:UserWarning",
     "ignore:You're resuming from a checkpoint that ended before the epoch ended:UserWarning",
     "ignore:.*isinstance.treespec, LeafSpec.* is deprecated:FutureWarning",
+    "ignore:The dirpath has changed from:UserWarning",  # a resumed run has a folder of its own
     r"ignore:[\s\S]*JsonargparseDeprecationWarning:DeprecationWarning",
     r"ignore:[\s\S]* was deprecated in\s+v4\.:DeprecationWarning",  # jsonargparse's
     "ignore:.*use of fork.. may lead to deadlocks:DeprecationWarning",
@@ -32,6 +34,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             for noise in LIGHTNING_NOISE:
                 item.add_marker(pytest.mark.filterwarnings(noise))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small are slower on several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 Run = Callable[..., ExperimentCLI]

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from PIL import Image
 from torch import Tensor
@@ -77,6 +78,7 @@ def test_every_crop_comes_once_per_epoch() -> None:
 def test_two_devices_divide_the_epoch() -> None:
     class TwoDevices:
         world_size = 2
+        fit_loop = pl.Trainer(accelerator="cpu", logger=False).fit_loop
 
         def __init__(self, rank: int) -> None:
             self.global_rank = rank
