@@ -15,6 +15,7 @@ from colorquant_nn.functional import online
 from colorquant_nn.functional.color import color_space
 from colorquant_nn.functional.gradients import palette_mse, straight_through
 from colorquant_nn.functional.seeding import spread_colors
+from colorquant_nn.kernels import traced
 from colorquant_nn.views import (
     check_palette,
     finite_weights,
@@ -197,6 +198,8 @@ class ColorQuantize(nn.Module):
         Args:
             x: (B, 3, H, W) or (3, H, W), floating point sRGB.
         """
+        if traced.exporting():
+            return self._quantize_traced(x)
         points = to_points(x)
         pixels = points.detach()
         learning = self.training and not self.frozen and _worth_learning(pixels)
@@ -246,6 +249,15 @@ class ColorQuantize(nn.Module):
             palette,
             palette_mse(points, hard, known),
         )
+
+    def _quantize_traced(self, x: Tensor) -> Quantized:
+        """`quantize` in evaluation mode, as plain nodes of a graph."""
+        if self.training and not self.frozen:
+            raise RuntimeError("call eval() before exporting: an exported palette does not learn")
+        palette, indices = self.palette, self.encode(x)
+        values = palette[indices].movedim(-1, -3).to(x.dtype)
+        error = x.clamp(0, 1) - values
+        return Quantized(values, indices, palette, error.square().mean())
 
     def encode(self, x: Tensor) -> Tensor:
         """The index of the nearest colour of each pixel; never learns.

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from colorquant_nn.functional.color_stages import CHAINS, STAGES, Curve, Matrix
+from colorquant_nn.kernels.define import define
 
 __all__ = [
     "SPACES",
@@ -234,7 +235,7 @@ class _Conversion(torch.autograd.Function):
             and colors.dtype == torch.float32
             and not torch.compiler.is_compiling()  # inductor fuses the plain form
         ):
-            compiled: Tensor = _convert_cpu(colors, name)
+            compiled: Tensor = torch.ops.colorquant_nn.convert_color(colors, name)
             return compiled
         for part in CHAINS.get(name, (name,)):
             stage = STAGES[part]
@@ -262,7 +263,6 @@ class _Conversion(torch.autograd.Function):
         return grad, None
 
 
-@torch.library.custom_op("colorquant_nn::convert_color", mutates_args=(), device_types="cpu")
 def _convert_cpu(colors: Tensor, name: str) -> Tensor:
     from colorquant_nn.kernels import color_cpu
 
@@ -272,14 +272,16 @@ def _convert_cpu(colors: Tensor, name: str) -> Tensor:
     )
 
 
-@_convert_cpu.register_fake
-def _(colors: Tensor, name: str) -> Tensor:
-    return torch.empty_like(colors)
+def _convert_vmap(info: Any, in_dims: Any, colors: Tensor, name: str) -> tuple[Tensor, int]:
+    return torch.ops.colorquant_nn.convert_color(colors.movedim(in_dims[0], 0), name), 0
 
 
-@_convert_cpu.register_vmap
-def _(info: Any, in_dims: Any, colors: Tensor, name: str) -> tuple[Tensor, int]:
-    return _convert_cpu(colors.movedim(in_dims[0], 0), name), 0
+define(
+    "convert_color(Tensor colors, str name) -> Tensor",
+    _convert_cpu,
+    lambda colors, name: torch.empty_like(colors),
+)
+torch.library.register_vmap("colorquant_nn::convert_color", _convert_vmap)
 
 
 def _mix(colors: Tensor, matrix: Matrix) -> Tensor:

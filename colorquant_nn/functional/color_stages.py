@@ -25,7 +25,7 @@ class Curve(NamedTuple):
 def _srgb_decode(t: Tensor) -> Tensor:
     size = t.abs()
     power = size.add(0.055).mul_(1 / 1.055).pow_(2.4)
-    return torch.where(size > 0.04045, power, size.mul_(1 / 12.92)).copysign_(t)
+    return torch.where(size > 0.04045, power, size.mul_(1 / 12.92)).mul_(t.sign())
 
 
 def _srgb_decode_slope(t: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def _srgb_decode_slope(t: Tensor) -> Tensor:
 def _srgb_encode(t: Tensor) -> Tensor:
     size = t.abs()
     power = size.pow(1 / 2.4).mul_(1.055).sub_(0.055)
-    return torch.where(size > 0.0031308, power, size.mul(12.92)).copysign_(t)
+    return torch.where(size > 0.0031308, power, size.mul(12.92)).mul_(t.sign())
 
 
 def _srgb_encode_slope(t: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def _srgb_encode_slope(t: Tensor) -> Tensor:
 
 
 def _cube_root(t: Tensor) -> Tensor:
-    return t.abs().pow_(1 / 3).copysign_(t)
+    return t.abs().pow_(1 / 3).mul_(t.sign())
 
 
 def _cube_root_slope(t: Tensor) -> Tensor:

@@ -1,0 +1,69 @@
+"""torch.export and ONNX: the exported layer gives the same colours at any size."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.export import Dim
+
+from colorquant_nn import ColorQuantize
+from tests.layer_helpers import SPACES, batch
+
+DYNAMIC = {"x": {0: Dim("batch"), 2: Dim("height"), 3: Dim("width")}}
+SIZES = [(2, 3, 16, 24), (1, 3, 7, 5), (5, 3, 33, 1)]
+
+
+class Encoder(nn.Module):
+    """What is exported: the image and its indices."""
+
+    def __init__(self, layer: ColorQuantize) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        result = self.layer.quantize(x)
+        return result.values, result.indices
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("num_colors", [5, 40])
+def test_exports_with_dynamic_sizes(space: str, num_colors: int) -> None:
+    layer = ColorQuantize.from_palette(batch(0, num_colors, 3), space=space).eval()
+    exported = torch.export.export(Encoder(layer), (batch(1, *SIZES[0]),), dynamic_shapes=DYNAMIC)
+    for size in SIZES:
+        x = batch(2, *size)
+        x.flatten()[:3] = torch.tensor([torch.nan, torch.inf, -5.0])
+        values, indices = exported.module()(x)
+        assert torch.equal(indices, layer.encode(x))
+        torch.testing.assert_close(values, layer(x), rtol=0, atol=1e-5)
+
+
+def test_a_learning_layer_is_not_exported() -> None:
+    with pytest.raises(RuntimeError, match=r"call eval\(\) before exporting"):
+        torch.export.export(Encoder(ColorQuantize(4)), (batch(0),))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("space", ["rgb", "oklab"])
+def test_onnxruntime_gives_the_same(space: str, tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    layer = ColorQuantize.from_palette(batch(0, 20, 3), space=space).eval()
+    program = torch.onnx.export(
+        Encoder(layer).eval(),
+        (batch(1, *SIZES[0]),),
+        dynamic_shapes=DYNAMIC,
+        dynamo=True,
+        verbose=False,
+    )
+    program.save(tmp_path / "layer.onnx")
+    session = runtime.InferenceSession(tmp_path / "layer.onnx")
+    name = session.get_inputs()[0].name
+    for size in SIZES:
+        x = batch(3, *size)
+        values, indices = session.run(None, {name: x.numpy()})
+        expected = layer.quantize(x)
+        np.testing.assert_array_equal(indices, expected.indices.numpy())
+        np.testing.assert_allclose(values, expected.values.numpy(), rtol=0, atol=1e-5)
