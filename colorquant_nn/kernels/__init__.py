@@ -180,6 +180,14 @@ def _assign_cpu(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
     return cpu.assign(points, centroids, clamp)
 
 
+def _assign_cuda(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
+    try:
+        from colorquant_nn.kernels import cuda
+    except ImportError:  # a build of PyTorch without Triton
+        return reference.assign(points, centroids, clamp)
+    return cuda.assign(points, centroids, clamp)
+
+
 def _cluster_fake(
     points: Tensor,
     centroids: Tensor,
@@ -202,11 +210,26 @@ def _cluster_cpu(
     return cpu.cluster(points, centroids, palette, weights, clamp)
 
 
+def _cluster_cuda(
+    points: Tensor,
+    centroids: Tensor,
+    palette: Tensor | None,
+    weights: Tensor | None,
+    clamp: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    try:
+        from colorquant_nn.kernels import cuda
+    except ImportError:
+        return reference.cluster(points, centroids, palette, weights, clamp)
+    return cuda.cluster(points, centroids, palette, weights, clamp)
+
+
 define(
     "assign(Tensor points, Tensor centroids, bool clamp) -> Tensor",
     reference.assign,
     _assign_fake,
     CPU=_assign_cpu,
+    CUDA=_assign_cuda,
 )
 define(
     "cluster(Tensor points, Tensor centroids, Tensor? palette, Tensor? weights, bool clamp)"
@@ -214,6 +237,7 @@ define(
     reference.cluster,
     _cluster_fake,
     CPU=_cluster_cpu,
+    CUDA=_cluster_cuda,
 )
 
 
