@@ -12,7 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from colorquant_nn.palette_files import PALETTE_FORMATS, parse_color
 from colorquant_nn.palettes import NAMED_PALETTES
@@ -239,5 +239,12 @@ def _colors(text: str) -> list[tuple[int, ...]]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _show_warning(message: Warning | str, *_: Any) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     print_error(f"warning: {message}")

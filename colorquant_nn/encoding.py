@@ -23,11 +23,13 @@ Array = NDArray[np.uint8]
 
 FORMATS = {".png": "PNG", ".gif": "GIF", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 OPTIONS: dict[str, dict[str, Any]] = {
-    ".png": {"compress_level": 9},
+    ".png": {},
     ".webp": {"lossless": True, "exact": True},  # exact: colours below alpha 0 are kept
     ".tif": {"compression": "tiff_adobe_deflate"},
     ".tiff": {"compression": "tiff_adobe_deflate"},
 }
+LARGE = 1 << 22  # pixels
+PNG_LEVEL, PNG_LEVEL_LARGE = 8, 6  # 2 % to 4 % smaller for twice the time, some 0.1 s a megapixel
 HALF_OPAQUE = 128
 MAX_GIF_DURATION = 655350  # milliseconds: 16 bits of hundredths
 
@@ -73,6 +75,9 @@ def encode_indexed_frames(
 
 def _save(images: list[Image.Image], suffix: str, timing: Timing, more: dict[str, Any]) -> bytes:
     options = OPTIONS[suffix] | more
+    if suffix == ".png":
+        large = images[0].width * images[0].height > LARGE
+        options["compress_level"] = PNG_LEVEL_LARGE if large else PNG_LEVEL
     if len(images) > 1:
         options = options | {"save_all": True, "append_images": images[1:]}
         if suffix in (".png", ".webp"):

@@ -288,8 +288,8 @@ def _to_srgb(image: Image.Image, name: str) -> Array:
 
     image.load()
     profile = image.info.get("icc_profile")
-    # A loaded copy, for GIF frames change under the iterator.
-    image = ImageOps.exif_transpose(image.copy())
+    image = image.copy()  # frames change under the iterator
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _to_8_bits(image, name)
     alpha = None
@@ -303,7 +303,7 @@ def _to_srgb(image: Image.Image, name: str) -> Array:
         image = image.convert("L" if image.mode == "1" else "RGB")
     if profile:
         image = _apply_profile(image, profile, name)
-    pixels = np.asarray(image.convert("RGB"))
+    pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     return pixels if alpha is None else np.dstack([pixels, np.asarray(alpha)])
 
 

@@ -256,7 +256,7 @@ def _columns(count: int, aspect: float) -> int:
 
     def badness(columns: int) -> float:
         rows = math.ceil(count / columns)
-        return abs(math.log(aspect * rows / columns)) + 2 * (rows * columns - count) / count
+        return abs(math.log(aspect * rows / columns)) + 8 * (rows * columns - count) / count
 
     return min(range(1, count + 1), key=badness)
 

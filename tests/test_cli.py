@@ -11,7 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from colorquant_nn import cli
 from colorquant_nn.cli import main
+from colorquant_nn.functional.color import SPACES
+from colorquant_nn.functional.dither import DITHERS
 from colorquant_nn.io import load_frames, load_image
 from colorquant_nn.palettes import load_palette
 
@@ -442,6 +445,12 @@ def test_a_broken_profile_is_a_warning_of_one_line(folder, run):
     assert code == 0
     assert err.count("\n") == 1
     assert "warning: profile.png" in err
+
+
+def test_choices_are_those_of_the_library():
+    """The command repeats the names so that its help need not import torch."""
+    assert tuple(DITHERS) == cli.DITHERS
+    assert set(SPACES) == set(cli.SPACES)
 
 
 def test_help(run):
