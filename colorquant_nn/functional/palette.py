@@ -1,0 +1,95 @@
+"""What is done to palettes: check, order, round, paint with them, measure their error.
+
+Letters: K colours, C channels (3, or 4 with alpha), H rows, W columns.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from colorquant_nn import kernels
+from colorquant_nn.functional.color import rgb_to_linear
+from colorquant_nn.functional.histogram import WeightedColors
+from colorquant_nn.functional.premultiplied import to_working_space
+
+__all__ = [
+    "check_colors",
+    "check_kept",
+    "dark_to_light",
+    "mean_squared_error",
+    "paint",
+    "round_to_bytes",
+]
+
+LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
+
+
+def check_colors(colors: Tensor) -> Tensor:
+    """Check that colours are (K, 3) or (K, 4), K at least 1, and make them float32 in [0, 1]."""
+    if not isinstance(colors, Tensor):
+        raise TypeError(f"expected colours as a tensor (K, 3), got {type(colors).__name__}")
+    if colors.dim() != 2 or colors.shape[1] not in (3, 4) or len(colors) == 0:
+        raise ValueError(f"expected colours (K, 3) or (K, 4), got {tuple(colors.shape)}")
+    colors = colors.detach()
+    if colors.dtype == torch.uint8:
+        return colors.to(torch.float32) / 255
+    if not colors.is_floating_point():
+        raise TypeError(f"expected colours of uint8 or floating point, got {colors.dtype}")
+    if not bool(((colors >= 0) & (colors <= 1)).all()):
+        low, high = colors.min().item(), colors.max().item()
+        raise ValueError(f"expected colours in [0, 1], got from {low:g} to {high:g}")
+    return colors.to(torch.float32)
+
+
+def check_kept(keep: Tensor | None, channels: int, num_colors: int) -> Tensor:
+    """Check the colours to keep, (J, 3) or (J, C), and make them (J, C) float32, each once."""
+    if keep is None or (isinstance(keep, Tensor) and keep.numel() == 0):
+        return torch.zeros(0, channels)
+    kept = check_colors(keep).cpu()
+    if kept.shape[1] == 3 and channels == 4:
+        kept = torch.cat([kept, kept.new_ones(len(kept), 1)], dim=1)
+    if kept.shape[1] != channels:
+        raise ValueError(
+            f"expected colours to keep (J, {channels}) for images of {channels} channels, "
+            f"got {tuple(keep.shape)}"
+        )
+    kept = kept.unique(dim=0)
+    if len(kept) > num_colors:
+        raise ValueError(f"expected at most {num_colors} colours to keep, got {len(kept)}")
+    return kept
+
+
+def dark_to_light(palette: Tensor) -> Tensor:
+    """Order a palette (K, C) by luminance, transparent colours first, equals by their channels."""
+    luminance = rgb_to_linear(palette[:, :3]).double() @ torch.tensor(LUMINANCE).double()
+    seen = (palette[:, 3] > 0) if palette.shape[1] == 4 else torch.ones(len(palette))
+    channels = palette.flip(1).unbind(1)
+    order = np.lexsort([key.numpy() for key in (*channels, luminance, seen)])
+    return palette[torch.from_numpy(order)]
+
+
+def round_to_bytes(palette: Tensor) -> Tensor:
+    """The palette (K, C) of 8-bit colours, still float32 in [0, 1]."""
+    return _to_bytes(palette).to(torch.float32) / 255
+
+
+def paint(palette: Tensor, indices: Tensor, dtype: torch.dtype) -> Tensor:
+    """The image (C, H, W) of indices (H, W) in a dtype; uint8 is rounded."""
+    rows = _to_bytes(palette) if dtype == torch.uint8 else palette.to(dtype)
+    image = torch.empty(palette.shape[1], *indices.shape, dtype=dtype, device=indices.device)
+    for channel, row in zip(image, rows.T.contiguous(), strict=True):
+        torch.take(row, indices, out=channel)
+    return image
+
+
+def mean_squared_error(counted: WeightedColors, palette: Tensor, space: str) -> float:
+    """Mean over pixels and channels, in sRGB, when each takes the colour nearest in a space."""
+    points = to_working_space(counted.colors, space)
+    centroids = to_working_space(palette, space)
+    nearest = kernels.assign(points[None], centroids[None])[0]
+    errors = (counted.colors - palette[nearest]).double().square().mean(1)
+    return float(errors @ counted.weights / counted.weights.sum())
+
+
+def _to_bytes(palette: Tensor) -> Tensor:
+    return (palette * 255).round().to(torch.uint8)

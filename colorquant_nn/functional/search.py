@@ -1,0 +1,196 @@
+"""From weighted colours to their best palette: search on few, finish on all.
+
+Letters: M colours, K centroids, C channels (3 or 4), J pinned centroids, R starts.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["EFFORTS", "Effort", "fit_centroids", "smallest_count"]
+
+
+class Effort(NamedTuple):
+    """How thoroughly to search; the numbers were chosen on the Kodak photographs."""
+
+    bits: int
+    """Of the grid whose cell means the search runs on."""
+    starts: int
+    """Independent ones, of which the best is kept."""
+    candidates: int
+    """More draws than this are not made for each seed of k-means++."""
+    steps: int
+    """Lloyd steps after the seeding."""
+    rounds: int
+    """Of relocation and Lloyd, in each start."""
+    steps_a_round: int
+    """Lloyd steps in a round."""
+    last_rounds: int
+    """Rounds on all colours."""
+    last_steps: int
+    """Lloyd steps on all colours."""
+
+
+EFFORTS = {
+    "fast": Effort(5, 1, 3, 8, 6, 3, 0, 3),
+    "balanced": Effort(6, 1, 5, 10, 16, 4, 0, 4),
+    "best": Effort(6, 4, 8, 15, 60, 5, 10, 10),
+}
+CHANCE = 0.2  # as in `colorquant_nn.functional.relocation`
+CELLS_PER_CENTROID = 8  # at least; with fewer, the search runs on a finer grid
+
+
+def fit_centroids(
+    points: Tensor,
+    weights: Tensor,
+    codes: Tensor,
+    num_clusters: int,
+    pinned: Tensor,
+    effort: Effort,
+    seed: int,
+) -> Tensor:
+    """Search for the centroids with the smallest sum of weighted squared distances.
+
+    Args:
+        points: (M, C) float32 in the working space, more than K distinct ones.
+        weights: (M,) above 0.
+        codes: (M,) int64, ascending: their places on a curve, see `colorquant_nn.kernels`.
+        num_clusters: K.
+        pinned: (J, C), the first centroids, which do not move.
+        effort: one of `EFFORTS`.
+        seed: of all that is left to chance.
+
+    Returns:
+        (K, C) float32.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    bits = effort.bits
+    cells = _pool(points, weights, codes, bits)
+    while bits < 8 and len(cells[0]) < CELLS_PER_CENTROID * num_clusters:
+        bits += 1
+        cells = _pool(points, weights, codes, bits)
+    candidates = min(effort.candidates, 2 + int(math.log(num_clusters)))
+    start = torch.zeros(effort.starts, num_clusters, points.shape[1])
+    start[:, : len(pinned)] = pinned
+    if len(pinned) == num_clusters:
+        return pinned
+    found = _search(
+        *cells,
+        start,
+        len(pinned),
+        torch.rand(effort.starts, num_clusters, candidates, generator=generator),
+        torch.randn(effort.starts, effort.rounds, 2, num_clusters, generator=generator),
+        effort.steps,
+        effort.steps_a_round,
+    )
+    if bits == 8 and len(cells[0]) == len(points):
+        return found
+    return _search(
+        points,
+        weights,
+        found[None],
+        len(pinned),
+        torch.zeros(1, num_clusters, 0),
+        torch.randn(1, effort.last_rounds, 2, num_clusters, generator=generator),
+        effort.last_steps,
+        effort.steps_a_round,
+    )
+
+
+def _pool(points: Tensor, weights: Tensor, codes: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """Means and weights of the cells of a coarser grid, in the order of the codes."""
+    shift = points.shape[1] * (8 - bits)
+    if shift == 0:
+        return points, weights
+    cells = codes.numpy() >> shift
+    first = np.flatnonzero(np.diff(cells, prepend=-1))
+    total = np.add.reduceat(weights.numpy(), first)
+    sums = np.add.reduceat(points.numpy() * weights.numpy()[:, None], first, axis=0)
+    means = (sums / total[:, None]).astype(np.float32)
+    return torch.from_numpy(means), torch.from_numpy(total)
+
+
+def _search(
+    points: Tensor,
+    weights: Tensor,
+    start: Tensor,
+    pinned: int,
+    uniforms: Tensor,
+    normals: Tensor,
+    steps: int,
+    steps_a_round: int,
+) -> Tensor:
+    """The best of R searches, (K, C); see `colorquant_nn.kernels.cpu_search.search`."""
+    from colorquant_nn.kernels._threads import run
+    from colorquant_nn.kernels.cpu_search import search
+
+    starts = len(start)
+    centroids = start.transpose(1, 2).contiguous().numpy()
+    distortions = np.empty(starts)
+    run(
+        search,
+        starts,
+        1e9,
+        *_tiles(points.numpy(), weights.numpy()),
+        pinned,
+        uniforms.numpy(),
+        (CHANCE * normals).exp_().numpy(),
+        steps,
+        steps_a_round,
+        centroids,
+        distortions,
+    )
+    return torch.from_numpy(centroids[distortions.argmin()].T.copy())
+
+
+def _tiles(points: Any, weights: Any) -> tuple[Any, Any, Any, Any]:
+    """Tiles of 64 points with weights and boxes; the last one repeats a point with weight 0."""
+    from colorquant_nn.kernels.cpu_search import TILE
+
+    missing = -len(points) % TILE
+    points = np.concatenate([points, np.repeat(points[-1:], missing, axis=0)])
+    weights = np.concatenate([weights, np.zeros(missing)]).astype(np.float32).reshape(-1, TILE)
+    tiles = np.ascontiguousarray(points.reshape(-1, TILE, points.shape[1]).transpose(0, 2, 1))
+    return tiles, weights, tiles.min(2), tiles.max(2)
+
+
+def smallest_count(psnr: Callable[[int], float], min_psnr: float, most: int) -> int:
+    """Find the smallest K whose PSNR is at least ``min_psnr``, with few calls.
+
+    Args:
+        psnr: of a number of colours, in dB; about linear in log K.
+        min_psnr: in dB.
+        most: a number of colours that is known to reach it.
+
+    Returns:
+        K from 1 to ``most``; that of K - 1 does not reach it.
+
+    Examples:
+        >>> smallest_count(lambda count: 10 * math.log10(count), 20.0, most=1000)
+        100
+    """
+    low, high = 0, most
+    low_psnr, high_psnr = -math.inf, math.inf
+    guess, halve = min(16, most), False
+    while high - low > 1:
+        guess = min(max(guess, low + 1), high - 1)
+        width = math.log(high / max(low, 0.5))
+        reached = psnr(guess)
+        if reached >= min_psnr:
+            high, high_psnr = guess, reached
+        else:
+            low, low_psnr = guess, reached
+        if low == 0:
+            guess = high // 4
+        elif math.isinf(high_psnr):
+            # MSE falls about as K to the power of -2/3: 20 dB for each factor of 1000.
+            guess = round(low * 10 ** ((min_psnr - low_psnr) / 6.7)) + 1
+        else:
+            halve = not halve and math.log(high / low) > width / 2  # one end may be stuck
+            share = 0.5 if halve else (min_psnr - low_psnr) / max(high_psnr - low_psnr, 1e-9)
+            guess = round(low * (high / low) ** share)
+    return high

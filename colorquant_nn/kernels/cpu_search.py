@@ -1,0 +1,364 @@
+"""Search for good k-means centroids of weighted points on the CPU, many steps without Python.
+
+The points come sorted along a curve that fills space, so that 64 neighbours in memory, a tile, are
+neighbours in space and fit into a small box. Every step first asks which centroids can be nearest
+to some point of the box: the others cannot win and are left out, and the result is exact.
+
+Letters: T tiles of 64 points, K centroids, C channels (3 or 4), J pinned centroids. Tiles are
+(T, C, 64), their boxes (T, C), centroids (C, K), all float32; moments (K, 1 + C + C (C + 1) / 2)
+float64, as `colorquant_nn.kernels.unpack_statistics` names them.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from colorquant_nn.kernels._threads import compiled_reordered as compiled
+from colorquant_nn.kernels._threads import next_task
+from colorquant_nn.kernels.cpu_seeding import TILE, seed_centroids
+
+LANES = 8
+INFINITY = np.float32(np.inf)
+ZERO = np.float32(0)
+# A centroid too many in the list does no harm; this covers rounding.
+SLACK = np.float32(1.0001)
+TINY = 1e-30
+SPLIT_GAIN = 2 / np.pi  # as in `colorquant_nn.functional.relocation`
+MARGIN = 0.5
+CHANCE = 0.2
+
+
+@compiled
+def _list_candidates(
+    lower: Any, upper: Any, centroids: Any, near: Any, far: Any, candidates: Any
+) -> int:
+    """List the centroids that may be nearest to a point in a box, in ascending order."""
+    num_clusters = centroids.shape[1]
+    near[:num_clusters] = ZERO
+    far[:num_clusters] = ZERO
+    for c in range(centroids.shape[0]):
+        low, high, row = lower[c], upper[c], centroids[c]
+        for k in range(num_clusters):
+            below, above = row[k] - low, high - row[k]
+            out = max(max(-below, -above), ZERO)
+            reach = max(below, above)
+            near[k] += out * out
+            far[k] += reach * reach
+    least = np.full(LANES, INFINITY, np.float32)
+    for start in range(0, far.size, LANES):  # padded with infinity
+        for lane in range(LANES):
+            least[lane] = min(least[lane], far[start + lane])
+    bound = INFINITY
+    for lane in range(LANES):
+        bound = min(bound, least[lane])
+    bound *= SLACK
+    count = 0
+    for k in range(num_clusters):
+        candidates[count] = k
+        count += near[k] <= bound
+    return count
+
+
+@compiled
+def _assign_tile(tile: Any, centroids: Any, candidates: Any, best: Any, index: Any) -> None:
+    """Nearest candidate of each of the tile's points."""
+    x, y, z, a = tile[0], tile[1], tile[2], tile[-1]
+    for i in range(TILE):
+        best[i] = INFINITY
+    for k in candidates:
+        cx, cy, cz, ca = centroids[0, k], centroids[1, k], centroids[2, k], centroids[-1, k]
+        if centroids.shape[0] == 3:
+            for i in range(TILE):
+                dx, dy, dz = x[i] - cx, y[i] - cy, z[i] - cz
+                distance = dx * dx + dy * dy + dz * dz
+                nearer = distance < best[i]
+                best[i] = distance if nearer else best[i]
+                index[i] = k if nearer else index[i]
+        else:
+            for i in range(TILE):
+                dx, dy, dz, da = x[i] - cx, y[i] - cy, z[i] - cz, a[i] - ca
+                distance = dx * dx + dy * dy + dz * dz + da * da
+                nearer = distance < best[i]
+                best[i] = distance if nearer else best[i]
+                index[i] = k if nearer else index[i]
+
+
+@compiled
+def _measure(
+    tiles: Any,
+    weights: Any,
+    lower: Any,
+    upper: Any,
+    centroids: Any,
+    complete: Any,
+    moments: Any,
+) -> None:
+    """Sum up the moments of the points about their nearest centroids; second ones if complete."""
+    channels, num_clusters = centroids.shape
+    padded = (num_clusters + LANES - 1) // LANES * LANES
+    near = np.empty(num_clusters, np.float32)
+    far = np.full(padded, INFINITY, np.float32)
+    candidates = np.empty(num_clusters + 1, np.int32)
+    best = np.empty(TILE, np.float32)
+    index = np.zeros(TILE, np.int32)
+    moments[:] = 0.0
+    for t in range(len(tiles)):
+        tile = tiles[t]
+        count = _list_candidates(lower[t], upper[t], centroids, near, far, candidates)
+        _assign_tile(tile, centroids, candidates[:count], best, index)
+        for i in range(TILE):
+            row = moments[np.uint32(index[i])]
+            k = np.uint32(index[i])
+            weight = np.float64(weights[t, i])
+            x = np.float64(tile[0, i] - centroids[0, k])
+            y = np.float64(tile[1, i] - centroids[1, k])
+            z = np.float64(tile[2, i] - centroids[2, k])
+            row[0] += weight
+            row[1] += weight * x
+            row[2] += weight * y
+            row[3] += weight * z
+            if channels == 4:
+                a = np.float64(tile[3, i] - centroids[3, k])
+                row[4] += weight * a
+                if complete:
+                    row[5] += weight * x * x
+                    row[6] += weight * x * y
+                    row[7] += weight * x * z
+                    row[8] += weight * x * a
+                    row[9] += weight * y * y
+                    row[10] += weight * y * z
+                    row[11] += weight * y * a
+                    row[12] += weight * z * z
+                    row[13] += weight * z * a
+                    row[14] += weight * a * a
+            elif complete:
+                row[4] += weight * x * x
+                row[5] += weight * x * y
+                row[6] += weight * x * z
+                row[7] += weight * y * y
+                row[8] += weight * y * z
+                row[9] += weight * z * z
+
+
+@compiled
+def _lloyd(
+    tiles: Any,
+    weights: Any,
+    lower: Any,
+    upper: Any,
+    pinned: Any,
+    steps: Any,
+    centroids: Any,
+    moments: Any,
+) -> None:
+    """Steps of Lloyd's algorithm; the pinned centroids, which come first, do not move."""
+    channels, num_clusters = centroids.shape
+    for _ in range(steps):
+        _measure(tiles, weights, lower, upper, centroids, False, moments)
+        moved = False
+        for k in range(pinned, num_clusters):
+            if moments[k, 0] > 0:
+                for c in range(channels):
+                    mean = centroids[c, k] + moments[k, 1 + c] / moments[k, 0]
+                    moved |= np.float32(mean) != centroids[c, k]
+                    centroids[c, k] = mean
+        if not moved:
+            break
+
+
+@compiled
+def _distortion(moments: Any, channels: Any) -> Any:
+    total = 0.0
+    column = 1 + channels
+    for c in range(channels):
+        for k in range(len(moments)):
+            total += moments[k, column]
+        column += channels - c
+    return total
+
+
+@compiled
+def _longest_axes(moments: Any, variance: Any, axes: Any) -> None:
+    """Variance along, and direction (K, C) of, the longest axis of each cluster."""
+    channels = axes.shape[1]
+    covariance = np.empty((channels, channels))
+    vector = np.empty(channels)
+    product = np.empty(channels)
+    for k in range(len(moments)):
+        weight = max(moments[k, 0], TINY)
+        column = 1 + channels
+        for c in range(channels):
+            for d in range(c, channels):
+                mixed = moments[k, 1 + c] / weight * (moments[k, 1 + d] / weight)
+                covariance[c, d] = moments[k, column] / weight - mixed
+                covariance[d, c] = covariance[c, d]
+                column += 1
+        longest = 0
+        for c in range(channels):
+            if covariance[c, c] > covariance[longest, longest]:
+                longest = c
+        vector[:] = covariance[longest]
+        length = 0.0
+        for _ in range(12):  # of the power iteration
+            largest = TINY
+            for c in range(channels):
+                product[c] = 0.0
+                for d in range(channels):
+                    product[c] += covariance[c, d] * vector[d]
+                largest = max(largest, abs(product[c]))
+            for c in range(channels):
+                vector[c] = product[c] / largest
+        length = 0.0
+        for c in range(channels):
+            length += vector[c] * vector[c]
+        length = max(np.sqrt(length), TINY)
+        variance[k] = 0.0
+        for c in range(channels):
+            axes[k, c] = vector[c] / length
+        for c in range(channels):
+            for d in range(channels):
+                variance[k] += axes[k, c] * covariance[c, d] * axes[k, d]
+        variance[k] = max(variance[k], 0.0)
+
+
+@compiled
+def _list_merges(
+    centroids: Any, moments: Any, pinned: Any, row: Any, cost: Any, neighbour: Any
+) -> None:
+    """Ward's cost of merging each centroid into the neighbour where that is least."""
+    channels, num_clusters = centroids.shape
+    for j in range(num_clusters):
+        neighbour[j] = -1
+        cost[j] = np.inf
+        if j < pinned:
+            continue
+        for k in range(num_clusters):
+            row[k] = 0.0
+        for c in range(channels):
+            for k in range(num_clusters):
+                step = centroids[c, k] - centroids[c, j]
+                row[k] += step * step
+        weight = moments[j, 0]
+        for k in range(num_clusters):
+            if k != j:
+                other = moments[k, 0]
+                merging = weight * other / max(weight + other, TINY) * row[k]
+                if merging < cost[j]:
+                    cost[j] = merging
+                    neighbour[j] = k
+
+
+@compiled
+def _relocate(centroids: Any, moments: Any, pinned: Any, limit: Any, blur: Any, trial: Any) -> int:
+    """See `colorquant_nn.functional.relocation.relocate`; fills ``trial``, returns the moves."""
+    channels, num_clusters = centroids.shape
+    variance = np.empty(num_clusters)
+    axes = np.empty((num_clusters, channels))
+    cost = np.empty(num_clusters)
+    neighbour = np.empty(num_clusters, np.int64)
+    row = np.empty(num_clusters, np.float32)
+    gone = np.zeros(num_clusters, np.bool_)
+    kept = np.zeros(num_clusters, np.bool_)
+    trial[:] = centroids
+    _longest_axes(moments, variance, axes)
+    _list_merges(centroids, moments, pinned, row, cost, neighbour)
+    gain = SPLIT_GAIN * moments[:, 0] * variance * blur[1]
+    sources = np.argsort(cost * blur[0])
+    splits = np.argsort(-gain)
+    moves = 0
+    turn = 0
+    for source in sources:
+        if moves == limit or neighbour[source] < 0:
+            break
+        target = neighbour[source]
+        if kept[source] or gone[target]:
+            continue
+        while turn < num_clusters and (gone[splits[turn]] or splits[turn] == source):
+            turn += 1
+        if turn == num_clusters:
+            break
+        split = splits[turn]
+        if not gain[split] > MARGIN * cost[source] * blur[0, source]:
+            break
+        turn += 1
+        moves += 1
+        gone[source] = True
+        kept[target] = True
+        kept[split] = True
+        if target >= pinned:
+            weight = moments[source, 0]
+            pull = weight / max(moments[target, 0] + weight, TINY)
+            for c in range(channels):
+                trial[c, target] += pull * (centroids[c, source] - centroids[c, target])
+        for c in range(channels):
+            offset = axes[split, c] * np.sqrt(SPLIT_GAIN * variance[split])
+            trial[c, source] = trial[c, split] + offset
+            if split >= pinned:
+                trial[c, split] -= offset
+    return moves
+
+
+@compiled
+def search(
+    counter: Any,
+    num_tasks: Any,
+    tiles: Any,
+    weights: Any,
+    lower: Any,
+    upper: Any,
+    pinned: Any,
+    uniforms: Any,
+    blurs: Any,
+    steps: Any,
+    steps_a_round: Any,
+    centroids: Any,
+    distortions: Any,
+) -> None:
+    """Take starts until none are left: seed, Lloyd, rounds of relocation and Lloyd.
+
+    Args:
+        counter: of tasks, one a start.
+        num_tasks: R, how many starts.
+        tiles: (T, C, 64).
+        weights: (T, 64), 0 for the padding.
+        lower: (T, C) corner of the boxes.
+        upper: (T, C) corner of the boxes.
+        pinned: how many of the centroids stay as they are.
+        uniforms: (R, K, candidates) in [0, 1), for the seeding; without candidates, the start is
+            in ``centroids``.
+        blurs: (R, rounds, 2, K) random factors of costs and gains.
+        steps: of Lloyd's algorithm after seeding.
+        steps_a_round: of Lloyd's algorithm.
+        centroids: (R, C, K), filled.
+        distortions: (R,) float64, filled.
+    """
+    channels, num_clusters = centroids.shape[1:]
+    columns = 1 + channels + channels * (channels + 1) // 2
+    while True:
+        start = next_task(counter)
+        if start >= num_tasks:
+            break
+        found = centroids[start]
+        moments = np.empty((num_clusters, columns))
+        trial_moments = np.empty((num_clusters, columns))
+        trial = np.empty((channels, num_clusters), np.float32)
+        if uniforms.shape[2] > 0:
+            seed_centroids(tiles, weights, lower, upper, pinned, uniforms[start], found)
+        _lloyd(tiles, weights, lower, upper, pinned, steps, found, moments)
+        _measure(tiles, weights, lower, upper, found, True, moments)
+        least = _distortion(moments, channels)
+        limit = max(1, num_clusters // 8)
+        for turn in range(blurs.shape[1]):
+            moves = _relocate(found, moments, pinned, limit, blurs[start, turn], trial)
+            if moves == 0:
+                continue
+            _lloyd(tiles, weights, lower, upper, pinned, steps_a_round, trial, trial_moments)
+            _measure(tiles, weights, lower, upper, trial, True, trial_moments)
+            distortion = _distortion(trial_moments, channels)
+            if distortion < least:
+                least = distortion
+                found[:] = trial
+                moments, trial_moments = trial_moments, moments
+            else:
+                limit = max(1, limit // 2)
+        distortions[start] = least

@@ -1,0 +1,130 @@
+"""Greedy k-means++ of weighted points on the CPU, leaving out what a new centroid cannot reach.
+
+Letters and layout as in `cpu_search`; a tile whose points are all nearer to a centroid than its
+box is to the new one stays as it is.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from colorquant_nn.kernels._threads import compiled_reordered as compiled
+
+TILE = 64
+INFINITY = np.float32(np.inf)
+ZERO = np.float32(0)
+
+
+@compiled
+def _improve(tile: Any, weight: Any, color: Any, nearest: Any, trial: Any) -> Any:
+    """Distances, limited to ``nearest``, of a tile's points to one more centroid; their sum."""
+    for i in range(TILE):
+        trial[i] = ZERO
+    for c in range(len(color)):
+        for i in range(TILE):
+            step = tile[c, i] - color[c]
+            trial[i] += step * step
+    total = 0.0
+    for i in range(TILE):
+        trial[i] = min(trial[i], nearest[i])
+        total += np.float64(trial[i] * weight[i])
+    return total
+
+
+@compiled
+def _out_of_reach(lower: Any, upper: Any, color: Any, reach: Any) -> Any:
+    near = ZERO
+    for c in range(len(color)):
+        out = max(max(lower[c] - color[c], color[c] - upper[c]), ZERO)
+        near += out * out
+    return near >= reach
+
+
+@compiled
+def _pick(tiles: Any, weights: Any, nearest: Any, sums: Any, target: Any, color: Any) -> None:
+    """The colour at which the running sum of weighted distances passes ``target``."""
+    before = 0.0
+    t = 0
+    while t < sums.size - 1 and before + sums[t] <= target:
+        before += sums[t]
+        t += 1
+    last = 0
+    for i in range(TILE):
+        share = np.float64(nearest[t, i] * weights[t, i])
+        if share > 0:
+            last = i
+            before += share
+            if before > target:
+                break
+    for c in range(len(color)):
+        color[c] = tiles[t, c, last]
+
+
+@compiled
+def _add_centroid(
+    tiles: Any,
+    weights: Any,
+    lower: Any,
+    upper: Any,
+    color: Any,
+    nearest: Any,
+    sums: Any,
+    reach: Any,
+) -> None:
+    """Bring the distances up to date with one more centroid."""
+    trial = np.empty(TILE, np.float32)
+    for t in range(len(tiles)):
+        if not _out_of_reach(lower[t], upper[t], color, reach[t]):
+            sums[t] = _improve(tiles[t], weights[t], color, nearest[t], trial)
+            nearest[t] = trial
+            reach[t] = trial.max()
+
+
+@compiled
+def seed_centroids(
+    tiles: Any,
+    weights: Any,
+    lower: Any,
+    upper: Any,
+    pinned: Any,
+    uniforms: Any,
+    centroids: Any,
+) -> None:
+    """Greedy k-means++ after the pinned centroids."""
+    num_clusters, num_candidates = uniforms.shape
+    channels = len(centroids)
+    nearest = np.full(weights.shape, INFINITY, np.float32)
+    trial = np.empty(TILE, np.float32)
+    sums = np.empty(len(tiles))
+    reach = np.full(len(tiles), INFINITY, np.float32)
+    color = np.empty(channels, np.float32)
+    best_color = tiles[0, :, 0].copy()
+    for k in range(num_clusters):
+        if k < pinned:
+            color[:] = centroids[:, k]
+            _add_centroid(tiles, weights, lower, upper, color, nearest, sums, reach)
+            continue
+        if k == 0:
+            nearest[:] = np.float32(1)
+            for t in range(len(tiles)):
+                sums[t] = weights[t].sum()
+            _pick(tiles, weights, nearest, sums, uniforms[0, 0] * sums.sum(), best_color)
+            nearest[:] = INFINITY
+        else:
+            total = sums.sum()
+            if total <= 0:
+                centroids[:, k] = best_color
+                continue
+            most = -1.0
+            for candidate in range(num_candidates):
+                target = np.float64(uniforms[k, candidate]) * total
+                _pick(tiles, weights, nearest, sums, target, color)
+                saved = 0.0
+                for t in range(len(tiles)):
+                    if not _out_of_reach(lower[t], upper[t], color, reach[t]):
+                        saved += sums[t] - _improve(tiles[t], weights[t], color, nearest[t], trial)
+                if saved > most:
+                    most = saved
+                    best_color[:] = color
+        centroids[:, k] = best_color
+        _add_centroid(tiles, weights, lower, upper, best_color, nearest, sums, reach)
