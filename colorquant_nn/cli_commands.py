@@ -19,15 +19,21 @@ from tqdm import tqdm
 from colorquant_nn import cli_report as report
 from colorquant_nn.cli import EXIT_BAD_INPUT, EXIT_SOME_FAILED, print_error
 from colorquant_nn.encoding import FORMATS
-from colorquant_nn.functional.histogram import ColorHistogram
 from colorquant_nn.image import (
+    ColorHistogram,
     QuantizedImage,
     apply_palette,
     fit_palette,
     quantize_image,
     smallest_palette,
 )
-from colorquant_nn.io import load_frames, load_image, save_frames, write_atomically
+from colorquant_nn.io import (
+    load_frames,
+    load_image,
+    palette_array,
+    save_frames,
+    write_atomically,
+)
 from colorquant_nn.palette_files import PALETTE_FORMATS
 from colorquant_nn.palettes import load_palette, save_palette
 
@@ -191,6 +197,7 @@ def _quantize_frames(
 
 
 def _fit(images: Tensor | ColorHistogram, count: int, arguments: Namespace) -> Tensor:
+    """`fit_palette` with the options given, rounded to the 8 bits that files hold."""
     keep = None
     if arguments.keep:
         if len(arguments.keep) > count:
@@ -198,7 +205,7 @@ def _fit(images: Tensor | ColorHistogram, count: int, arguments: Namespace) -> T
         channels = images.shape[0] if isinstance(images, Tensor) else 3
         rows = [(*color, 255)[:channels] for color in arguments.keep]
         keep = torch.tensor(rows, dtype=torch.float32) / 255
-    return fit_palette(
+    palette = fit_palette(
         images,
         count,
         space=arguments.space,
@@ -206,6 +213,7 @@ def _fit(images: Tensor | ColorHistogram, count: int, arguments: Namespace) -> T
         keep=keep,
         seed=arguments.seed,
     )
+    return torch.from_numpy(palette_array(palette)).float() / 255
 
 
 def _match(palette: Tensor, image: Tensor) -> Tensor:

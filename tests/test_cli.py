@@ -15,6 +15,7 @@ from colorquant_nn import cli
 from colorquant_nn.cli import main
 from colorquant_nn.functional.color import SPACES
 from colorquant_nn.functional.dither import DITHERS
+from colorquant_nn.functional.search import EFFORTS
 from colorquant_nn.io import load_frames, load_image
 from colorquant_nn.palettes import load_palette
 
@@ -451,6 +452,7 @@ def test_choices_are_those_of_the_library():
     """The command repeats the names so that its help need not import torch."""
     assert tuple(DITHERS) == cli.DITHERS
     assert set(SPACES) == set(cli.SPACES)
+    assert tuple(EFFORTS) == cli.EFFORTS
 
 
 def test_help(run):
