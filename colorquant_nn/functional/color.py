@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from colorquant_nn.functional.color_stages import CHAINS, STAGES, Curve, Matrix
+from colorquant_nn.kernels import traced
 from colorquant_nn.kernels.define import define
 
 __all__ = [
@@ -233,7 +234,7 @@ class _Conversion(torch.autograd.Function):
         if (
             colors.device.type == "cpu"
             and colors.dtype == torch.float32
-            and not torch.compiler.is_compiling()  # inductor fuses the plain form
+            and not traced.exporting()
         ):
             compiled: Tensor = torch.ops.colorquant_nn.convert_color(colors, name)
             return compiled

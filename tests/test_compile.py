@@ -1,0 +1,88 @@
+"""torch.compile: one graph for every batch size, the same results, the warm-up included."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from colorquant_nn import ColorQuantize, PerImageColorQuantize
+from colorquant_nn.functional import gradients, online
+from tests.layer_helpers import SPACES, batch
+
+SIZES = (2, 3, 5, 2, 4, 7, 2)
+ESTIMATORS = [
+    gradients.straight_through,
+    gradients.soft,
+    gradients.cut,
+    gradients.through_palette,
+]
+QUICK = [("rgb", gradients.soft), ("oklab", gradients.straight_through)]
+SLOW = pytest.mark.slow
+COMBINATIONS = [
+    pytest.param(space, estimator, marks=[] if (space, estimator) in QUICK else SLOW)
+    for space in SPACES
+    for estimator in ESTIMATORS
+]
+
+
+def check(make: Callable[[], nn.Module], training: bool) -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled, eager = make().train(training), make().train(training)
+    # The backend changes nothing of what is tested here, and inductor takes minutes for it.
+    run = torch.compile(compiled.quantize, fullgraph=True, backend="aot_eager")
+    for step, size in enumerate(SIZES):
+        x = batch(step, size, 3, 8, 8).requires_grad_()
+        ours, expected = run(x), eager.quantize(x)
+        assert torch.equal(ours.indices, expected.indices)
+        torch.testing.assert_close(ours.values, expected.values, rtol=0, atol=2e-6)
+        torch.testing.assert_close(ours.mse, expected.mse)
+        (gradient,) = torch.autograd.grad(ours.values.sum() + ours.mse, x)
+        (reference,) = torch.autograd.grad(expected.values.sum() + expected.mse, x)
+        torch.testing.assert_close(gradient, reference, rtol=1e-4, atol=1e-5)
+        if step == 1:
+            settled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    # The second size makes it dynamic; from then on, nothing is compiled again.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == settled <= 2
+    for mine, theirs in zip(compiled.buffers(), eager.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-6)
+
+
+@pytest.fixture(autouse=True)
+def short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(online, "WARM_UP_BATCHES", 3)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("space", "estimator"), COMBINATIONS)
+def test_layer(space: str, estimator: object, training: bool) -> None:
+    check(partial(ColorQuantize, 8, space=space, estimator=estimator), training)
+
+
+@pytest.mark.parametrize(("space", "estimator"), COMBINATIONS)
+def test_layer_per_image(space: str, estimator: object) -> None:
+    check(partial(PerImageColorQuantize, 4, space=space, estimator=estimator), True)
+
+
+def test_deferred() -> None:
+    check(partial(ColorQuantize, 8, deferred=True), True)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
+def test_inside_a_model_under_inductor() -> None:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), ColorQuantize(8), nn.Conv2d(3, 4, 3))
+    run = torch.compile(model, fullgraph=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    losses = []
+    for step in range(30):
+        loss = run(batch(step, 2 + step % 3, 3, 16, 16)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
