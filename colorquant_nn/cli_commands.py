@@ -250,7 +250,7 @@ def _stream(
         try:
             images = load_frames(source).images
         except (ValueError, OSError) as error:
-            print_error(error)
+            _report_failure(error)
             continue
         readable.append(source)
         for image in images:
@@ -384,7 +384,8 @@ def _progress(items: Sequence[Any]) -> Any:
 
 
 def _report_failure(error: object) -> int:
-    print_error(error)
+    with tqdm.external_write_mode(file=sys.stderr):  # the bar, if any, makes room
+        print_error(error)
     return 1
 
 
