@@ -4,19 +4,24 @@ Letters: B images, N = H W pixels, K colours. Images are channels first here, an
 functions below see (B, N, 3) views of them.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from colorquant_nn import kernels
 from colorquant_nn.functional import online
+from colorquant_nn.functional.clustering import distortion
 from colorquant_nn.functional.color import color_space
 from colorquant_nn.functional.gradients import palette_mse, straight_through
+from colorquant_nn.functional.histogram import ColorHistogram
 from colorquant_nn.functional.seeding import spread_colors
+from colorquant_nn.image import fit_palette
 from colorquant_nn.kernels import traced
 from colorquant_nn.views import (
+    Estimator,
+    Quantized,
     check_palette,
     finite_weights,
     in_space,
@@ -25,24 +30,9 @@ from colorquant_nn.views import (
     to_points,
 )
 
-__all__ = ["ColorQuantize", "Estimator", "Quantized"]
+__all__ = ["ColorQuantize"]
 
 STATISTICS = 10  # of each cluster in three channels: count, offset, scatter
-
-Estimator = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-class Quantized(NamedTuple):
-    """A quantized image or batch, and all that is known of it."""
-
-    values: Tensor
-    """The image in palette colours: shape and dtype of the input."""
-    indices: Tensor
-    """(B, H, W) int64, or (H, W): the palette's row at each pixel."""
-    palette: Tensor
-    """(K, 3) float32 sRGB, or (B, K, 3) where each image has its own."""
-    mse: Tensor
-    """Mean squared error over all elements, with a gradient to the input."""
 
 
 class ColorQuantize(nn.Module):
@@ -132,24 +122,15 @@ class ColorQuantize(nn.Module):
 
     @classmethod
     def from_palette(
-        cls,
-        palette: Tensor,
-        *,
-        space: str = "rgb",
-        decay: float = 0.99,
-        dead_below: float = 0.1,
-        frozen: bool = True,
-        estimator: Estimator = straight_through,
+        cls, palette: Tensor, *, space: str = "rgb", frozen: bool = True, **arguments: Any
     ) -> "ColorQuantize":
         """Make a layer of given colours, fixed unless ``frozen`` is false.
 
         Args:
             palette: (K, 3) sRGB, float in [0, 1].
-            space: as for the class, and so are the others.
-            decay: see the class.
-            dead_below: see the class.
+            space: where distances are taken, as for the class.
             frozen: never learn.
-            estimator: see the class.
+            arguments: others of the class.
 
         Raises:
             ValueError: for a palette of another shape or range.
@@ -159,14 +140,7 @@ class ColorQuantize(nn.Module):
             ColorQuantize(2, space='rgb', frozen=True)
         """
         check_palette(palette)
-        layer = cls(
-            palette.shape[0],
-            space=space,
-            decay=decay,
-            dead_below=dead_below,
-            frozen=frozen,
-            estimator=estimator,
-        )
+        layer = cls(palette.shape[0], space=space, frozen=frozen, **arguments)
         layer._set_state(palette, torch.zeros(palette.shape[0]))
         return layer.to(palette.device)
 
@@ -241,7 +215,7 @@ class ColorQuantize(nn.Module):
                     self.dead_below,
                 )
         hard = clustered.values.to(x.dtype)
-        known = _mean_squared_error(clustered.statistics) if rgb else None
+        known = _mean_squared_error(clustered.statistics[0]) if rgb else None
         values = self.estimator(points, hard, palette)
         return Quantized(
             to_image(values, x),
@@ -282,6 +256,42 @@ class ColorQuantize(nn.Module):
             (B, 3, H, W) or (3, H, W) float32 sRGB.
         """
         return self.palette[indices].movedim(-1, -3)
+
+    @torch.no_grad()
+    def fit(self, images: Tensor | Iterable[Any]) -> "ColorQuantize":
+        """Learn the palette of all images at once: full k-means, in one pass and constant memory.
+
+        What was learnt before is forgotten; the layer may go on to learn in training mode.
+
+        Args:
+            images: (B, 3, H, W) or (3, H, W); or any iterable of these, or of tuples whose first
+                item they are, as a DataLoader gives. Float in [0, 1] or uint8.
+
+        Returns:
+            This layer.
+
+        Raises:
+            ValueError: there is no pixel that is finite.
+
+        Examples:
+            >>> ColorQuantize(4).fit(torch.rand(2, 3, 8, 8)).counts.sum()
+            tensor(128.)
+        """
+        histogram = ColorHistogram()
+        for batch in [images] if isinstance(images, Tensor) else images:
+            histogram.update(batch[0] if isinstance(batch, (tuple, list)) else batch)
+        fitted = fit_palette(histogram, self.num_colors, space=self.space)
+        palette = spread_colors(self.num_colors)  # where there are fewer colours, these stay
+        palette[: fitted.shape[0]] = fitted
+        points, weights = histogram.colors()[1:]
+        space = color_space(self.space)
+        statistics = kernels.cluster(
+            space.from_rgb(points)[None],
+            space.from_rgb(palette)[None],
+            weights=weights[None].to(torch.float32),
+        ).statistics[0]
+        self._set_state(palette, kernels.unpack_statistics(statistics).counts)
+        return self
 
     @torch.no_grad()
     def commit(self) -> None:
@@ -366,11 +376,9 @@ class ColorQuantize(nn.Module):
 
 
 def _mean_squared_error(statistics: Tensor) -> Tensor:
-    """Of the points in the statistics (G, K, F), over all their channels; 0 without points."""
-    moments = kernels.unpack_statistics(statistics)
-    total = moments.scatter.diagonal(dim1=-2, dim2=-1).sum()
-    size = moments.counts.sum() * moments.offsets.shape[-1]
-    return (total / size.clamp_min(1)).to(torch.float32)
+    """Of the points in the statistics (K, F), over all three channels; 0 without points."""
+    size = 3 * statistics[:, 0].sum()
+    return (distortion(statistics) / size.clamp_min(1)).to(torch.float32)
 
 
 def _worth_learning(pixels: Tensor) -> bool:

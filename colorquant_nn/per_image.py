@@ -16,8 +16,15 @@ from colorquant_nn.functional.gradients import (
     palette_mse,
     through_palette,
 )
-from colorquant_nn.layers import Estimator, Quantized
-from colorquant_nn.views import finite_weights, in_space, to_image, to_index_map, to_points
+from colorquant_nn.views import (
+    Estimator,
+    Quantized,
+    finite_weights,
+    in_space,
+    to_image,
+    to_index_map,
+    to_points,
+)
 
 __all__ = ["PerImageColorQuantize"]
 

@@ -1,7 +1,10 @@
-"""Images as points and back: views, so that a batch is read where it lies.
+"""What a quantizer takes and gives: images as points and back, without a copy.
 
 Letters: B images, N = H W pixels.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,7 +12,31 @@ from torch import Tensor
 from colorquant_nn.functional.color import color_space
 from colorquant_nn.functional.gradients import clamp_through
 
-__all__ = ["check_palette", "finite_weights", "in_space", "to_image", "to_index_map", "to_points"]
+__all__ = [
+    "Estimator",
+    "Quantized",
+    "check_palette",
+    "finite_weights",
+    "in_space",
+    "to_image",
+    "to_index_map",
+    "to_points",
+]
+
+Estimator = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Quantized(NamedTuple):
+    """A quantized image or batch, and all that is known of it."""
+
+    values: Tensor
+    """The image in palette colours: shape and dtype of the input."""
+    indices: Tensor
+    """(B, H, W) int64, or (H, W): the palette's row at each pixel."""
+    palette: Tensor
+    """(K, 3) float32 sRGB, or (B, K, 3) where each image has its own."""
+    mse: Tensor
+    """Mean squared error over all elements, with a gradient to the input."""
 
 
 def to_points(x: Tensor) -> Tensor:

@@ -6,8 +6,10 @@ import pickle
 
 import pytest
 import torch
+from sklearn.cluster import KMeans
 
 from colorquant_nn import ColorQuantize
+from colorquant_nn.functional.color import color_space
 from colorquant_nn.functional.online import WARM_UP_BATCHES
 from tests.layer_helpers import FEW, SPACES, assert_same_state, batch, state_of
 
@@ -215,3 +217,41 @@ def test_two_runs_are_the_same_bits() -> None:
         for layer in layers:
             layer(batch(step))
     assert_same_state(layers[0], state_of(layers[1]))
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_fit_is_full_kmeans_in_one_pass(space: str) -> None:
+    images = batch(0, 40, 3, 16, 16)
+    layer = ColorQuantize(8, space=space).fit(images)
+    batches = [(part, torch.zeros(len(part))) for part in images.split(7)]
+    streamed = ColorQuantize(8, space=space).fit(iter(batches))
+    assert_same_state(streamed, state_of(layer))
+    assert layer.seeded
+    assert layer.counts.sum() == 40 * 256
+    points = color_space(space).from_rgb(images.movedim(1, -1).reshape(-1, 3))
+    theirs = KMeans(8, n_init=3, random_state=0).fit(points.numpy())
+    nearest = torch.cdist(points.double(), layer.centroids.double()).min(1).values
+    assert nearest.square().sum().item() < 1.01 * theirs.inertia_
+    before = layer.palette
+    layer(batch(1))  # goes on by the update rule, from counts of 10 240 pixels
+    assert 0 < (layer.palette - before).abs().max() < 0.2
+
+
+def test_fit_takes_single_and_8_bit_images() -> None:
+    image = (255 * batch(0, 3, 16, 16)).round()
+    layer = ColorQuantize(4).fit(image / 255)
+    assert_same_state(ColorQuantize(4).fit(image.to(torch.uint8)), state_of(layer))
+    assert_same_state(ColorQuantize(4).fit([image / 255]), state_of(layer))
+
+
+def test_fit_with_too_few_colours_keeps_the_others_spread() -> None:
+    layer = ColorQuantize(8).fit(torch.full((2, 3, 8, 8), 0.25))
+    assert layer.counts.tolist() == [128.0] + [0.0] * 7
+    assert len(layer.palette.unique(dim=0)) == 8
+
+
+def test_fit_needs_pixels() -> None:
+    with pytest.raises(ValueError, match="at least one pixel"):
+        ColorQuantize(4).fit([])
+    with pytest.raises(ValueError, match="at least one pixel"):
+        ColorQuantize(4).fit(torch.full((1, 3, 4, 4), torch.nan))

@@ -30,7 +30,8 @@ def assign(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
     least = torch.full_like(points[:, :, 0, 0], torch.inf)
     for start in range(0, centroids.shape[1], CENTROIDS_AT_ONCE):
         some = centroids[:, None, start : start + CENTROIDS_AT_ONCE]  # (G, 1, some, C)
-        distance = sum((points[..., c] - some[..., c]) ** 2 for c in range(points.shape[-1]))
+        squares = [(points[..., c] - some[..., c]) ** 2 for c in range(points.shape[-1])]
+        distance = sum(squares[1:], squares[0])
         nearest = distance.argmin(-1)
         near = distance.amin(-1)
         closer = near < least  # of equal ones, the first stays
