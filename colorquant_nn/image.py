@@ -270,10 +270,6 @@ def quantize_image(
         effort: see `fit_palette`.
         seed: see `fit_palette`.
 
-    Raises:
-        ValueError: for a wrong shape, range or name.
-        TypeError: for something else than a tensor, or a wrong dtype.
-
     Examples:
         >>> image = torch.randint(256, (3, 16, 16), dtype=torch.uint8)
         >>> result = quantize_image(image, 8)

@@ -39,7 +39,8 @@ class ColorHistogram:
     8-bit images are exact in any order; two histograms add up.
 
     Attributes:
-        cells: (64 ** 3, 4) float64: count and sums of red, green and blue; blue varies fastest.
+        cells: (64 ** 3, 4) float64: count, and sums of red, green and blue, 255 the largest value
+            of a pixel; blue varies fastest.
 
     Examples:
         >>> histogram = ColorHistogram()
@@ -88,7 +89,9 @@ class ColorHistogram:
         batch = images.detach() if images.dim() == 4 else images.detach()[None]
         points = batch.flatten(2).transpose(1, 2)
         if points.numel() > 0:
-            self.cells += kernels.histogram(points, BITS).to(self.cells)
+            cells = kernels.histogram(points, BITS).to(self.cells)
+            cells[:, 1:] *= 255
+            self.cells += cells.round_() if images.dtype == torch.uint8 else cells
         return self
 
     def merge(self, other: ColorHistogram) -> ColorHistogram:
@@ -121,7 +124,7 @@ class ColorHistogram:
         red = occupied >> 2 * BITS << shift
         codes = spread[0][red] | spread[1][green] | spread[2][blue]
         order = codes.argsort()
-        means = (cells[:, 1:] / cells[:, :1]).to(torch.float32)
+        means = (cells[:, 1:] / (255 * cells[:, :1])).to(torch.float32)
         return WeightedColors(codes[order], means[order], cells[order, 0])
 
     def __repr__(self) -> str:
@@ -190,6 +193,8 @@ def merge_colors(parts: Iterable[WeightedColors]) -> WeightedColors:
             pending = [_merge(pending)]
             if len(pending[0].codes) > MERGE_ABOVE:
                 pending = [_merge(pending, BITS)]
+    if not pending:
+        raise ValueError("expected at least one image, got none")
     return _merge(pending)
 
 

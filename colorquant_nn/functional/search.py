@@ -38,7 +38,7 @@ class Effort(NamedTuple):
 EFFORTS = {
     "fast": Effort(5, 1, 3, 8, 6, 3, 0, 3),
     "balanced": Effort(6, 1, 5, 10, 16, 4, 0, 4),
-    "best": Effort(6, 4, 8, 15, 60, 5, 10, 10),
+    "best": Effort(6, 4, 8, 15, 60, 5, 10, 50),
 }
 CHANCE = 0.2  # as in `colorquant_nn.functional.relocation`
 CELLS_PER_CENTROID = 8  # at least; with fewer, the search runs on a finer grid
@@ -149,7 +149,7 @@ def _search(
 
 def _tiles(points: Any, weights: Any) -> tuple[Any, Any, Any, Any]:
     """Tiles of 64 points with weights and boxes; the last one repeats a point with weight 0."""
-    from colorquant_nn.kernels.cpu_search import TILE
+    from colorquant_nn.kernels.cpu_seeding import TILE
 
     missing = -len(points) % TILE
     points = np.concatenate([points, np.repeat(points[-1:], missing, axis=0)])
@@ -188,7 +188,7 @@ def smallest_count(psnr: Callable[[int], float], min_psnr: float, most: int) -> 
             guess = high // 4
         elif math.isinf(high_psnr):
             # MSE falls about as K to the power of -2/3: 20 dB for each factor of 1000.
-            guess = round(low * 10 ** ((min_psnr - low_psnr) / 6.7)) + 1
+            guess = round(low * 10 ** min((min_psnr - low_psnr) / 6.7, 2)) + 1
         else:
             halve = not halve and math.log(high / low) > width / 2  # one end may be stuck
             share = 0.5 if halve else (min_psnr - low_psnr) / max(high_psnr - low_psnr, 1e-9)

@@ -4,7 +4,8 @@ A colour's code interleaves the bits of its three bytes (Morton order): neighbou
 neighbours in the cube, and the upper 18 bits number the cells of a grid of 64 cells a side. Codes
 are counted in two passes over the pixels, so that there is a table for the occupied cells only.
 
-Floats are rounded to bytes for their code; the means are those of the floats.
+A cell may be marked by two threads at once, with the same mark. Floats are rounded to bytes for
+their code; the means are those of the floats.
 
 Letters: B images, N points, M distinct codes.
 """
@@ -15,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from colorquant_nn.kernels._threads import compiled
+from colorquant_nn.kernels._threads import compiled, next_task, run
 from colorquant_nn.kernels.cpu import FLOATS, flat
 
 CELLS = 1 << 18
 LARGEST = np.float32(np.finfo(np.float32).max)
 ZERO = np.float32(0)
-HALF = np.float32(0.5)
+ONE = np.float32(1)
+BLOCK = 1 << 16
 
 
 def spread_bits(channels: int) -> Any:
@@ -39,59 +41,74 @@ SPREAD = spread_bits(3).astype(np.int32)
 
 
 @compiled
-def _byte(value: Any, scale: Any) -> Any:
-    scaled = np.float32(value) * scale
-    scaled = scaled if scaled > ZERO else ZERO
-    scaled = scaled if scaled < np.float32(255) else np.float32(255)
-    return np.uint8(scaled + HALF)
-
-
-@compiled
-def _code(points: Any, first: Any, strides: Any, scale: Any, spread: Any) -> Any:
-    """The code of a pixel, or -1 if it is not finite."""
-    red, green, blue = points[first], points[first + strides[2]], points[first + 2 * strides[2]]
-    if not abs(np.float32(red) + np.float32(green) + np.float32(blue)) <= LARGEST:
-        return np.int32(-1)
-    upper = spread[0, _byte(red, scale)] | spread[1, _byte(green, scale)]
-    return np.int32(upper | spread[2, _byte(blue, scale)])
-
-
-@compiled
-def _mark(
-    points: Any, strides: Any, shape: Any, scale: Any, spread: Any, weights: Any, cells: Any
+def _encode_bytes(
+    counter: Any,
+    num_tasks: Any,
+    points: Any,
+    strides: Any,
+    shape: Any,
+    spread: Any,
+    weights: Any,
+    cells: Any,
+    codes: Any,
 ) -> None:
-    """Mark the cells that are occupied by a pixel with a vote."""
-    for image in range(shape[0]):
-        for i in range(shape[1]):
-            code = _code(points, image * strides[0] + i * strides[1], strides, scale, spread)
-            if code >= 0 and (weights.size == 0 or weights[image * shape[1] + i] > 0):
+    """Write the code of each pixel, -1 without a vote, and mark its cell; by blocks."""
+    red, green, blue = spread[0], spread[1], spread[2]
+    second, third = np.uint64(strides[2]), np.uint64(2 * strides[2])
+    while True:
+        task = next_task(counter)
+        if task >= num_tasks:
+            break
+        for place in range(task * BLOCK, min((task + 1) * BLOCK, codes.size)):
+            image = place // shape[1]
+            first = np.uint64(image * strides[0] + (place - image * shape[1]) * strides[1])
+            upper = red[points[first]] | green[points[first + second]]
+            code = upper | blue[points[first + third]]
+            if weights.size > 0 and not weights[place] > 0:
+                codes[place] = -1
+            else:
+                codes[place] = code
                 cells[np.uint32(code >> 6)] = 1
 
 
 @compiled
-def _count(
+def _encode_floats(
+    counter: Any,
+    num_tasks: Any,
     points: Any,
     strides: Any,
     shape: Any,
-    scale: Any,
     spread: Any,
     weights: Any,
     cells: Any,
-    table: Any,
+    codes: Any,
 ) -> None:
-    """Add up the votes of each code in the table of its cell's number."""
-    for image in range(shape[0]):
-        for i in range(shape[1]):
-            code = _code(points, image * strides[0] + i * strides[1], strides, scale, spread)
+    """The same for floats; what is not finite has no vote."""
+    while True:
+        task = next_task(counter)
+        if task >= num_tasks:
+            break
+        for place in range(task * BLOCK, min((task + 1) * BLOCK, codes.size)):
+            image = place // shape[1]
+            first = image * strides[0] + (place - image * shape[1]) * strides[1]
+            code = np.int32(0)
+            for c in range(3):
+                value = points[first + c * strides[2]]
+                if not abs(value) <= LARGEST:
+                    code = np.int32(-1)
+                if code >= 0:
+                    level = min(max(value, ZERO), ONE) * np.float32(255) + np.float32(0.5)
+                    code |= spread[c, np.uint8(level)]
+            if weights.size > 0 and not weights[place] > 0:
+                code = np.int32(-1)
+            codes[place] = code
             if code >= 0:
-                vote = 1.0 if weights.size == 0 else np.float64(weights[image * shape[1] + i])
-                if vote > 0:
-                    table[np.uint32(cells[np.uint32(code >> 6)]), code & 63] += vote
+                cells[np.uint32(code >> 6)] = 1
 
 
 @compiled
 def _number(cells: Any) -> int:
-    """Give the marked cells numbers, in order; the others -1."""
+    """Give the marked cells numbers, in order."""
     count = 0
     for cell in range(cells.size):
         if cells[cell] > 0:
@@ -103,7 +120,17 @@ def _number(cells: Any) -> int:
 
 
 @compiled
-def _list_codes(cells: Any, table: Any, codes: Any, counts: Any) -> int:
+def _count(codes: Any, weights: Any, cells: Any, table: Any) -> None:
+    """Add up the votes of each code in the table of its cell's number."""
+    for i in range(codes.size):
+        code = codes[i]
+        if code >= 0:
+            vote = 1.0 if weights.size == 0 else np.float64(weights[i])
+            table[np.uint32(cells[np.uint32(code >> 6)]), np.uint32(code & 63)] += vote
+
+
+@compiled
+def _list_codes(cells: Any, table: Any, codes: Any, colors: Any, counts: Any) -> None:
     """List the codes with a vote, in order, and put the place of each into the table."""
     place = 0
     for cell in range(cells.size):
@@ -111,11 +138,16 @@ def _list_codes(cells: Any, table: Any, codes: Any, counts: Any) -> int:
             row = table[cells[cell]]
             for rest in range(64):
                 if row[rest] > 0:
-                    codes[place] = cell << 6 | rest
+                    code = cell << 6 | rest
+                    codes[place] = code
                     counts[place] = row[rest]
                     row[rest] = place
+                    for c in range(3):
+                        byte = 0
+                        for bit in range(8):
+                            byte |= (code >> (3 * bit + 2 - c) & 1) << bit
+                        colors[place, c] = np.float32(byte) / np.float32(255)
                     place += 1
-    return place
 
 
 @compiled
@@ -123,34 +155,30 @@ def _average(
     points: Any,
     strides: Any,
     shape: Any,
-    scale: Any,
-    spread: Any,
     weights: Any,
     cells: Any,
+    codes: Any,
     table: Any,
     counts: Any,
     bases: Any,
     offsets: Any,
 ) -> None:
     """Means of floats as offsets from the first of each code, so that equal ones stay exact."""
-    for image in range(shape[0]):
-        for i in range(shape[1]):
-            first = image * strides[0] + i * strides[1]
-            code = _code(points, first, strides, scale, spread)
-            if code < 0:
-                continue
-            vote = 1.0 if weights.size == 0 else np.float64(weights[image * shape[1] + i])
-            if not vote > 0:
-                continue
-            place = np.uint32(table[np.uint32(cells[np.uint32(code >> 6)]), code & 63])
-            for c in range(3):
-                value = np.float32(points[first + c * strides[2]])
-                value = min(max(value, ZERO), np.float32(1))
-                if bases[place, c] < ZERO:
-                    bases[place, c] = value
-                step = np.float64(value) - np.float64(bases[place, c])
-                if step != 0:
-                    offsets[place, c] += vote * step / counts[place]
+    for i in range(codes.size):
+        code = codes[i]
+        if code < 0:
+            continue
+        image = i // shape[1]
+        first = image * strides[0] + (i - image * shape[1]) * strides[1]
+        vote = 1.0 if weights.size == 0 else np.float64(weights[i])
+        place = np.uint32(table[np.uint32(cells[np.uint32(code >> 6)]), np.uint32(code & 63)])
+        for c in range(3):
+            value = min(max(points[first + c * strides[2]], ZERO), ONE)
+            if bases[place, c] < ZERO:
+                bases[place, c] = value
+            step = np.float64(value) - np.float64(bases[place, c])
+            if step != 0:
+                offsets[place, c] += vote * step / counts[place]
 
 
 def distinct_colors(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -163,38 +191,30 @@ def distinct_colors(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Ten
     Returns:
         Ascending codes (M,) int64, means (M, 3) float32 in [0, 1] and weights (M,) float64.
     """
+    if points.numel() == 0:
+        return torch.zeros(0).long(), torch.zeros(0, 3), torch.zeros(0).double()
     if points.dtype not in (torch.uint8, torch.float32):
         points = points.to(torch.float32)
     votes = FLOATS if weights is None else weights.to(torch.float32).contiguous().view(-1).numpy()
     is_bytes = points.dtype == torch.uint8
+    source = (flat(points), points.stride(), (points.shape[0], points.shape[1]))
     cells = np.zeros(CELLS, np.int32)
-    if points.numel() == 0:
-        empty = torch.zeros(0)
-        return empty.long(), empty.new_zeros(0, 3), empty.double()
-    shape = (points.shape[0], points.shape[1])
-    scale = np.float32(1 if is_bytes else 255)
-    source = (flat(points), points.stride(), shape, scale, SPREAD, votes, cells)
-    _mark(*source)
+    pixel_codes = np.empty(points.shape[0] * points.shape[1], np.int32)
+    run(
+        _encode_bytes if is_bytes else _encode_floats,
+        -(-pixel_codes.size // BLOCK),
+        2.0 * pixel_codes.size,
+        *source, SPREAD, votes, cells, pixel_codes,
+    )  # fmt: skip
     table = np.zeros((_number(cells), 64))
-    _count(*source, table)
+    _count(pixel_codes, votes, cells, table)
     num_codes = int(np.count_nonzero(table))
     codes, counts = np.empty(num_codes, np.int64), np.empty(num_codes)
-    _list_codes(cells, table, codes, counts)
-    if is_bytes:
-        means = code_bytes(codes, 3).astype(np.float32) / np.float32(255)
-    else:
+    means = np.empty((num_codes, 3), np.float32)
+    _list_codes(cells, table, codes, means, counts)
+    if not is_bytes:
         bases = np.full((num_codes, 3), -1, np.float32)
         offsets = np.zeros((num_codes, 3))
-        _average(*source, table, counts, bases, offsets)
+        _average(*source, votes, cells, pixel_codes, table, counts, bases, offsets)
         means = (bases + offsets).astype(np.float32)
     return torch.from_numpy(codes), torch.from_numpy(means), torch.from_numpy(counts)
-
-
-def code_bytes(codes: Any, channels: int) -> Any:
-    """The bytes (M, channels) uint8 that codes (M,) are made of."""
-    result = np.zeros((codes.size, channels), np.uint8)
-    for channel in range(channels):
-        for bit in range(8):
-            place = channels * bit + channels - 1 - channel
-            result[:, channel] |= ((codes >> place & 1) << bit).astype(np.uint8)
-    return result

@@ -1,0 +1,119 @@
+import pytest
+import torch
+from torch import Tensor
+
+from colorquant_nn.functional.histogram import ColorHistogram, count_colors, merge_colors
+
+
+def pixels(seed: int, *shape: int, levels: int = 256) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(levels, shape, generator=generator, dtype=torch.uint8)
+
+
+def as_dictionary(image: Tensor) -> dict[tuple[float, ...], int]:
+    """Slow and obvious: how often each colour (C, N) occurs."""
+    counts: dict[tuple[float, ...], int] = {}
+    for color in image.T.tolist():
+        counts[tuple(color)] = counts.get(tuple(color), 0) + 1
+    return counts
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("layout", ["planes", "interleaved"])
+def test_counts_are_those_of_a_dictionary(channels: int, layout: str) -> None:
+    image = pixels(0, channels, 500, levels=6) * 50
+    expected = as_dictionary(image)
+    if channels == 4:
+        expected = {color: count for color, count in expected.items() if color[3] > 0}
+    points = image.T if layout == "planes" else image.T.contiguous()
+    counted = count_colors(points[None])
+    colors = (counted.colors * 255).round().int().tolist()
+    found = dict(zip(map(tuple, colors), counted.weights.tolist(), strict=True))
+    assert found == expected
+    assert (counted.codes.diff() > 0).all()
+    floats = count_colors((points.float() / 255)[None])
+    for a, b in zip(counted, floats, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_floats_are_averaged_within_a_byte_and_odd_ones_do_not_count() -> None:
+    points = torch.tensor([[0.5, 0.5, 0.5], [0.501, 0.5, 0.5], [2.0, -1.0, 0.25]])
+    odd = torch.tensor([[torch.nan, 0, 0], [0, torch.inf, 0]])
+    counted = count_colors(torch.cat([points, odd])[None])
+    assert counted.weights.sum() == 3
+    torch.testing.assert_close(
+        counted.colors.sort(0).values,
+        torch.tensor([[0.5005, 0.5, 0.5], [1, 0, 0.25]]).sort(0).values,
+    )
+
+
+def test_weights_add_up_and_zero_is_no_vote() -> None:
+    points = torch.tensor([[[10, 20, 30], [10, 20, 30], [1, 2, 3]]], dtype=torch.uint8)
+    counted = count_colors(points, torch.tensor([[0.25, 2.0, 0.0]]))
+    assert counted.weights.tolist() == [2.25]
+    assert torch.equal(counted.colors, points[0, :1].float() / 255)
+
+
+def test_merged_parts_are_the_whole() -> None:
+    image = pixels(1, 1, 900, 3, levels=8)
+    whole = count_colors(image)
+    parts = merge_colors(count_colors(part) for part in image.split(100, dim=1))
+    for a, b in zip(whole, parts, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_long_stream_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("colorquant_nn.functional.histogram.MERGE_ABOVE", 1000)
+    image = pixels(2, 1, 30000, 3)
+    image[..., 2] = 0
+    parts = [count_colors(part) for part in image.split(500, dim=1)]
+    merged = merge_colors(parts)
+    assert len(merged.codes) <= 64**2 + 2000
+    assert merged.weights.sum() == 30000
+    mean = (merged.colors.double() * merged.weights[:, None]).sum(0) / 30000
+    torch.testing.assert_close(mean, image[0].double().mean(0) / 255, atol=1e-6, rtol=0)
+
+
+def test_histogram_sums_are_exact_in_any_order() -> None:
+    images = pixels(3, 6, 3, 20, 30)
+    forwards, backwards = ColorHistogram(), ColorHistogram().update(images.flip(0, 2, 3))
+    for image in images:
+        forwards.update(image)
+    assert torch.equal(forwards.cells, backwards.cells)
+    merged = ColorHistogram().update(images[:2]).merge(ColorHistogram().update(images[2:]))
+    assert torch.equal(merged.cells, forwards.cells)
+    assert forwards.count == 6 * 600
+    assert torch.equal(forwards.cells[:, 1:].sum(0), images.sum((0, 2, 3)).double())
+
+
+def test_histogram_lists_the_means_of_its_cells() -> None:
+    image = torch.tensor([[8, 9, 200], [8, 9, 100], [8, 11, 0]], dtype=torch.uint8)[:, None]
+    counted = ColorHistogram().update(image).colors()
+    assert counted.weights.tolist() == [2, 1]
+    expected = torch.tensor([[8.5, 8.5, 9.5], [200, 100, 0]]) / 255
+    torch.testing.assert_close(counted.colors, expected)
+    assert (counted.codes.diff() > 0).all()
+
+
+def test_histogram_takes_iterables_and_empty_images() -> None:
+    images = pixels(4, 3, 3, 5, 5)
+    histogram = ColorHistogram().update(iter(images)).update(torch.zeros(3, 0, 4))
+    assert torch.equal(histogram.cells, ColorHistogram().update(images).cells)
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (torch.zeros(4, 2, 2), ValueError, r"\(4, 2, 2\)"),
+        (torch.zeros(2, 2), ValueError, r"\(2, 2\)"),
+        (torch.zeros(3, 2, 2, dtype=torch.int64), TypeError, "int64"),
+    ],
+)
+def test_histogram_rejects(images: Tensor, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ColorHistogram().update(images)
+
+
+def test_merge_rejects_others() -> None:
+    with pytest.raises(TypeError, match="Tensor"):
+        ColorHistogram().merge(torch.zeros(3))  # type: ignore[arg-type]
