@@ -20,9 +20,54 @@ from colorquant_nn.kernels._threads import atomic_add, compiled, next_task
 
 GROUP = 4  # candidates whose distances are taken together, for fewer branches to guess
 COARSE = 4  # cells a side of the coarse grid, whose cells are the tasks
+RUN = 1 << 16  # points whose bounds are a task
 CHUNK = 1 << 14  # list entries that a thread sets aside for itself at a time
 CELL_ALLOWANCE = 1e-3  # of a cell's width; the cell of a point is off by less than 1e-4
 DISTANCE_ALLOWANCE = 2e-6  # relative; five roundings of 6e-8 on either side
+
+
+@compiled
+def find_bounds(
+    counter: Any,
+    num_tasks: Any,
+    points: Any,
+    strides: Any,
+    num_points: Any,
+    lows: Any,
+    highs: Any,
+) -> None:
+    """Least and greatest value of each channel, of one run of points after another.
+
+    Args:
+        counter: see `next_task`.
+        num_tasks: the number of images times that of the runs in one.
+        points: the memory of (B, N, 3).
+        strides: of the three dimensions.
+        num_points: N.
+        lows: (tasks, 3) float32.
+        highs: (tasks, 3) float32.
+    """
+    runs = (num_points + RUN - 1) // RUN
+    s0, s1, s2 = np.uint64(strides[0]), np.uint64(strides[1]), np.uint64(strides[2])
+    while True:
+        task = next_task(counter)
+        if task >= num_tasks:
+            break
+        first = task % runs * RUN
+        offset = np.uint64(task // runs) * s0 + np.uint64(first) * s1
+        low_x = low_y = low_z = np.float32(np.inf)
+        high_x = high_y = high_z = np.float32(-np.inf)
+        for _ in range(min(RUN, num_points - first)):
+            x, y, z = points[offset], points[offset + s2], points[offset + s2 + s2]
+            offset += s1
+            x = x if x == x else np.float32(0)  # what a point that is not a number is taken for
+            y = y if y == y else np.float32(0)
+            z = z if z == z else np.float32(0)
+            low_x, high_x = min(low_x, x), max(high_x, x)
+            low_y, high_y = min(low_y, y), max(high_y, y)
+            low_z, high_z = min(low_z, z), max(high_z, z)
+        lows[task, 0], lows[task, 1], lows[task, 2] = low_x, low_y, low_z
+        highs[task, 0], highs[task, 1], highs[task, 2] = high_x, high_y, high_z
 
 
 @compiled

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from colorquant_nn.kernels import reference
-from colorquant_nn.kernels._grid import COARSE, GROUP, build
+from colorquant_nn.kernels._grid import COARSE, GROUP, RUN, build, find_bounds
 from colorquant_nn.kernels._threads import run
 from colorquant_nn.kernels._tiles import TILE, cluster_blocks
 
@@ -138,8 +138,14 @@ def build_grid(points: Tensor, centroids: Any, clamp: bool, levels: int) -> tupl
     if clamp or points.dtype == torch.uint8:
         low, high = np.zeros(3), np.ones(3)
     else:
-        low = points.amin((0, 1)).double().numpy()
-        high = points.amax((0, 1)).double().numpy()
+        images, num_points, _ = points.shape
+        tasks = images * -(-num_points // RUN)
+        lows, highs = np.empty((2, tasks, 3), np.float32)
+        run(
+            find_bounds, tasks, 1.5 * images * num_points,
+            flat(points), points.stride(), num_points, lows, highs,
+        )  # fmt: skip
+        low, high = lows.min(0).astype(np.float64), highs.max(0).astype(np.float64)
         if not max(-low.min(), high.max(), np.abs(centroids).max()) < 1e15:  # or a NaN
             return None
     num_clusters = centroids.shape[-1]
