@@ -3,23 +3,22 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from colorquant_nn.functional.histogram import ColorHistogram
-from colorquant_nn.image import (
-    QuantizedImage,
-    apply_palette,
-    fit_palette,
-    quantize_image,
-    smallest_palette,
-    within_cluster_sum_of_squares,
-)
-from colorquant_nn.layers import ColorQuantize
-from colorquant_nn.per_image import PerImageColorQuantize
-from colorquant_nn.views import Quantized
-
 if TYPE_CHECKING:
+    from colorquant_nn.functional.histogram import ColorHistogram
+    from colorquant_nn.image import (
+        QuantizedImage,
+        apply_palette,
+        fit_palette,
+        quantize_image,
+        smallest_palette,
+        within_cluster_sum_of_squares,
+    )
     from colorquant_nn.io import load_image, save_image
+    from colorquant_nn.layers import ColorQuantize
     from colorquant_nn.palettes import load_palette, save_palette
+    from colorquant_nn.per_image import PerImageColorQuantize
     from colorquant_nn.plot import comparison, palette_swatch
+    from colorquant_nn.views import Quantized
 
 __all__ = [
     "ColorHistogram",
@@ -42,18 +41,34 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# Files and pictures come in when they are first used: a model needs none of them.
-_LATER = {
-    "load_image": "io",
-    "save_image": "io",
-    "load_palette": "palettes",
-    "save_palette": "palettes",
+# Names come in when they are first used, so that `colorquant --help` need not wait for torch.
+_HOME = {
+    "ColorHistogram": "functional.histogram",
+    "ColorQuantize": "layers",
+    "PerImageColorQuantize": "per_image",
+    "Quantized": "views",
+    "QuantizedImage": "image",
+    "apply_palette": "image",
     "comparison": "plot",
+    "fit_palette": "image",
+    "load_image": "io",
+    "load_palette": "palettes",
     "palette_swatch": "plot",
+    "quantize_image": "image",
+    "save_image": "io",
+    "save_palette": "palettes",
+    "smallest_palette": "image",
+    "within_cluster_sum_of_squares": "image",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

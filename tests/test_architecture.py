@@ -61,7 +61,8 @@ def test_experiments_use_the_public_api_alone() -> None:
 
 def test_import_is_light() -> None:
     code = (
-        "import sys, torch; before = set(sys.modules); import colorquant_nn;"
+        "import sys, colorquant_nn; assert 'torch' not in sys.modules; import torch;"
+        "before = set(sys.modules); colorquant_nn.ColorQuantize(4), colorquant_nn.fit_palette;"
         "print(*{name.split('.')[0] for name in set(sys.modules) - before})"
     )
     run = subprocess.run(
@@ -69,6 +70,14 @@ def test_import_is_light() -> None:
     )
     assert "colorquant_nn" in run.stdout
     assert not HEAVY & set(run.stdout.split())
+
+
+def test_public_names_are_there() -> None:
+    assert set(colorquant_nn._HOME) == set(colorquant_nn.__all__) <= set(dir(colorquant_nn))
+    for name in colorquant_nn.__all__:
+        assert getattr(colorquant_nn, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = colorquant_nn.nothing
 
 
 @pytest.mark.parametrize("name", MODULES)
