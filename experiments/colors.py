@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
+from torchmetrics import MeanSquaredError
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms.v2 import Normalize
 from tqdm import tqdm
@@ -19,7 +20,6 @@ from tqdm import tqdm
 from colorquant_nn import ColorQuantize, PerImageColorQuantize
 from experiments.data import ImageData
 from experiments.figures import BLUE, GREY, ORANGE, as_picture
-from experiments.metrics import ImageError
 from experiments.models import ResNet20
 from experiments.reference import color_histogram, kmeans_palette
 from experiments.results import RESULTS, write_results
@@ -64,7 +64,7 @@ def measure(
     quantizers: dict[str, nn.Module],
     num_classes: int = 10,
 ) -> dict[str, dict[str, float]]:
-    """Top-1 (percent), MSE and PSNR behind each quantizer, and the classifier's own top-1.
+    """MSE and top-1 (percent) behind each quantizer, and the classifier's own top-1.
 
     Args:
         batches: Test batches ``(images, labels)``.
@@ -73,23 +73,23 @@ def measure(
         num_classes: Of the labels.
 
     Returns:
-        By name; the unquantized images under ``"original"``.
+        By name; the unquantized images under ``"original"``. `KMEANS` has an MSE only.
     """
-    names = ["original", *quantizers]
+    names = ["original", *(name for name in quantizers if not name.startswith(KMEANS))]
     accuracies = {name: MulticlassAccuracy(num_classes, average="micro") for name in names}
-    errors = {name: ImageError() for name in quantizers}
+    errors = {name: MeanSquaredError() for name in quantizers}
     for images, labels in tqdm(batches, "measuring"):
         accuracies["original"].update(classifier(images), labels)
         for name, quantizer in quantizers.items():
-            quantized = quantizer(images)
-            errors[name].update(images, quantized)
-            accuracies[name].update(classifier(quantized), labels)
-    values: dict[str, dict[str, float]] = {}
-    for name in names:
-        values[name] = {"top1": 100 * accuracies[name].compute().item()}
-        if name in errors:
-            error = errors[name].compute()
-            values[name] |= {key: value.item() for key, value in error.items()}
+            quantized = quantizer(images).contiguous()  # torchmetrics takes views
+            errors[name].update(quantized, images)
+            if name in accuracies:
+                accuracies[name].update(classifier(quantized), labels)
+    values: dict[str, dict[str, float]] = {name: {} for name in ("original", *quantizers)}
+    for name, error in errors.items():
+        values[name]["mse"] = error.compute().item()
+    for name, accuracy in accuracies.items():
+        values[name]["top1"] = 100 * accuracy.compute().item()
     return values
 
 
@@ -102,6 +102,8 @@ def draw(values: dict[str, dict[str, float]], num_colors: tuple[int, ...]) -> Im
         rows = [values[f"{kind} {size}"] for size in num_colors]
         label = {SHARED: "one palette, learnt by the layer", PER_IMAGE: "a palette per image"}
         for axes, key in ((top1, "top1"), (mse, "mse")):
+            if key not in rows[0]:
+                continue
             axes.plot(
                 num_colors,
                 [row[key] for row in rows],
@@ -157,9 +159,8 @@ def main() -> None:
         row: dict[str, Any] = {"colours": size}
         for kind in (SHARED, PER_IMAGE):
             row[f"{kind}: top-1 (%)"] = f"{values[f'{kind} {size}']['top1']:.2f}"
+        for kind in (SHARED, KMEANS, PER_IMAGE):
             row[f"{kind}: MSE"] = f"{values[f'{kind} {size}']['mse']:.5f}"
-        row[f"{KMEANS}: top-1 (%)"] = f"{values[f'{KMEANS} {size}']['top1']:.2f}"
-        row[f"{KMEANS}: MSE"] = f"{values[f'{KMEANS} {size}']['mse']:.5f}"
         rows.append(row)
     write_results(
         arguments.out,

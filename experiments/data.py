@@ -242,7 +242,8 @@ class ImageData(pl.LightningDataModule):
             seed=self.seed,
         )
         if trainer:  # in a resumed run the workers start to fetch before Lightning sets this
-            sampler.set_epoch(trainer.fit_loop.epoch_progress.current.processed)
+            epoch = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+            sampler.set_epoch(epoch)
         return DataLoader(
             self.crops[stage],
             batch_size=self.batch_size,

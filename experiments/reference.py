@@ -7,11 +7,13 @@ import pytorch_lightning as pl
 import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
+from torchmetrics import MeanMetric
 
 from colorquant_nn import ColorQuantize
-from experiments.tasks import QuantizerTask
+from experiments.tasks import QuantizerTask, Stage
 
 LEVELS = 64  # 6 bits per channel
+NAME = "kmeans_mse"
 
 
 class KMeansReference(pl.Callback):
@@ -34,6 +36,11 @@ class KMeansReference(pl.Callback):
         self.palette: Tensor | None = None
         self.quantizer: ColorQuantize | None = None
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        task = cast(QuantizerTask, pl_module)
+        if NAME not in task.metric_names:
+            task.add_metrics(NAME, MeanMetric)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._prepare(trainer, pl_module)
 
@@ -52,7 +59,7 @@ class KMeansReference(pl.Callback):
         batch: tuple[Tensor, Tensor],
         batch_idx: int,
     ) -> None:
-        self._measure(pl_module, batch[0], "train_kmeans_mse")
+        self._measure(pl_module, batch[0], "train")
 
     def on_validation_batch_end(
         self,
@@ -64,7 +71,7 @@ class KMeansReference(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if not trainer.sanity_checking:
-            self._measure(pl_module, batch[0], "val_kmeans_mse")
+            self._measure(pl_module, batch[0], "val")
 
     def on_test_batch_end(
         self,
@@ -75,7 +82,7 @@ class KMeansReference(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._measure(pl_module, batch[0], "test_kmeans_mse")
+        self._measure(pl_module, batch[0], "test")
 
     def state_dict(self) -> dict[str, Any]:
         return {"palette": self.palette}
@@ -103,13 +110,10 @@ class KMeansReference(pl.Callback):
         self.quantizer = ColorQuantize.from_palette(self.palette).to(pl_module.device).eval()
 
     @torch.no_grad()
-    def _measure(self, pl_module: pl.LightningModule, images: Tensor, name: str) -> None:
-        if self.quantizer is None:
-            return
-        mse = self.quantizer.quantize(images).mse
-        pl_module.log(
-            name, mse, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True
-        )
+    def _measure(self, pl_module: pl.LightningModule, images: Tensor, stage: Stage) -> None:
+        if self.quantizer is not None:
+            mse = self.quantizer.quantize(images).mse
+            cast(QuantizerTask, pl_module).metric(stage, NAME).update(mse, len(images))
 
 
 def color_histogram(batches: Any, max_batches: int | None = None) -> Tensor:

@@ -4,12 +4,13 @@ Every task has a `quantizer`, chosen by class path in the config, whose palette 
 forward. The rest learns by gradient, with the optimizer and schedule of the config.
 """
 
+from collections.abc import Callable
 from typing import Literal, Protocol, TypeAlias, cast
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms.v2 import Normalize
 
@@ -50,9 +51,23 @@ class QuantizerTask(pl.LightningModule):
         super().__init__()
         self.quantizer = cast(Quantizer, quantizer)
         self.clock = nn.Parameter(torch.zeros(()))
+        self.metric_names: list[str] = []
+        self.add_metrics("error", ImageError)
+        self.add_metrics("usage", lambda: PaletteUsage(self.quantizer.num_colors))
+
+    def add_metrics(self, name: str, make: Callable[[], Metric]) -> None:
+        """Have a metric for each stage, logged at the end of its epochs if it was updated.
+
+        All of an epoch's values come by this way: computing them takes all devices at one time,
+        and Lightning computes what is logged by batch when its first device's progress bar asks.
+        """
+        self.metric_names.append(name)
         for stage in STAGES:
-            self.add_module(f"{stage}_error", ImageError())
-            self.add_module(f"{stage}_usage", PaletteUsage(self.quantizer.num_colors))
+            self.add_module(f"{stage}_{name}", make())
+
+    def metric(self, stage: Stage, name: str) -> Metric:
+        """What accumulates over an epoch of a stage."""
+        return cast(Metric, self.get_submodule(f"{stage}_{name}"))
 
     def shared_step(self, batch: Batch, stage: Stage) -> Tensor:
         """The loss of a batch; a subclass calls `measure` on the way."""
@@ -71,10 +86,6 @@ class QuantizerTask(pl.LightningModule):
         else:
             error.update(images, others)
             usage.update(indices)
-
-    def metric(self, stage: Stage, name: str) -> Metric:
-        """What accumulates over an epoch of a stage."""
-        return cast(Metric, self.get_submodule(f"{stage}_{name}"))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self.shared_step(batch, "train") + 0 * self.clock
@@ -95,9 +106,16 @@ class QuantizerTask(pl.LightningModule):
         self._log_epoch("test")
 
     def _log_epoch(self, stage: Stage) -> None:
-        for metric in (self.metric(stage, "error"), self.metric(stage, "usage")):
-            for name, value in metric.compute().items():
-                self.log(f"{stage}_{name}", value, prog_bar=name == "mse", sync_dist=True)
+        for name in self.metric_names:
+            metric = self.metric(stage, name)
+            if metric.update_count == 0:
+                continue
+            values = metric.compute()
+            if not isinstance(values, dict):
+                values = {name: values}
+            for key, value in values.items():
+                on_bar = key in ("mse", "top1")
+                self.log(f"{stage}_{key}", value, prog_bar=on_bar, sync_dist=True)
             metric.reset()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -146,6 +164,7 @@ class Autoencoder(QuantizerTask):
         self.encoder = encoder
         self.decoder = nn.Identity() if decoder is None else decoder
         self.commitment = commitment
+        self.add_metrics("bottleneck_mse", MeanMetric)
 
     def shared_step(self, batch: Batch, stage: Stage) -> Tensor:
         images, _ = batch
@@ -153,14 +172,7 @@ class Autoencoder(QuantizerTask):
         reconstruction = self.decoder(quantized.values)
         self.measure(stage, images, reconstruction, quantized.indices)
         bottleneck_mse = nn.functional.mse_loss(quantized.values.detach(), images)
-        self.log(
-            f"{stage}_bottleneck_mse",
-            bottleneck_mse,
-            on_step=False,
-            on_epoch=True,
-            batch_size=len(images),
-            sync_dist=True,
-        )
+        self.metric(stage, "bottleneck_mse").update(bottleneck_mse, len(images))
         mse = nn.functional.mse_loss(reconstruction, images)
         return mse + self.commitment * quantized.mse
 
@@ -200,8 +212,8 @@ class Classifier(QuantizerTask):
         self.classifier = classifier.requires_grad_(not frozen)
         self.frozen = frozen
         self.normalize = Normalize(list(mean), list(std))
-        for stage in STAGES:
-            self.add_module(f"{stage}_top1", MulticlassAccuracy(num_classes, average="micro"))
+        self.add_metrics("top1", lambda: MulticlassAccuracy(num_classes, average="micro"))
+        self.add_metrics("loss", MeanMetric)
 
     def on_train_start(self) -> None:
         self.train()  # not before: Lightning warns of a part that starts in eval mode
@@ -218,15 +230,8 @@ class Classifier(QuantizerTask):
         self.measure(stage, images, quantized.values, quantized.indices)
         logits = self.classifier(self.normalize(quantized.values))
         loss = nn.functional.cross_entropy(logits, labels)
-        accuracy = self.metric(stage, "top1")
-        accuracy(logits, labels)
-        self.log(f"{stage}_top1", accuracy, on_step=False, on_epoch=True, prog_bar=True)
-        self.log(
-            f"{stage}_loss",
-            loss,
-            on_step=stage == "train",
-            on_epoch=True,
-            batch_size=len(images),
-            sync_dist=True,
-        )
+        self.metric(stage, "top1").update(logits, labels)
+        self.metric(stage, "loss").update(loss.detach(), len(images))
+        if stage == "train":
+            self.log("train_loss_step", loss)
         return loss

@@ -1,0 +1,51 @@
+"""What a suite is made of."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Run = Callable[[], Any]
+OURS = "colorquant_nn"
+COPY = "copying the points"
+
+
+class Options(NamedTuple):
+    """What the user asked for; every process gets the same."""
+
+    quick: bool = False
+    """Toy sizes, to see that all works."""
+    slow: bool = False
+    """The images suite with the best of ten starts of scikit-learn."""
+    pictures: str = ""
+    """Folder of the pictures; without it, Kodak's beside the repository, or scikit-image's."""
+    cifar: str = ""
+    """Folder of the CIFAR-10 training images."""
+    every: int = 1
+    """Only each n-th picture."""
+
+
+class Case(NamedTuple):
+    """A piece of work, and who can do it."""
+
+    name: str
+    methods: Mapping[str, Callable[[], Run]]
+    """By name: prepares everything, imports included, and returns what is to be timed."""
+    points: int = 0
+    """Pixels or points of the work; memory is told per point."""
+    targets: Mapping[str, float] = {}
+    """By peer: how many times faster than it ours has to be."""
+    judge: Callable[[Any], Mapping[str, float]] | None = None
+    """Turns what a method returned into further numbers, outside of the time."""
+    labels: Mapping[str, Any] = {}
+    """Further columns, such as the picture."""
+    budget: float = 6.0
+    """Seconds: a method that has spent them is not repeated any more."""
+    least: int = 3
+    """Repeats at least."""
+    once: bool = False
+    """No run before the timed ones: ``methods`` have warmed up on something small."""
+
+
+def data_folder(name: str) -> Path:
+    """A folder of the data shared beside the repository."""
+    return Path(__file__).parents[3] / "shared" / "data" / name

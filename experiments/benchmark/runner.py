@@ -1,0 +1,104 @@
+"""Runs the methods of a suite in turn, each in its own process."""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmark.case import Case, Options
+from experiments.benchmark.worker import suite_cases
+
+Row = dict[str, Any]
+MOST_REPEATS = 15
+ROOT = Path(__file__).parents[2]
+
+
+class Process:
+    """A worker at the other end of two pipes."""
+
+    def __init__(self, suite: str, method: str, options: Options) -> None:
+        command = [sys.executable, "-m", "experiments.benchmark.worker", suite, method]
+        self.process = subprocess.Popen(
+            [*command, json.dumps(options._asdict())],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, *words: object) -> dict[str, Any]:
+        """Send a line, wait for the answer; a process that died skips its method."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            print(*words, file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            return {"skipped": "failed: its process ended"}
+        answer = self.process.stdout.readline()
+        return json.loads(answer) if answer else {"skipped": "failed: its process ended"}
+
+    def close(self) -> None:
+        """End it."""
+        self.process.communicate()
+
+
+def run_suite(
+    suite: str, options: Options, only: str = "", say: Callable[[str], object] = print
+) -> list[Row]:
+    """Run all cases of a suite.
+
+    Args:
+        suite: Its name.
+        options: What the user asked for.
+        only: Cases whose name contains this.
+        say: Told the state.
+
+    Returns:
+        A row for each case and method: its times in seconds, their median, the memory in bytes,
+        what the case's judge found; or why it was skipped.
+    """
+    rows: list[Row] = []
+    processes: dict[str, Process] = {}
+    try:
+        for number, case in enumerate(suite_cases(suite, options)):
+            if only not in case.name:
+                continue
+            for method in case.methods:
+                if method not in processes:
+                    processes[method] = Process(suite, method, options)
+            say(f"{suite}: {case.name}")
+            rows += _run_case(suite, number, case, processes)
+    finally:
+        for process in processes.values():
+            process.close()
+    return rows
+
+
+def _run_case(
+    suite: str, number: int, case: Case, processes: dict[str, Process]
+) -> list[Row]:
+    rows: dict[str, Row] = {}
+    for method in case.methods:
+        rows[method] = {"suite": suite, "case": case.name, "method": method, **case.labels}
+        rows[method] |= {"points": case.points, "target": case.targets.get(method), "times": []}
+        rows[method] |= processes[method].ask("prepare", number)
+        if "skipped" not in rows[method] and not case.once:
+            rows[method] |= processes[method].ask("memory")
+    waiting = [method for method in case.methods if "skipped" not in rows[method]]
+    while waiting:
+        for method in list(waiting):
+            row = rows[method]
+            answer = processes[method].ask("time")
+            row["times"] += [answer.pop("seconds")] if "seconds" in answer else []
+            row |= answer
+            times = row["times"]
+            enough = sum(times) > case.budget and len(times) >= case.least
+            if "skipped" in row or enough or len(times) == MOST_REPEATS:
+                waiting.remove(method)
+    for method, row in rows.items():
+        if "skipped" not in row:
+            row |= {"seconds": statistics.median(row["times"])} | processes[method].ask("judge")
+    return list(rows.values())

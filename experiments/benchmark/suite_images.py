@@ -1,0 +1,143 @@
+"""Palettes of pictures: how good, how fast."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from colorquant_nn import fit_palette, quantize_image, within_cluster_sum_of_squares
+from experiments.benchmark.case import Case, Options, Run
+from experiments.benchmark.pictures import load, names
+
+ONE_START = "scikit-learn KMeans, 1 start"
+TEN_STARTS = "scikit-learn KMeans, best of 10, unique colours"
+LIBIMAGEQUANT = "libimagequant"
+WARM_UP = 64  # side of the corner that every method sees first
+Palette = np.ndarray[Any, np.dtype[np.float64]]
+Method = Callable[[Tensor, int], Palette]
+
+
+def cases(options: Options) -> list[Case]:
+    """Every picture at several K."""
+    methods = dict(METHODS)
+    if not options.slow:
+        del methods[TEN_STARTS]
+    counts = (4,) if options.quick else (16, 64, 256)
+    return [
+        Case(
+            f"{Path(name).stem}, K={colors}",
+            {method: partial(_prepare, find, name, colors, options) for method, find in methods.items()},
+            judge=partial(_error, name, options),
+            labels={"picture": Path(name).stem, "colors": colors},
+            budget=0.5,
+            least=1,
+            once=True,
+        )
+        for name in names(options)
+        for colors in counts
+    ]
+
+
+def _prepare(find: Method, name: str, colors: int, options: Options) -> Run:
+    image = load(name, options.quick)
+    find(image[:, :WARM_UP, :WARM_UP].contiguous(), colors)
+    return lambda: find(image, colors)
+
+
+def _error(name: str, options: Options, palette: Palette) -> Mapping[str, float]:
+    """Squared error summed over the channels per pixel, in 8-bit units, as the literature has it.
+
+    It is the palette that is judged: every pixel counts with its nearest colour.
+    """
+    image = load(name, options.quick)
+    colors = torch.from_numpy(np.clip(palette / 255, 0, 1)).float()
+    total = float(within_cluster_sum_of_squares(image, colors))
+    return {"mse": total * 255**2 / image[0].numel()}
+
+
+def _ours(effort: str, image: Tensor, colors: int) -> Palette:
+    return fit_palette(image, colors, effort=effort).double().numpy() * 255
+
+
+def _ours_quantized(image: Tensor, colors: int) -> Palette:
+    return quantize_image(image, colors).palette.double().numpy() * 255
+
+
+def _rows(image: Tensor) -> Any:
+    """(N, 3) uint8."""
+    return np.ascontiguousarray(image.flatten(1).T.numpy())
+
+
+def _pillow(refine: int, image: Tensor, colors: int) -> Palette:
+    from PIL import Image
+
+    picture = Image.fromarray(np.ascontiguousarray(image.movedim(0, -1).numpy()))
+    found = picture.quantize(colors, Image.Quantize.MEDIANCUT, kmeans=refine).getpalette()
+    return np.array(found, np.float64).reshape(-1, 3)[:colors]
+
+
+def libimagequant(image: Tensor, colors: int) -> Palette:
+    """Its palette and its picture, without dither."""
+    import imagequant
+
+    opaque = torch.cat([image, torch.full_like(image[:1], 255)]).movedim(0, -1).numpy().tobytes()
+    height, width = image.shape[1:]
+    _, found = imagequant.quantize_raw_rgba_bytes(
+        opaque, width, height, dithering_level=0.0, max_colors=colors
+    )
+    return np.array(found, np.float64).reshape(-1, 4)[:colors, :3]
+
+
+def _opencv(image: Tensor, colors: int) -> Palette:
+    import cv2
+
+    cv2.setRNGSeed(0)
+    stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.5)
+    points: Any = _rows(image).astype(np.float32)
+    start: Any = None
+    found = cv2.kmeans(points, colors, start, stop, 1, cv2.KMEANS_PP_CENTERS)[2]
+    return np.asarray(found, np.float64)
+
+
+def _faiss(image: Tensor, colors: int) -> Palette:
+    import faiss
+
+    points: Any = _rows(image).astype(np.float32)
+    kmeans = faiss.Kmeans(3, colors, niter=25, seed=0, max_points_per_centroid=len(points))
+    kmeans.train(points)
+    return np.asarray(kmeans.centroids, np.float64)
+
+
+def _one_start(image: Tensor, colors: int) -> Palette:
+    from sklearn.cluster import KMeans
+
+    kmeans = KMeans(colors, n_init=1, random_state=0).fit(_rows(image).astype(np.float32))
+    return np.asarray(kmeans.cluster_centers_, np.float64)
+
+
+def _ten_starts(image: Tensor, colors: int) -> Palette:
+    from sklearn.cluster import KMeans
+
+    unique, counts = np.unique(_rows(image), axis=0, return_counts=True)
+    kmeans = KMeans(colors, n_init=10, random_state=0)
+    kmeans.fit(unique.astype(np.float32), sample_weight=counts.astype(np.float32))
+    return np.asarray(kmeans.cluster_centers_, np.float64)
+
+
+METHODS: dict[str, Method] = {
+    "Pillow median cut": partial(_pillow, 0),
+    "Pillow median cut, kmeans=1": partial(_pillow, 1),
+    LIBIMAGEQUANT: libimagequant,
+    "OpenCV kmeans": _opencv,
+    "faiss Kmeans": _faiss,
+    ONE_START: _one_start,
+    TEN_STARTS: _ten_starts,
+    "ours, fast": partial(_ours, "fast"),
+    "ours, balanced": partial(_ours, "balanced"),
+    "ours, best": partial(_ours, "best"),
+    "ours, quantize_image": _ours_quantized,
+}

@@ -1,0 +1,166 @@
+"""The layers: a training step of theirs, and of a network with one in front."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from colorquant_nn import ColorQuantize, PerImageColorQuantize
+from experiments.benchmark.case import COPY, OURS, Case, Options, Run
+
+VQ = "vector-quantize-pytorch"
+WARM_UP = 40  # batches: ours seeds its palette from the first ones
+ITERATIONS = 10
+SPEEDUPS = {(224, 256): 60.0, (224, 16): 10.0, (32, 64): 25.0}
+
+
+def cases(options: Options) -> list[Case]:
+    """Training steps of the layer, of a ResNet-18 with it, and k-means of each image."""
+    if options.quick:
+        return [
+            *[_training_step(2, 16, 4), _per_image(2, 8, 4), _network(1, 32, 4)],
+        ]
+    return [
+        _training_step(8, 224, 256),
+        _training_step(8, 224, 16),
+        _training_step(128, 32, 64),
+        _per_image(128, 32, 16),
+        _network(32, 224, 64),
+    ]
+
+
+def _images(batch: int, size: int) -> Tensor:
+    """Uniform colours: of all images, those that the shortcuts of our kernels help least."""
+    return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def _training_step(batch: int, size: int, colors: int) -> Case:
+    def make(layer: Callable[[Tensor], Tensor]) -> Run:
+        images = _images(batch, size).requires_grad_()
+        gradient = torch.ones_like(images)
+
+        def run() -> None:
+            images.grad = None
+            layer(images).backward(gradient)
+
+        return run
+
+    def ours() -> Run:
+        run = make(ColorQuantize(colors))
+        for _ in range(WARM_UP):
+            run()
+        return run
+
+    def peer() -> Run:
+        from vector_quantize_pytorch import VectorQuantize
+
+        layer = VectorQuantize(
+            3, colors, decay=0.99, accept_image_fmap=True, commitment_weight=0.0
+        ).train()
+        return make(lambda images: layer(images)[0])
+
+    def copy() -> Run:
+        images = _images(batch, size)
+        return images.clone
+
+    return Case(
+        f"training forward + backward, {batch} x 3 x {size} x {size}, K={colors}",
+        {OURS: ours, VQ: peer, COPY: copy},
+        points=batch * size * size,
+        targets={VQ: SPEEDUPS[size, colors]} if (size, colors) in SPEEDUPS else {},
+    )
+
+
+def _per_image(batch: int, size: int, colors: int) -> Case:
+    def ours() -> Run:
+        images, layer = _images(batch, size), PerImageColorQuantize(colors, num_iters=ITERATIONS)
+        return lambda: layer(images)
+
+    def one_by_one(fit: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Run:
+        images = _images(batch, size)
+
+        def run() -> Tensor:
+            values = torch.empty_like(images)
+            for image, out in zip(images, values, strict=True):
+                centers, indices = fit(image.flatten(1).T.contiguous())
+                out.copy_(centers[indices].T.reshape(out.shape))
+            return values
+
+        return run
+
+    def kornia() -> Run:
+        from kornia.contrib import KMeans
+
+        def fit(points: Tensor) -> tuple[Tensor, Tensor]:
+            kmeans = KMeans(colors, None, tolerance=1e-12, max_iterations=ITERATIONS, seed=0)
+            kmeans.fit(points)
+            return kmeans.cluster_centers, kmeans.cluster_assignments
+
+        return one_by_one(fit)
+
+    def fast_pytorch_kmeans() -> Run:
+        from fast_pytorch_kmeans import KMeans
+
+        def fit(points: Tensor) -> tuple[Tensor, Tensor]:
+            kmeans = KMeans(colors, max_iter=ITERATIONS, tol=0.0)
+            indices = kmeans.fit_predict(points)
+            return kmeans.centroids, indices
+
+        return one_by_one(fit)
+
+    def copy() -> Run:
+        return _images(batch, size).clone
+
+    return Case(
+        f"k-means of each image, {batch} x 3 x {size} x {size}, K={colors}",
+        {
+            OURS: ours,
+            "kornia, image by image": kornia,
+            "fast-pytorch-kmeans, image by image": fast_pytorch_kmeans,
+            COPY: copy,
+        },
+        points=batch * size * size,
+        targets={
+            "kornia, image by image": 50,
+            "fast-pytorch-kmeans, image by image": 50,
+        },
+    )
+
+
+def _network(batch: int, size: int, colors: int) -> Case:
+    def step(front: nn.Module) -> Run:
+        from torchvision.models import resnet18
+
+        torch.manual_seed(0)
+        images, labels = _images(batch, size), torch.arange(batch)
+        network = nn.Sequential(front, resnet18()).train()
+        optimizer = torch.optim.SGD(network.parameters(), 0.01)
+
+        def run() -> None:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(images), labels).backward()
+            optimizer.step()
+
+        for _ in range(WARM_UP):
+            front(images)
+        return run
+
+    def alone() -> Run:
+        images, layer = _images(batch, size), ColorQuantize(colors)
+        for _ in range(WARM_UP):
+            layer(images)
+        return lambda: layer(images)
+
+    with_layer = "ResNet-18 with ColorQuantize"
+    return Case(
+        f"training step of a network, {batch} x 3 x {size} x {size}, K={colors}",
+        {
+            with_layer: lambda: step(ColorQuantize(colors)),
+            "ResNet-18 alone": lambda: step(nn.Identity()),
+            "ColorQuantize alone, forward": alone,
+        },
+        points=batch * size * size,
+        targets={"ResNet-18 alone": 1 / 1.03},
+        budget=35.0,
+        least=7,
+    )

@@ -1,0 +1,110 @@
+"""The process of one method: ``python -m experiments.benchmark.worker SUITE METHOD OPTIONS``.
+
+Lines come in, a verb and perhaps a case's number; a line of JSON goes out for each:
+``prepare I``, ``memory`` (a run that is watched), ``time`` (a run that is timed), ``judge``.
+"""
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmark.case import Case, Options, Run
+
+SUITES = ("start", "layer", "assign", "kmeans", "images", "curves", "large", "cifar")
+PACKAGES = {  # what to install where a module is missing
+    "vector_quantize_pytorch": "vector-quantize-pytorch",
+    "faiss": "faiss-cpu",
+    "sklearn": "scikit-learn",
+    "cv2": "opencv-python-headless",
+    "fast_pytorch_kmeans": "fast-pytorch-kmeans psutil",
+}
+STATUS = Path("/proc/self/status")
+
+
+def suite_cases(suite: str, options: Options) -> list[Case]:
+    """The cases of a suite."""
+    return importlib.import_module(f"experiments.benchmark.suite_{suite}").cases(options)
+
+
+def peak_memory(run: Run) -> int | None:
+    """Bytes that the process held at the peak of a run beyond those before it; Linux only."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # what earlier runs freed is not to be had for nothing
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before = _status("VmRSS")
+    except (OSError, AttributeError):
+        run()
+        return None
+    result = run()
+    peak = _status("VmHWM") - before
+    del result
+    return peak
+
+
+def _status(key: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024
+
+
+class Worker:
+    """Does one method of a suite's cases."""
+
+    def __init__(self, cases: list[Case], method: str) -> None:
+        self.cases = cases
+        self.method = method
+        self.run: Run = lambda: None
+        self.result: Any = None
+
+    def prepare(self, number: str) -> dict[str, Any]:
+        """Import, make the input, run for the first time."""
+        self.case = self.cases[int(number)]
+        self.run, self.result = lambda: None, None
+        self.run = self.case.methods[self.method]()
+        if not self.case.once:
+            self.run()
+        return {}
+
+    def memory(self) -> dict[str, Any]:
+        """Run and watch the memory."""
+        return {"memory": peak_memory(self.run)}
+
+    def time(self) -> dict[str, Any]:
+        """Run and watch the clock."""
+        start = time.perf_counter()
+        self.result = self.run()
+        return {"seconds": time.perf_counter() - start}
+
+    def judge(self) -> dict[str, Any]:
+        """Further numbers from the last result."""
+        return {} if self.case.judge is None else dict(self.case.judge(self.result))
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    suite, method, options = sys.argv[1:]
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # libraries may print what they like
+    warnings.simplefilter("ignore")
+    worker = Worker(suite_cases(suite, Options(**json.loads(options))), method)
+    for line in sys.stdin:
+        verb, *arguments = line.split()
+        try:
+            answer = getattr(worker, verb)(*arguments)
+        except ModuleNotFoundError as missing:
+            module = (missing.name or "").partition(".")[0]
+            answer = {"skipped": f"not installed: pip install {PACKAGES.get(module, module)}"}
+        except Exception as error:  # a peer that fails is a result too
+            answer = {"skipped": f"failed: {type(error).__name__}: {error}"[:200]}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The sweeps, on a handful of images."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from experiments import bottleneck, colors
+from experiments.models import ResNet20
+from experiments.results import markdown_table
+
+
+def test_colors_writes_a_table_and_a_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split in ("train", "test"):
+        for label in range(2):
+            folder = tmp_path / "data" / split / str(label)
+            folder.mkdir(parents=True)
+            for number in range(2):
+                noise = Image.effect_noise((16, 16), 50 * (number + 1)).convert("RGB")
+                noise.save(folder / f"{number}.png")
+    torch.save({"state_dict": ResNet20().state_dict()}, tmp_path / "weights.pt")
+    arguments = ["--data", tmp_path / "data", "--checkpoint", tmp_path / "weights.pt"]
+    arguments += ["--colors", 2, 4, "--out", tmp_path / "out"]
+    monkeypatch.setattr(sys, "argv", ["colors", *map(str, arguments)])
+    colors.main()
+    values = json.loads((tmp_path / "out" / "classifier_colors.json").read_text())
+    assert set(values) == {
+        "original",
+        *(f"{kind} {size}" for kind in ("shared", "per image", "full k-means") for size in (2, 4)),
+    }
+    for size in (2, 4):  # each of them knows more than the one before
+        per_image, shared = values[f"per image {size}"]["mse"], values[f"shared {size}"]["mse"]
+        assert per_image <= shared
+    assert values["shared 4"]["mse"] < values["shared 2"]["mse"]
+    table = (tmp_path / "out" / "classifier_colors.md").read_text()
+    assert "CIFAR-10 (JPEG)" in table
+    assert f"| 2 | {values['shared 2']['top1']:.2f} |" in table
+    assert (tmp_path / "out" / "classifier_colors.png").stat().st_size < 300_000
+
+
+def test_bottleneck_writes_a_table_and_plots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--seeds", 0, "--runs", tmp_path / "runs", "--out", tmp_path / "out"]
+    tiny = [
+        "--trainer.max_epochs=1",
+        "--data.init_args.batch_size=2",
+        "--data.init_args.crop_size=16",
+        "--data.init_args.val_crop_size=16",
+        "--data.init_args.train_crops=4",
+        "--data.init_args.val_crops=2",
+        "--model.init_args.encoder.init_args.channels=4",
+        "--model.init_args.decoder.init_args.channels=4",
+    ]
+    monkeypatch.setattr(sys, "argv", ["bottleneck", *map(str, arguments), *tiny])
+    bottleneck.main()
+    table = (tmp_path / "out" / "bottleneck.md").read_text()
+    values = json.loads((tmp_path / "out" / "bottleneck.json").read_text())
+    for name, (run,) in values["runs"].items():
+        assert f"| {name} | {run['val_mse']:.5f} |" in table
+        assert values["curves"][name] == [[[2, run["val_mse"]]]]
+    for picture in ("bottleneck.png", "bottleneck_pictures.png"):
+        assert (tmp_path / "out" / picture).stat().st_size < 300_000
+
+
+def test_table_needs_no_more_than_rows() -> None:
+    assert markdown_table([{"a": 1.5, "b": None}]) == "| a | b |\n| --- | --- |\n| 1.5 | – |"
