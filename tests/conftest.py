@@ -1,0 +1,5 @@
+"""Fixtures of more than one file."""
+
+from tests.cli_helpers import folder, run
+
+__all__ = ["folder", "run"]

@@ -1,0 +1,107 @@
+"""Animations and pages: frames, timing and one palette."""
+
+import pytest
+import torch
+from PIL import Image
+
+from colorquant_nn.io import load_frames, save_frames
+from tests.io_helpers import Quantized, photo, quantized
+
+
+def animation() -> list[Quantized]:
+    first = quantized(12)
+    second = first.indices.clone()
+    second[3:6, 4:9] = 7
+    frames = [first.indices, second, second, first.indices]
+    return [
+        Quantized(first.palette[indices].permute(2, 0, 1), indices, first.palette)
+        for indices in frames
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
+def test_frames_keep_their_timing(tmp_path, suffix):
+    frames = animation()
+    save_frames(tmp_path / f"a{suffix}", frames, [100, 50, 70, 300], loop=3)
+    back = load_frames(tmp_path / f"a{suffix}")
+    assert back.loop == 3
+    assert sum(back.durations) == 520
+    expected = [(frame.rgb * 255).round().to(torch.uint8) for frame in frames]
+    if suffix == ".gif":  # the others show equal frames as one
+        assert back.durations == [100, 50, 70, 300]
+    else:
+        assert back.durations == [100, 120, 300]
+        del expected[2]
+    assert len(back.images) == len(expected)
+    for image, original in zip(back.images, expected, strict=True):
+        assert image.equal(original)
+
+
+def test_a_gif_has_one_palette(tmp_path):
+    frames = animation()
+    save_frames(tmp_path / "a.gif", frames, [100] * 4, loop=0)
+    data = (tmp_path / "a.gif").read_bytes()
+    assert data[10] == 0x80 | 0x70 | 3  # a global table of 16 colours
+    assert data[13 : 13 + 36] == (frames[0].palette * 255).round().byte().numpy().tobytes()
+    assert local_color_tables(data) == [False] * 4
+
+
+def local_color_tables(gif: bytes) -> list[bool]:
+    """For each frame, whether it has colours of its own."""
+    position = 13 + (3 << (gif[10] & 7) + 1)
+    tables = []
+    while gif[position] != 0x3B:
+        if gif[position] == 0x2C:
+            tables.append(bool(gif[position + 9] & 0x80))
+            position += 11
+        else:
+            position += 2
+        while gif[position]:
+            position += gif[position] + 1
+        position += 1
+    return tables
+
+
+def test_frames_with_transparency(tmp_path):
+    palette = torch.tensor([[0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 1.0]])
+    frames = []
+    for place in range(3):
+        indices = torch.zeros(6, 6, dtype=torch.int64)
+        indices[place : place + 2, place] = 1 + place % 2
+        frames.append(Quantized(palette[indices].permute(2, 0, 1), indices, palette))
+    for suffix in (".gif", ".png", ".webp"):
+        save_frames(tmp_path / f"a{suffix}", frames, [40] * 3, loop=0)
+        back = load_frames(tmp_path / f"a{suffix}").images
+        assert len(back) == 3
+        for image, frame in zip(back, frames, strict=True):
+            assert image[3].equal((frame.rgb[3] * 255).byte())
+            assert (image[:3] * (image[3] > 0)).equal((frame.rgb[:3] * 255).byte())
+
+
+def test_pages_of_different_sizes(tmp_path):
+    small, large = quantized(5, height=4, width=7), quantized(5)
+    save_frames(tmp_path / "a.tif", [small, large])
+    back = load_frames(tmp_path / "a.tif").images
+    for image, page in zip(back, [small, large], strict=True):
+        assert image.equal((page.rgb * 255).round().byte())
+    with pytest.raises(ValueError, match=r"use \.tif for pages"):
+        save_frames(tmp_path / "a.gif", [small, large])
+
+
+def test_a_still_picture_is_one_frame(tmp_path):
+    Image.fromarray(photo()).save(tmp_path / "a.jpg")
+    frames = load_frames(tmp_path / "a.jpg")
+    assert len(frames.images) == 1
+    assert frames.durations == [0]
+    assert frames.loop is None
+
+
+def test_previews_are_no_frames(tmp_path):
+    preview = Image.fromarray(photo()[:8])
+    Image.fromarray(photo()).save(tmp_path / "a.mpo", "MPO", save_all=True, append_images=[preview])
+    assert len(load_frames(tmp_path / "a.mpo").images) == 1
+
+
+def test_palettes_must_be_shared(tmp_path):
+    with pytest.raises(ValueError, match="share one palette"):
+        save_frames(tmp_path / "a.gif", [quantized(5), quantized(5, seed=1)])
