@@ -75,7 +75,7 @@ class QuantizerTask(pl.LightningModule):
 
     def pictures(self, images: Tensor) -> dict[str, Tensor]:
         """Images to show side by side, by caption."""
-        return {"original": images, "quantized": self.quantizer(images)}
+        return {"original": images, f"{self.quantizer.num_colors} colours": self.quantizer(images)}
 
     def measure(self, stage: Stage, images: Tensor, others: Tensor, indices: Tensor) -> None:
         """Add a batch to the stage's error and usage, and log a training batch's own."""
@@ -182,7 +182,7 @@ class Autoencoder(QuantizerTask):
         return {
             "original": images,
             "recoloured": recoloured,
-            "quantized": quantized,
+            f"{self.quantizer.num_colors} colours": quantized,
             "rebuilt": self.decoder(quantized),
         }
 

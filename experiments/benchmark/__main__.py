@@ -20,7 +20,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}; default: all but large"
     )
-    parser.add_argument("--large", action="store_true", help="add large: a picture of 24 megapixels")
+    parser.add_argument(
+        "--large", action="store_true", help="add large: a picture of 24 megapixels"
+    )
     parser.add_argument("--cifar", default="", help="add cifar: folder of the training images")
     parser.add_argument("--pictures", default="", help="folder for the suites images and large")
     parser.add_argument("--every", type=int, default=1, help="only each n-th picture")

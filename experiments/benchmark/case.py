@@ -9,6 +9,10 @@ OURS = "colorquant_nn"
 COPY = "copying the points"
 
 
+class Seconds(float):
+    """What a method returns that watches the clock itself."""
+
+
 class Options(NamedTuple):
     """What the user asked for; every process gets the same."""
 
@@ -34,6 +38,8 @@ class Case(NamedTuple):
     """Pixels or points of the work; memory is told per point."""
     targets: Mapping[str, float] = {}
     """By peer: how many times faster than it ours has to be."""
+    limits: Mapping[str, float] = {}
+    """By method: how many seconds it may take."""
     judge: Callable[[Any], Mapping[str, float]] | None = None
     """Turns what a method returned into further numbers, outside of the time."""
     labels: Mapping[str, Any] = {}

@@ -77,13 +77,12 @@ def run_suite(
     return rows
 
 
-def _run_case(
-    suite: str, number: int, case: Case, processes: dict[str, Process]
-) -> list[Row]:
+def _run_case(suite: str, number: int, case: Case, processes: dict[str, Process]) -> list[Row]:
     rows: dict[str, Row] = {}
     for method in case.methods:
         rows[method] = {"suite": suite, "case": case.name, "method": method, **case.labels}
-        rows[method] |= {"points": case.points, "target": case.targets.get(method), "times": []}
+        rows[method] |= {"points": case.points, "times": []}
+        rows[method] |= {"target": case.targets.get(method), "limit": case.limits.get(method)}
         rows[method] |= processes[method].ask("prepare", number)
         if "skipped" not in rows[method] and not case.once:
             rows[method] |= processes[method].ask("memory")

@@ -18,7 +18,7 @@ TEN_STARTS = "scikit-learn KMeans, best of 10, unique colours"
 LIBIMAGEQUANT = "libimagequant"
 WARM_UP = 64  # side of the corner that every method sees first
 Palette = np.ndarray[Any, np.dtype[np.float64]]
-Method = Callable[[Tensor, int], Palette]
+Method = Callable[[Tensor, int], Callable[[], Palette]]  # what it takes in is made beforehand
 
 
 def cases(options: Options) -> list[Case]:
@@ -30,7 +30,10 @@ def cases(options: Options) -> list[Case]:
     return [
         Case(
             f"{Path(name).stem}, K={colors}",
-            {method: partial(_prepare, find, name, colors, options) for method, find in methods.items()},
+            {
+                method: partial(_prepare, find, name, colors, options)
+                for method, find in methods.items()
+            },
             judge=partial(_error, name, options),
             labels={"picture": Path(name).stem, "colors": colors},
             budget=0.5,
@@ -44,88 +47,112 @@ def cases(options: Options) -> list[Case]:
 
 def _prepare(find: Method, name: str, colors: int, options: Options) -> Run:
     image = load(name, options.quick)
-    find(image[:, :WARM_UP, :WARM_UP].contiguous(), colors)
-    return lambda: find(image, colors)
+    find(image[:, :WARM_UP, :WARM_UP].contiguous(), colors)()
+    return find(image, colors)
 
 
-def _error(name: str, options: Options, palette: Palette) -> Mapping[str, float]:
+def mse(images: Tensor, palette: Any) -> float:
     """Squared error summed over the channels per pixel, in 8-bit units, as the literature has it.
 
     It is the palette that is judged: every pixel counts with its nearest colour.
+
+    Args:
+        images: (3, H, W) or (B, 3, H, W) uint8.
+        palette: (K, 3) array in 8-bit units.
     """
-    image = load(name, options.quick)
     colors = torch.from_numpy(np.clip(palette / 255, 0, 1)).float()
-    total = float(within_cluster_sum_of_squares(image, colors))
-    return {"mse": total * 255**2 / image[0].numel()}
+    pixels = images.numel() / 3
+    return float(within_cluster_sum_of_squares(images, colors)) * 255**2 / pixels
 
 
-def _ours(effort: str, image: Tensor, colors: int) -> Palette:
-    return fit_palette(image, colors, effort=effort).double().numpy() * 255
+def _error(name: str, options: Options, palette: Palette) -> Mapping[str, float]:
+    return {"mse": mse(load(name, options.quick), palette)}
 
 
-def _ours_quantized(image: Tensor, colors: int) -> Palette:
-    return quantize_image(image, colors).palette.double().numpy() * 255
+def _ours(effort: str, image: Tensor, colors: int) -> Callable[[], Palette]:
+    return lambda: fit_palette(image, colors, effort=effort).double().numpy() * 255
+
+
+def ours_quantized(image: Tensor, colors: int) -> Callable[[], Palette]:
+    """The palette and the picture."""
+    return lambda: quantize_image(image, colors).palette.double().numpy() * 255
 
 
 def _rows(image: Tensor) -> Any:
-    """(N, 3) uint8."""
-    return np.ascontiguousarray(image.flatten(1).T.numpy())
+    """(N, 3) float32 in 8-bit units."""
+    return np.ascontiguousarray(image.flatten(1).T.numpy().astype(np.float32))
 
 
-def _pillow(refine: int, image: Tensor, colors: int) -> Palette:
+def _pillow(refine: int, image: Tensor, colors: int) -> Callable[[], Palette]:
     from PIL import Image
 
     picture = Image.fromarray(np.ascontiguousarray(image.movedim(0, -1).numpy()))
-    found = picture.quantize(colors, Image.Quantize.MEDIANCUT, kmeans=refine).getpalette()
-    return np.array(found, np.float64).reshape(-1, 3)[:colors]
+
+    def find() -> Palette:
+        found = picture.quantize(colors, Image.Quantize.MEDIANCUT, kmeans=refine).getpalette()
+        return np.array(found, np.float64).reshape(-1, 3)[:colors]
+
+    return find
 
 
-def libimagequant(image: Tensor, colors: int) -> Palette:
+def libimagequant(image: Tensor, colors: int) -> Callable[[], Palette]:
     """Its palette and its picture, without dither."""
     import imagequant
 
     opaque = torch.cat([image, torch.full_like(image[:1], 255)]).movedim(0, -1).numpy().tobytes()
     height, width = image.shape[1:]
-    _, found = imagequant.quantize_raw_rgba_bytes(
-        opaque, width, height, dithering_level=0.0, max_colors=colors
-    )
-    return np.array(found, np.float64).reshape(-1, 4)[:colors, :3]
+
+    def find() -> Palette:
+        _, found = imagequant.quantize_raw_rgba_bytes(
+            opaque, width, height, dithering_level=0.0, max_colors=colors
+        )
+        return np.array(found, np.float64).reshape(-1, 4)[:colors, :3]
+
+    return find
 
 
-def _opencv(image: Tensor, colors: int) -> Palette:
+def _opencv(image: Tensor, colors: int) -> Callable[[], Palette]:
     import cv2
 
-    cv2.setRNGSeed(0)
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.5)
-    points: Any = _rows(image).astype(np.float32)
-    start: Any = None
-    found = cv2.kmeans(points, colors, start, stop, 1, cv2.KMEANS_PP_CENTERS)[2]
-    return np.asarray(found, np.float64)
+    points, start = _rows(image), None
+
+    def find() -> Palette:
+        cv2.setRNGSeed(0)
+        found = cv2.kmeans(points, colors, start, stop, 1, cv2.KMEANS_PP_CENTERS)[2]  # type: ignore
+        return np.asarray(found, np.float64)
+
+    return find
 
 
-def _faiss(image: Tensor, colors: int) -> Palette:
+def _faiss(image: Tensor, colors: int) -> Callable[[], Palette]:
     import faiss
 
-    points: Any = _rows(image).astype(np.float32)
-    kmeans = faiss.Kmeans(3, colors, niter=25, seed=0, max_points_per_centroid=len(points))
-    kmeans.train(points)
-    return np.asarray(kmeans.centroids, np.float64)
+    points = _rows(image)
+
+    def find() -> Palette:
+        kmeans = faiss.Kmeans(3, colors, niter=25, seed=0, max_points_per_centroid=len(points))
+        kmeans.train(points)
+        return np.asarray(kmeans.centroids, np.float64)
+
+    return find
 
 
-def _one_start(image: Tensor, colors: int) -> Palette:
+def _scikit_learn(image: Tensor, colors: int) -> Callable[[], Palette]:
     from sklearn.cluster import KMeans
 
-    kmeans = KMeans(colors, n_init=1, random_state=0).fit(_rows(image).astype(np.float32))
-    return np.asarray(kmeans.cluster_centers_, np.float64)
+    points = _rows(image)
+    kmeans = KMeans(colors, n_init=1, random_state=0)
+    return lambda: np.asarray(kmeans.fit(points).cluster_centers_, np.float64)
 
 
-def _ten_starts(image: Tensor, colors: int) -> Palette:
+def _scikit_learn_ten(image: Tensor, colors: int) -> Callable[[], Palette]:
     from sklearn.cluster import KMeans
 
     unique, counts = np.unique(_rows(image), axis=0, return_counts=True)
+    weights = counts.astype(np.float32)
     kmeans = KMeans(colors, n_init=10, random_state=0)
-    kmeans.fit(unique.astype(np.float32), sample_weight=counts.astype(np.float32))
-    return np.asarray(kmeans.cluster_centers_, np.float64)
+    return lambda: np.asarray(kmeans.fit(unique, None, weights).cluster_centers_, np.float64)
 
 
 METHODS: dict[str, Method] = {
@@ -134,10 +161,10 @@ METHODS: dict[str, Method] = {
     LIBIMAGEQUANT: libimagequant,
     "OpenCV kmeans": _opencv,
     "faiss Kmeans": _faiss,
-    ONE_START: _one_start,
-    TEN_STARTS: _ten_starts,
+    ONE_START: _scikit_learn,
+    TEN_STARTS: _scikit_learn_ten,
     "ours, fast": partial(_ours, "fast"),
     "ours, balanced": partial(_ours, "balanced"),
     "ours, best": partial(_ours, "best"),
-    "ours, quantize_image": _ours_quantized,
+    "ours, quantize_image": ours_quantized,
 }

@@ -4,6 +4,7 @@ Lines come in, a verb and perhaps a case's number; a line of JSON goes out for e
 ``prepare I``, ``memory`` (a run that is watched), ``time`` (a run that is timed), ``judge``.
 """
 
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -12,10 +13,11 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmark.case import Case, Options, Run
+from experiments.benchmark.case import Case, Options, Run, Seconds
 
 SUITES = ("start", "layer", "assign", "kmeans", "images", "curves", "large", "cifar")
 PACKAGES = {  # what to install where a module is missing
@@ -33,20 +35,24 @@ def suite_cases(suite: str, options: Options) -> list[Case]:
     return importlib.import_module(f"experiments.benchmark.suite_{suite}").cases(options)
 
 
-def peak_memory(run: Run) -> int | None:
-    """Bytes that the process held at the peak of a run beyond those before it; Linux only."""
-    gc.collect()
+def watch_memory() -> Callable[[], int | None]:
+    """Start to watch, and return what tells the bytes held at the peak beyond those now.
+
+    Linux alone knows; elsewhere it is None.
+    """
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what earlier runs freed is not to be had for nothing
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
         before = _status("VmRSS")
-    except (OSError, AttributeError):
-        run()
-        return None
-    result = run()
-    peak = _status("VmHWM") - before
-    del result
-    return peak
+    except OSError:
+        return lambda: None
+    return lambda: _status("VmHWM") - before
+
+
+def trim() -> None:
+    """Give back what earlier runs freed, so that no run has it for nothing."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc's
 
 
 def _status(key: str) -> int:
@@ -74,13 +80,21 @@ class Worker:
 
     def memory(self) -> dict[str, Any]:
         """Run and watch the memory."""
-        return {"memory": peak_memory(self.run)}
+        self.result = None
+        trim()
+        peak = watch_memory()
+        self.result = self.run()
+        return {"memory": peak()}
 
     def time(self) -> dict[str, Any]:
-        """Run and watch the clock."""
+        """Run and watch the clock; and the memory, where there is no other run for it."""
+        peak = watch_memory() if self.case.once else None
         start = time.perf_counter()
         self.result = self.run()
-        return {"seconds": time.perf_counter() - start}
+        seconds = time.perf_counter() - start
+        if isinstance(self.result, Seconds):
+            return {"seconds": self.result}
+        return {"seconds": seconds} | ({"memory": peak()} if peak else {})
 
     def judge(self) -> dict[str, Any]:
         """Further numbers from the last result."""

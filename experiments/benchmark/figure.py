@@ -1,0 +1,114 @@
+"""The picture of the benchmark: speed-ups, palettes, and growth."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from experiments.benchmark.runner import Row
+from experiments.benchmark.suite_curves import ASSIGN, LAYER, MATMUL
+from experiments.benchmark.suite_images import ONE_START
+from experiments.figures import BLUE, GREY, ORANGE, as_picture
+
+COLORS = 256  # of the panel of palettes
+CURVES = {LAYER: (BLUE, "o-"), ASSIGN: (BLUE, "s--"), MATMUL: (ORANGE, "^-")}
+SHORT = {
+    "training forward + backward, ": "train ",
+    "training step of a network, ": "",
+    "k-means of each image, ": "",
+    "chunked torch ": "chunked ",
+    ", image by image": "",
+    ", its Lloyd step alone": "",
+    ".search, k=1": "",
+    " x 3 x ": "×3×",
+    " x ": "×",
+    "assign 1,000,000 points": "assign 1 M",
+    "1 weighted Lloyd step, 100,000 colours": "Lloyd step 100 k",
+    "vector-quantize-pytorch": "vs vector-quantize-pytorch",
+}
+
+
+def draw(rows: Sequence[Row]) -> Image.Image:
+    """Four panels of the rows that were not skipped; what was not run stays empty."""
+    done = [row for row in rows if "skipped" not in row]
+    figure = Figure(figsize=(12.5, 9), layout="constrained")
+    panels = figure.subplots(2, 2)
+    _speedups(panels[0, 0], done)
+    _palettes(panels[0, 1], [row for row in done if row["suite"] == "images"])
+    curves = [row for row in done if row["suite"] == "curves"]
+    _curves(panels[1, 0], [row for row in curves if row["over"] == "pixels"], "points", "pixels")
+    _curves(panels[1, 1], [row for row in curves if row["over"] == "colours"], "colors", "colours")
+    for axes in panels.flat:
+        axes.spines[["top", "right"]].set_visible(False)
+    return as_picture(figure)
+
+
+def _speedups(axes: Axes, rows: Sequence[Row]) -> None:
+    first: dict[tuple[str, str], float] = {}
+    for row in rows:
+        first.setdefault((row["suite"], row["case"]), row["seconds"])
+    bars = [row for row in rows if (row.get("target") or 0) > 1]
+    ratios = [row["seconds"] / first[row["suite"], row["case"]] for row in bars]
+    places = range(len(bars))
+    axes.barh(places, ratios, height=0.62, color=BLUE)
+    axes.plot([row["target"] for row in bars], places, "|", color=ORANGE, ms=16, mew=2.5)
+    for place, ratio in zip(places, ratios, strict=True):
+        axes.annotate(f"{ratio:.3g} ×", (ratio, place), (4, -3), textcoords="offset points", fontsize=8)
+    names = [_short(f"{row['case']}\n{row['method']}") for row in bars]
+    axes.set_yticks(places, names, fontsize=7.5)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlim(1, max([10, *ratios]) * 2)
+    axes.set_title("Times faster than a peer (orange: the target)", fontsize=11)
+
+
+def _short(name: str) -> str:
+    for long, short in SHORT.items():
+        name = name.replace(long, short)
+    return name
+
+
+def _palettes(axes: Axes, rows: Sequence[Row]) -> None:
+    errors: dict[str, list[float]] = {}
+    times: dict[str, list[float]] = {}
+    rival = {r["case"]: r["mse"] for r in rows if r["method"] == ONE_START}
+    for row in rows:
+        if row["colors"] == COLORS and row["case"] in rival:
+            errors.setdefault(row["method"], []).append(row["mse"] / rival[row["case"]])
+            times.setdefault(row["method"], []).append(row["seconds"])
+    for method, found in errors.items():
+        ours = method.startswith("ours")
+        x, y = sum(times[method]) / len(found), sum(found) / len(found)
+        axes.plot(x, y, "o", color=BLUE if ours else ORANGE)
+        side: dict[str, Any] = {"xytext": (6, 4), "ha": "left"}
+        if "scikit" in method or "OpenCV" in method:
+            side = {"xytext": (-4, 8), "ha": "right"}
+        axes.annotate(method, (x, y), textcoords="offset points", fontsize=8, **side)
+    axes.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("seconds a picture")
+    axes.set_ylabel("squared error, relative to scikit-learn's (1 start)")
+    axes.set_title(f"Palettes of photographs, K={COLORS}: lower left is better", fontsize=11)
+
+
+def _curves(axes: Axes, rows: Sequence[Row], key: str, name: str) -> None:
+    for method, (color, style) in CURVES.items():
+        mine = [row for row in rows if row["method"] == method]
+        x, y = [row[key] for row in mine], [row["seconds"] * 1000 for row in mine]
+        axes.plot(x, y, style, color=color, markersize=4, label=method)
+        if mine and method in (ASSIGN, MATMUL):
+            ends = (x[0], x[-1])
+            line = [y[-1] * end / x[-1] for end in ends]
+            label = "proportional" if method == ASSIGN else None
+            axes.plot(ends, line, ":", color=GREY, linewidth=1, label=label)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xlabel(name)
+    axes.set_ylabel("milliseconds")
+    fixed = "K=256" if key == "points" else "1024 × 1024 pixels"
+    axes.set_title(f"Cost over {name}, {fixed}", fontsize=11)
+    if rows:
+        axes.legend(frameon=False, fontsize=8)

@@ -1,0 +1,210 @@
+"""Tables of the rows, and the files that keep them."""
+
+import datetime
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmark import figure
+from experiments.benchmark.case import COPY
+from experiments.benchmark.runner import Row
+from experiments.benchmark.suite_images import LIBIMAGEQUANT, ONE_START, TEN_STARTS
+from experiments.benchmark.worker import SUITES
+from experiments.results import markdown_table
+
+TITLES = {
+    "start": "A fresh process",
+    "layer": "The layers",
+    "assign": "The nearest centroid",
+    "kmeans": "Lloyd's algorithm",
+    "images": "Palettes of pictures",
+    "curves": "Growth with pixels and colours",
+    "large": "A picture of 24 megapixels",
+    "cifar": "A palette for a dataset",
+}
+INTRODUCTION = """
+Written by `python -m experiments.benchmark` (needs the extra `benchmark`); the numbers in full
+are in [benchmark.json](benchmark.json). Each method has a process of its own; their runs take
+turns. Times are medians. Memory is the peak of a run beyond what the process held before it, input
+included in the latter. Only ratios within a table mean anything on another machine.
+"""
+EFFORTS = {  # of the images: peer and limit of the error, peer and limit of the time
+    "ours, fast": (ONE_START, 1.03, LIBIMAGEQUANT, 1 / 3),
+    "ours, balanced": (ONE_START, 1.0, LIBIMAGEQUANT, 1.0),
+    "ours, best": (TEN_STARTS, 1.0, TEN_STARTS, 0.1),
+}
+
+
+def write(folder: Path, machine: dict[str, Any], rows: Sequence[Row]) -> list[Row]:
+    """Merge rows into ``benchmark.json`` and draw the rest anew.
+
+    Rows of another machine, or of other versions, are dropped; those of the same suite, case and
+    method replaced.
+
+    Returns:
+        All rows, those from the file included.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "benchmark.json"
+    old = json.loads(file.read_text()) if file.exists() else {"machine": None}
+    merged = {_key(row): row for row in (old["rows"] if old["machine"] == machine else [])}
+    merged |= {_key(row): row for row in rows}
+    found = sorted(merged.values(), key=lambda row: SUITES.index(row["suite"]))
+    lines = ",\n".join(json.dumps(_rounded(row)) for row in found)
+    date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    head = f'"machine": {json.dumps(machine)},\n"date": "{date}"'
+    file.write_text(f'{{\n{head},\n"rows": [\n{lines}\n]}}\n')
+    text = ["# Benchmark", INTRODUCTION.strip(), "![The most telling numbers](benchmark.png)"]
+    for suite in SUITES:
+        if any(row["suite"] == suite for row in found):
+            text += suite_section(suite, found)
+    described = [{"machine": key, "": value} for key, value in machine.items()]
+    text += ["## The machine", markdown_table([*described, {"machine": "date", "": date}])]
+    (folder / "benchmark.md").write_text("\n\n".join(text) + "\n")
+    figure.draw(found).quantize(128).save(folder / "benchmark.png", optimize=True)
+    return found
+
+
+def suite_section(suite: str, rows: Sequence[Row]) -> list[str]:
+    """Title, tables and what was skipped of one suite."""
+    mine = [row for row in rows if row["suite"] == suite]
+    tables = {"images": _image_tables, "curves": _curve_tables}
+    skipped = {f"{row['method']}: {row['skipped']}" for row in mine if "skipped" in row}
+    text = tables.get(suite, _plain_table)([row for row in mine if "skipped" not in row])
+    return [f"## {TITLES[suite]}", *text, *sorted(f"Skipped: {line}." for line in skipped)]
+
+
+def _plain_table(rows: Sequence[Row]) -> list[str]:
+    fixed = {"suite", "case", "method", "points", "times", "target", "limit", "seconds", "memory"}
+    further = list(dict.fromkeys(key for row in rows for key in row if key not in fixed))
+    cases: dict[str, list[Row]] = {}
+    for row in rows:
+        cases.setdefault(row["case"], []).append(row)
+    table = []
+    for case, mine in cases.items():
+        first, copy = mine[0], next((row for row in mine if row["method"] == COPY), None)
+        for row in mine:
+            ratio = row["seconds"] / first["seconds"]
+            line = {"work": case if row is first else "", "method": row["method"]}
+            line["time"] = time_text(row["seconds"])
+            line["ours is faster"] = "" if row is first else f"{ratio:.3g} ×"
+            line["target"] = _verdict(row, ratio)
+            if copy:
+                line["÷ copy"] = f"{row['seconds'] / copy['seconds']:.3g}"
+            if any(row.get("memory") is not None and row["points"] for row in rows):
+                known = row.get("memory") is not None and row["points"]
+                line["memory, bytes a point"] = (
+                    f"{row['memory'] / row['points']:.3g}" if known else None
+                )
+            line |= {key: f"{row[key]:.4g}" if key in row else None for key in further}
+            table.append(line)
+    columns = list(dict.fromkeys(key for line in table for key in line))
+    filled = [{key: line.get(key) for key in columns} for line in table]
+    return [markdown_table(filled)] if filled else []
+
+
+def _verdict(row: Row, ratio: float) -> str:
+    if row.get("target") is not None:
+        return f"at least {row['target']:.3g} ×: {_met(ratio >= row['target'])}"
+    if row.get("limit") is not None:
+        return f"at most {row['limit']:.3g} s: {_met(row['seconds'] <= row['limit'])}"
+    return ""
+
+
+def _met(met: bool) -> str:
+    return "met" if met else "**missed**"
+
+
+def _image_tables(rows: Sequence[Row]) -> list[str]:
+    counts = sorted({row["colors"] for row in rows})
+    pictures = {row["picture"] for row in rows}
+    table = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        line = {"method": method}
+        for count in counts:
+            mine = [row for row in rows if (row["method"], row["colors"]) == (method, count)]
+            if not mine:
+                continue
+            few = f" ({len(mine)} pictures)" if len(mine) < len(pictures) else ""
+            error, seconds = _mean(mine, "mse"), _mean(mine, "seconds")
+            line[f"K={count}"] = f"{error:.2f} / {time_text(seconds)}{few}"
+        table.append({key: line.get(key) for key in ("method", *(f"K={c}" for c in counts))})
+    judged = []
+    for method, (rival, most_error, clock, most_time) in EFFORTS.items():
+        for count in counts:
+            error = ratio_of_means(rows, method, rival, count, "mse")
+            seconds = ratio_of_means(rows, method, clock, count, "seconds")
+            if error is None or seconds is None:
+                continue
+            judged.append(
+                {
+                    "method": method,
+                    "K": count,
+                    "error": f"{error:.4f} of {rival}'s",
+                    "error at most": f"{most_error:.3g}: {_met(error <= most_error)}",
+                    "time": f"{seconds:.3g} of {clock}'s",
+                    "time at most": f"{most_time:.3g}: {_met(seconds <= most_time)}",
+                }
+            )
+    what = (
+        f"Means over {len(pictures)} pictures: squared error summed over the channels per pixel, "
+        "in 8-bit units, with every pixel in its nearest colour of the palette; and time. "
+        "libimagequant's time, and that of quantize_image, include the picture."
+    )
+    return [what, markdown_table(table)] + ([markdown_table(judged)] if judged else [])
+
+
+def ratio_of_means(
+    rows: Sequence[Row], method: str, peer: str, colors: int, key: str
+) -> float | None:
+    """Ratio of two methods' means over the pictures that both have done; None without any."""
+    values = {
+        name: {
+            row["picture"]: row[key]
+            for row in rows
+            if (row["method"], row["colors"]) == (name, colors) and "skipped" not in row
+        }
+        for name in (method, peer)
+    }
+    common = values[method].keys() & values[peer].keys()
+    if not common:
+        return None
+    return sum(values[method][x] for x in common) / sum(values[peer][x] for x in common)
+
+
+def _curve_tables(rows: Sequence[Row]) -> list[str]:
+    table: dict[str, dict[str, str]] = {}
+    for row in rows:
+        line = table.setdefault(row["case"], {"work": row["case"]})
+        line[row["method"]] = time_text(row["seconds"])
+    return [markdown_table(list(table.values()))]
+
+
+def time_text(seconds: float) -> str:
+    """Three digits and a unit.
+
+    Example:
+        >>> time_text(0.01234), time_text(5)
+        ('12.3 ms', '5 s')
+    """
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
+
+
+def _mean(rows: Sequence[Row], key: str) -> float:
+    return float(sum(row[key] for row in rows) / len(rows))
+
+
+def _key(row: Row) -> tuple[str, str, str]:
+    return row["suite"], row["case"], row["method"]
+
+
+def _rounded(row: Row) -> Row:
+    def short(value: Any) -> Any:
+        return float(f"{value:.5g}") if isinstance(value, float) else value
+
+    return {
+        key: [short(x) for x in value] if isinstance(value, list) else short(value)
+        for key, value in row.items()
+        if value is not None
+    }

@@ -1,0 +1,114 @@
+"""A picture of 24 megapixels, in memory and from file to file."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from colorquant_nn import apply_palette, fit_palette, load_image, save_image
+from experiments.benchmark.case import OURS, Case, Options, Run
+from experiments.benchmark.pictures import load, names
+from experiments.benchmark.suite_images import LIBIMAGEQUANT, libimagequant, mse, ours_quantized
+
+COLORS = 256
+ROOT = Path(__file__).parents[2]
+COMMAND = """
+import sys
+from colorquant_nn.cli import main
+assert main(sys.argv[1:]) == 0
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def cases(options: Options) -> list[Case]:
+    """The fit and the assignment; then files, with where the seconds go."""
+    height, width = (40, 60) if options.quick else (4000, 6000)
+    shape = f"{width} x {height}, K={COLORS}"
+    return [
+        Case(
+            f"palette and picture in memory, {shape}",
+            {
+                OURS: partial(_in_memory, ours_quantized, height, width, options),
+                LIBIMAGEQUANT: partial(_in_memory, libimagequant, height, width, options),
+            },
+            points=height * width,
+            targets={LIBIMAGEQUANT: 2},
+            judge=lambda palette: {"mse": mse(mosaic(height, width, options), palette)},
+        ),
+        Case(
+            f"file to indexed PNG, {shape}",
+            {
+                "colorquant quantize, a process": partial(_command, height, width, options),
+                "load, fit, apply, save": partial(_stages, height, width, options),
+            },
+            judge=dict,
+            budget=1.0,
+            least=2,
+        ),
+    ]
+
+
+def mosaic(height: int, width: int, options: Options) -> Tensor:
+    """All pictures side by side, again and again: (3, height, width) uint8."""
+    pictures = [load(name) for name in names(options)]
+    pictures = [x if x.shape[2] >= x.shape[1] else x.transpose(1, 2) for x in pictures]
+    rows, columns = (min(x.shape[side] for x in pictures) for side in (1, 2))
+    tiles = [x[:, :rows, :columns] for x in pictures]
+    across, down = -(-width // columns), -(-height // rows)
+    tiles *= -(-across * down // len(tiles))
+    bands = [torch.cat(tiles[i * across : (i + 1) * across], 2) for i in range(down)]
+    return torch.cat(bands, 1)[:, :height, :width].contiguous()
+
+
+def _in_memory(find: Any, height: int, width: int, options: Options) -> Run:
+    run: Run = find(mosaic(height, width, options), COLORS)
+    return run
+
+
+class _Files:
+    """A mosaic in a file, and a place for the result, as long as this lives."""
+
+    def __init__(self, height: int, width: int, options: Options) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.source = f"{self.folder.name}/mosaic.png"
+        self.target = f"{self.folder.name}/quantized.png"
+        save_image(self.source, mosaic(height, width, options))
+
+
+def _command(height: int, width: int, options: Options) -> Run:
+    files = _Files(height, width, options)
+    arguments = ["quantize", files.source, "-k", str(COLORS), "-o", files.target, "--force"]
+
+    def run() -> Mapping[str, float]:
+        command = [sys.executable, "-c", COMMAND, *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        peak = int(done.stdout.split()[-1]) * 1024
+        return {"peak of the process, MiB": peak / 2**20}
+
+    return run
+
+
+def _stages(height: int, width: int, options: Options) -> Run:
+    files = _Files(height, width, options)
+
+    def run() -> Mapping[str, float]:
+        clock = [time.perf_counter()]
+        image = load_image(files.source)
+        clock.append(time.perf_counter())
+        palette = fit_palette(image, COLORS)
+        clock.append(time.perf_counter())
+        result = apply_palette(image, palette)
+        clock.append(time.perf_counter())
+        save_image(files.target, result)
+        clock.append(time.perf_counter())
+        stages = ("load, s", "fit, s", "apply, s", "save, s")
+        return {name: clock[i + 1] - clock[i] for i, name in enumerate(stages)}
+
+    return run
