@@ -97,6 +97,7 @@ def test_readme_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert blocks
     monkeypatch.chdir(tmp_path)
+    colorquant_nn.save_image("photo.png", torch.rand(3, 24, 32))
     torch.manual_seed(0)
     shown: dict[str, object] = {}
     for block in blocks:

@@ -13,14 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from colorquant_nn.kernels import reference
-from colorquant_nn.kernels._threads import (
-    compiled,
-    compiled_reordered,
-    compiled_strictly,
-    next_task,
-    run,
-)
+from colorquant_nn.kernels import _threads, reference
+from colorquant_nn.kernels._threads import compiled, next_task, run
 from colorquant_nn.kernels._tiles import INFINITY, ONE, TILE, ZERO, nearest
 
 BLOCK = 16  # tiles whose sums are taken together
@@ -28,7 +22,7 @@ SHARED_FROM = 1 << 15  # points of an image that is worth the threads' meeting a
 ENOUGH_IMAGES = 8  # or so many that each thread has its own
 
 
-@compiled_strictly
+@_threads.compiled_strictly
 def _lower(distance: Any, tile: Any, channels: Any, color: Any) -> None:
     """Lower the squared distances to those from a new colour, rounded as in the reference."""
     x, y, z, a = color[0], color[1], color[2], color[-1]
@@ -40,7 +34,7 @@ def _lower(distance: Any, tile: Any, channels: Any, color: Any) -> None:
         distance[i] = near if near < distance[i] else distance[i]
 
 
-@compiled_reordered
+@_threads.compiled_reordered
 def _sum(row: Any) -> Any:
     total = 0.0
     for i in range(row.size):
