@@ -20,7 +20,7 @@ class Effort(NamedTuple):
     bits: int
     """Of the grid whose cell means the search runs on."""
     starts: int
-    """Independent ones, of which the best is kept."""
+    """Independent ones, of which the best is kept; for few centroids more, up to eight."""
     candidates: int
     """More draws than this are not made for each seed of k-means++."""
     steps: int
@@ -74,7 +74,9 @@ def fit_centroids(
         bits += 1
         cells = _pool(points, weights, codes, bits)
     candidates = min(effort.candidates, 2 + int(math.log(num_clusters)))
-    start = torch.zeros(effort.starts, num_clusters, points.shape[1])
+    # With few centroids local minima are further apart, and a start is cheap.
+    starts = max(effort.starts, min(8, effort.starts * 64 // num_clusters))
+    start = torch.zeros(starts, num_clusters, points.shape[1])
     start[:, : len(pinned)] = pinned
     if len(pinned) == num_clusters:
         return pinned
@@ -82,8 +84,8 @@ def fit_centroids(
         *cells,
         start,
         len(pinned),
-        torch.rand(effort.starts, num_clusters, candidates, generator=generator),
-        torch.randn(effort.starts, effort.rounds, 2, num_clusters, generator=generator),
+        torch.rand(starts, num_clusters, candidates, generator=generator),
+        torch.randn(starts, effort.rounds, 2, num_clusters, generator=generator),
         effort.steps,
         effort.steps_a_round,
     )
