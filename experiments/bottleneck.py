@@ -1,6 +1,6 @@
 """Does the bottleneck train? Reconstruction MSE with straight-through and with a cut gradient.
 
-Run ``python -m experiments.bottleneck``; it needs no data but the installed photographs.
+Run ``python -m experiments.bottleneck --data <folder with train/ and test/>``.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from experiments.results import RESULTS, write_results
 from experiments.train import ExperimentCLI
 from experiments.train import main as fit
 
+EPOCHS = 4
 CONFIGS = Path(__file__).parents[1] / "configs"
 GRADIENTS = "colorquant_nn.functional.gradients"
 
@@ -38,11 +39,14 @@ VARIANTS = {
 }
 
 
-def train(variant: Variant, *, seed: int, runs: Path, overrides: Sequence[str]) -> ExperimentCLI:
-    """Train one autoencoder as ``configs/autoencoder.yaml`` says, but for the variant.
+def train(
+    variant: Variant, *, data: Path, seed: int, runs: Path, overrides: Sequence[str]
+) -> ExperimentCLI:
+    """Train one autoencoder as ``configs/autoencoder.yaml`` says, but for the variant and the data.
 
     Args:
         variant: How the gradient passes.
+        data: Folder with ``train/`` and ``test/``.
         seed: Of the networks, the order and the crops.
         runs: Folder of the logs.
         overrides: Further arguments of the command line.
@@ -59,6 +63,14 @@ def train(variant: Variant, *, seed: int, runs: Path, overrides: Sequence[str]) 
             "--trainer.enable_model_summary=false",
             f"--model.init_args.quantizer.init_args.estimator={GRADIENTS}.{variant.estimator}",
             f"--model.init_args.commitment={variant.commitment}",
+            "--data.init_args.name=ImageFolder",
+            f"--data.init_args.root={data}",
+            "--data.init_args.crop_size=null",
+            "--data.init_args.val_crop_size=null",
+            "--data.init_args.train_crops=6400",
+            "--data.init_args.val_crops=1000",
+            f"--trainer.max_epochs={EPOCHS}",
+            f"--lr_scheduler.init_args.T_max={EPOCHS}",
             *overrides,
         ]
     )
@@ -93,7 +105,9 @@ def main() -> None:
         description=__doc__,
         epilog="Further arguments go to `python -m experiments fit`.",
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--data", type=Path, required=True, help="folder with train/ and test/")
+    parser.add_argument("--name", default="CIFAR-10 (JPEG)", help="of the data, for the table")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the logs")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments, overrides = parser.parse_known_args()
@@ -103,23 +117,30 @@ def main() -> None:
     pictures = None
     for name, variant in VARIANTS.items():
         for seed in arguments.seeds:
-            run = train(variant, seed=seed, runs=arguments.runs, overrides=overrides)
+            run = train(
+                variant,
+                data=arguments.data,
+                seed=seed,
+                runs=arguments.runs,
+                overrides=overrides,
+            )
             logged = run.trainer.callback_metrics.items()
             values[name].append({k: v.item() for k, v in logged if k.startswith("val_")})
             callbacks: list[Any] = run.trainer.callbacks  # type: ignore[attr-defined]
             curves[name] += [c.epochs for c in callbacks if isinstance(c, History)]
             if pictures is None:
-                images = next(iter(run.datamodule.val_dataloader()))[0][:2]
+                images = next(iter(run.datamodule.val_dataloader()))[0][:4]
                 with torch.no_grad():
                     columns = run.model.eval().pictures(images)
                 pictures = image_grid(columns, run.model.quantizer.palette)
-    write(arguments.out, values, curves, run)
+    write(arguments.out, arguments.name, values, curves, run)
     assert pictures is not None
     pictures.save(arguments.out / "bottleneck_pictures.png", optimize=True)
 
 
 def write(
     folder: Path,
+    name_of_data: str,
     values: dict[str, list[dict[str, float]]],
     curves: dict[str, list[Curve]],
     run: ExperimentCLI,
@@ -146,14 +167,15 @@ def write(
         title=f"An autoencoder through {num_colors} colours",
         text=f"""
 A U-Net recolours the image, `ColorQuantize({num_colors})` quantizes it, and a second U-Net rebuilds
-it. Same seeds, data and budget ({run.trainer.max_epochs} epochs of {run.datamodule.train_crops}
-crops of the installed photographs, validation on other photographs); only what flows back through
-the layer differs. With the gradient cut, the recolouring network learns nothing from the
+it. The images are those of {name_of_data}; same seeds, order and budget for all
+({run.trainer.global_step} steps of {run.datamodule.batch_size} images); only what flows back
+through the layer differs. With the gradient cut, the recolouring network learns nothing from the
 reconstruction, at most the commitment term, and the second network has to make do with an ordinary
-quantized image. Full k-means on the training pixels, with nothing rebuilt, has MSE {reference:.5f}.
-Means over {len(mses)} seeds; MSE over pixels and channels, in [0, 1] units.
+quantized image. Full k-means on the same training images, with nothing rebuilt, has MSE
+{reference:.5f} on the same test images. Means over {len(mses)} seeds; MSE over pixels and
+channels of {len(run.datamodule.crops["val"])} test images, in [0, 1] units.
 
-Run `python -m experiments.bottleneck`.""",
+Run `python -m experiments.bottleneck --data <folder with train/ and test/>`.""",
         rows=rows,
         values={"runs": values, "curves": curves},
         plot=draw(curves, reference, num_colors),

@@ -49,8 +49,8 @@ class Crops(Dataset[tuple[Tensor, int]]):
         stage: Outside of training the epoch changes nothing, and nothing is mirrored.
         crop_size: The side of the square crops; None takes the images whole. Images that are too
             small are enlarged first.
-        num_crops: How many crops an epoch has, spread evenly over the images; by default one per
-            image, which outside of training is the crop at the centre.
+        num_crops: How many crops an epoch has, spread evenly over the images (a subset of them, if
+            there are more); by default one per image, outside of training the one at its centre.
         mirror: Whether every other training image is mirrored.
         seed: Other seeds draw other crops.
 
@@ -82,7 +82,11 @@ class Crops(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, key: Key) -> tuple[Tensor, int]:
         epoch, index = key
-        image, label = self.source[index % len(self.source)]  # type: ignore[arg-type]
+        num_images: int = len(self.source)  # type: ignore[arg-type]
+        if len(self) < num_images:  # folders are sorted by class: the first ones would be one class
+            image, label = self.source[index * num_images // len(self)]
+        else:
+            image, label = self.source[index % num_images]
         pixels = to_pixels(image)
         training = self.stage == "train"
         draws = draw(self.seed, epoch if training else 0, index, STAGE_NUMBERS[self.stage])

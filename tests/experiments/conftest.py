@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,14 +49,15 @@ def one_thread() -> Iterator[None]:
 Run = Callable[..., ExperimentCLI]
 
 
+def run_in(folder: Path, command: str, configs: list[str], *arguments: str) -> ExperimentCLI:
+    """The command line with the given configs and arguments, its runs under `folder`."""
+    files = [f"--config={CONFIGS / name}.yaml" for name in configs]
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+    place = f"--trainer.logger.init_args.save_dir={folder / 'runs'}"
+    return main([command, *files, *quiet, place, *arguments])
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """The command line with the given configs and arguments, its runs under `tmp_path`."""
-
-    def run_command(command: str, configs: list[str], *arguments: str) -> ExperimentCLI:
-        files = [f"--config={CONFIGS / name}.yaml" for name in configs]
-        quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
-        folder = f"--trainer.logger.init_args.save_dir={tmp_path / 'runs'}"
-        return main([command, *files, *quiet, folder, *arguments])
-
-    return run_command
+    """`run_in` the test's own folder."""
+    return partial(run_in, tmp_path)

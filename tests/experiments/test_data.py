@@ -1,6 +1,5 @@
 """The data: what it looks like, that it is a function of seed, epoch and index, what is missing."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from experiments import train
 from experiments.data import Crops, ImageData, crop, draw
 from experiments.datasets import (
     PHOTOGRAPHS,
@@ -19,7 +19,7 @@ from experiments.datasets import (
     to_pixels,
     torchvision_dataset,
 )
-from tests.experiments.conftest import CONFIGS, ROOT
+from tests.experiments.conftest import CONFIGS
 
 
 def epoch_of(data: ImageData, epoch: int) -> list[tuple[Tensor, Tensor]]:
@@ -104,6 +104,12 @@ def test_crops_lie_inside_and_reach_the_borders() -> None:
     assert torch.equal(crop(pixels, 3, (0.0, 0.0)), pixels[:, :3, :3])
     assert torch.equal(crop(pixels, 3, (0.999, 0.999)), pixels[:, 2:, 3:])
     assert torch.equal(crop(pixels, 3, (0.5, 0.5)), pixels[:, 1:4, 2:5])
+
+
+def test_fewer_crops_than_images_are_spread_over_them() -> None:
+    source = [(torch.zeros(3, 2, 2, dtype=torch.uint8), label) for label in range(10)]
+    crops = Crops(source, "val", num_crops=4)  # type: ignore[arg-type]
+    assert [crops[0, index][1] for index in range(len(crops))] == [0, 2, 5, 7]
 
 
 def test_small_images_are_enlarged_to_the_crop() -> None:
@@ -237,18 +243,18 @@ def test_sizes_below_one_are_refused(name: str) -> None:
         ImageData(**{name: 0})  # type: ignore[arg-type]
 
 
-def test_missing_dataset_is_one_line_and_exit_code_2_on_the_command_line(tmp_path: Path) -> None:
-    process = subprocess.run(
-        [
-            *(sys.executable, "-m", "experiments", "fit"),
-            *("--config", str(CONFIGS / "base.yaml"), "--config", str(CONFIGS / "smoke.yaml")),
-            *("--data.init_args.name", "CIFAR10", "--data.init_args.root", str(tmp_path)),
-            f"--trainer.logger.init_args.save_dir={tmp_path / 'runs'}",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 2
-    assert "Traceback" not in process.stderr
-    assert process.stderr.splitlines()[-1].startswith("error: CIFAR10 (train split) is not under")
+def test_missing_dataset_is_one_line_and_exit_code_2_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        *("fit", f"--config={CONFIGS / 'base.yaml'}", f"--config={CONFIGS / 'smoke.yaml'}"),
+        *("--data.init_args.name=CIFAR10", f"--data.init_args.root={tmp_path}"),
+        f"--trainer.logger.init_args.save_dir={tmp_path / 'runs'}",
+    ]
+    monkeypatch.setattr(sys, "argv", ["experiments", *arguments])
+    with pytest.raises(SystemExit) as end:
+        train.run()
+    assert end.value.code == 2
+    errors = capsys.readouterr().err
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1].startswith("error: CIFAR10 (train split) is not under")

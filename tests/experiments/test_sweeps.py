@@ -13,16 +13,24 @@ from experiments.models import ResNet20
 from experiments.results import markdown_table
 
 
-def test_colors_writes_a_table_and_a_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An image folder of noise, with two classes of two images in each split."""
     for split in ("train", "test"):
         for label in range(2):
-            folder = tmp_path / "data" / split / str(label)
-            folder.mkdir(parents=True)
+            place = tmp_path / "data" / split / str(label)
+            place.mkdir(parents=True)
             for number in range(2):
                 noise = Image.effect_noise((16, 16), 50 * (number + 1)).convert("RGB")
-                noise.save(folder / f"{number}.png")
+                noise.save(place / f"{number}.png")
+    return tmp_path / "data"
+
+
+def test_colors_writes_a_table_and_a_plot(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.save({"state_dict": ResNet20().state_dict()}, tmp_path / "weights.pt")
-    arguments = ["--data", tmp_path / "data", "--checkpoint", tmp_path / "weights.pt"]
+    arguments = ["--data", folder, "--checkpoint", tmp_path / "weights.pt"]
     arguments += ["--colors", 2, 4, "--out", tmp_path / "out"]
     monkeypatch.setattr(sys, "argv", ["colors", *map(str, arguments)])
     colors.main()
@@ -42,14 +50,13 @@ def test_colors_writes_a_table_and_a_plot(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_bottleneck_writes_a_table_and_plots(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ["--seeds", 0, "--runs", tmp_path / "runs", "--out", tmp_path / "out"]
+    arguments = ["--data", folder, "--seeds", 0, "--runs", tmp_path / "runs", "--out"]
+    arguments += [tmp_path / "out"]
     tiny = [
         "--trainer.max_epochs=1",
         "--data.init_args.batch_size=2",
-        "--data.init_args.crop_size=16",
-        "--data.init_args.val_crop_size=16",
         "--data.init_args.train_crops=4",
         "--data.init_args.val_crops=2",
         "--model.init_args.encoder.init_args.channels=4",
