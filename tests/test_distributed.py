@@ -91,7 +91,7 @@ def check_ddp(rank: int) -> None:
         assert all(torch.equal(other, value) for other in everyone)
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_ranks_agree_with_one(world: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.multiprocessing.spawn(work, (world, str(tmp_path)), nprocs=world)
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(world)]
