@@ -37,13 +37,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     unknown = set(suites) - set(SUITES)
     if unknown:
         parser.error(f"expected suites of {', '.join(SUITES)}, got {', '.join(sorted(unknown))}")
-    folders = [str(Path(x).resolve()) if x else "" for x in (arguments.pictures, arguments.cifar)]
-    options = Options(arguments.quick, arguments.slow, *folders, arguments.every)
+    options = Options(
+        quick=arguments.quick,
+        slow=arguments.slow,
+        pictures=_absolute(arguments.pictures),
+        cifar=_absolute(arguments.cifar),
+        every=arguments.every,
+    )
     machine = describe()
     for suite in suites:
         rows = run_suite(suite, options, arguments.only)
         rows = report.write(arguments.results, machine, rows)
         print("\n".join(report.suite_section(suite, rows)), flush=True)
+
+
+def _absolute(folder: str) -> str:
+    """The processes run in the root of the repository, wherever the user is."""
+    return str(Path(folder).resolve()) if folder else ""
 
 
 if __name__ == "__main__":

@@ -48,6 +48,8 @@ class Case(NamedTuple):
     """Seconds: a method that has spent them is not repeated any more."""
     least: int = 3
     """Repeats at least."""
+    most: int = 15
+    """Repeats at most."""
     once: bool = False
     """No run before the timed ones: ``methods`` have warmed up on something small."""
 

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments.benchmark.runner import Row
-from experiments.benchmark.suite_curves import ASSIGN, LAYER, MATMUL
+from experiments.benchmark.suite_assign import MATMUL
+from experiments.benchmark.suite_curves import ASSIGN, LAYER
 from experiments.benchmark.suite_images import ONE_START
 from experiments.figures import BLUE, GREY, ORANGE, as_picture
 
@@ -41,6 +42,8 @@ def draw(rows: Sequence[Row]) -> Image.Image:
     _curves(panels[1, 0], [row for row in curves if row["over"] == "pixels"], "points", "pixels")
     _curves(panels[1, 1], [row for row in curves if row["over"] == "colours"], "colors", "colours")
     for axes in panels.flat:
+        if not axes.has_data():
+            axes.set(xscale="linear", yscale="linear")  # an empty logarithmic axis is an error
         axes.spines[["top", "right"]].set_visible(False)
     return as_picture(figure)
 
@@ -52,10 +55,14 @@ def _speedups(axes: Axes, rows: Sequence[Row]) -> None:
     bars = [row for row in rows if (row.get("target") or 0) > 1]
     ratios = [row["seconds"] / first[row["suite"], row["case"]] for row in bars]
     places = range(len(bars))
+    if not bars:
+        return
     axes.barh(places, ratios, height=0.62, color=BLUE)
     axes.plot([row["target"] for row in bars], places, "|", color=ORANGE, ms=16, mew=2.5)
     for place, ratio in zip(places, ratios, strict=True):
-        axes.annotate(f"{ratio:.3g} ×", (ratio, place), (4, -3), textcoords="offset points", fontsize=8)
+        axes.annotate(
+            f"{ratio:.3g} ×", (ratio, place), (4, -3), textcoords="offset points", fontsize=8
+        )
     names = [_short(f"{row['case']}\n{row['method']}") for row in bars]
     axes.set_yticks(places, names, fontsize=7.5)
     axes.invert_yaxis()
@@ -98,8 +105,10 @@ def _curves(axes: Axes, rows: Sequence[Row], key: str, name: str) -> None:
     for method, (color, style) in CURVES.items():
         mine = [row for row in rows if row["method"] == method]
         x, y = [row[key] for row in mine], [row["seconds"] * 1000 for row in mine]
+        if not mine:
+            continue
         axes.plot(x, y, style, color=color, markersize=4, label=method)
-        if mine and method in (ASSIGN, MATMUL):
+        if method in (ASSIGN, MATMUL):
             ends = (x[0], x[-1])
             line = [y[-1] * end / x[-1] for end in ends]
             label = "proportional" if method == ASSIGN else None

@@ -47,8 +47,9 @@ def write(folder: Path, machine: dict[str, Any], rows: Sequence[Row]) -> list[Ro
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "benchmark.json"
-    old = json.loads(file.read_text()) if file.exists() else {"machine": None}
-    merged = {_key(row): row for row in (old["rows"] if old["machine"] == machine else [])}
+    old = json.loads(file.read_text()) if file.exists() else {}
+    kept = old["rows"] if old.get("machine") == machine else []
+    merged = {_key(row): row for row in kept}
     merged |= {_key(row): row for row in rows}
     found = sorted(merged.values(), key=lambda row: SUITES.index(row["suite"]))
     lines = ",\n".join(json.dumps(_rounded(row)) for row in found)
@@ -127,8 +128,8 @@ def _image_tables(rows: Sequence[Row]) -> list[str]:
             if not mine:
                 continue
             few = f" ({len(mine)} pictures)" if len(mine) < len(pictures) else ""
-            error, seconds = _mean(mine, "mse"), _mean(mine, "seconds")
-            line[f"K={count}"] = f"{error:.2f} / {time_text(seconds)}{few}"
+            mean = f"{_mean(mine, 'mse'):.2f} / {time_text(_mean(mine, 'seconds'))}"
+            line[f"K={count}"] = mean + few
         table.append({key: line.get(key) for key in ("method", *(f"K={c}" for c in counts))})
     judged = []
     for method, (rival, most_error, clock, most_time) in EFFORTS.items():

@@ -12,7 +12,6 @@ from experiments.benchmark.case import Case, Options
 from experiments.benchmark.worker import suite_cases
 
 Row = dict[str, Any]
-MOST_REPEATS = 15
 ROOT = Path(__file__).parents[2]
 
 
@@ -95,7 +94,7 @@ def _run_case(suite: str, number: int, case: Case, processes: dict[str, Process]
             row |= answer
             times = row["times"]
             enough = sum(times) > case.budget and len(times) >= case.least
-            if "skipped" in row or enough or len(times) == MOST_REPEATS:
+            if "skipped" in row or enough or len(times) == case.most:
                 waiting.remove(method)
     for method, row in rows.items():
         if "skipped" not in row:

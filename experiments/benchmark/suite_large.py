@@ -84,9 +84,9 @@ class _Files:
 
 def _command(height: int, width: int, options: Options) -> Run:
     files = _Files(height, width, options)
-    arguments = ["quantize", files.source, "-k", str(COLORS), "-o", files.target, "--force"]
 
     def run() -> Mapping[str, float]:
+        arguments = ["quantize", files.source, "-k", str(COLORS), "-o", files.target, "--force"]
         command = [sys.executable, "-c", COMMAND, *arguments]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         peak = int(done.stdout.split()[-1]) * 1024

@@ -29,6 +29,7 @@ def cases(options: Options) -> list[Case]:
             {IMPORT: partial(_prepare, "pass", IMPORT, False)},
             limits={IMPORT: 0.15},
             once=True,
+            most=5,
         )
     ]
     for name, call in list(CALLS.items())[: 1 if options.quick else None]:
@@ -42,6 +43,7 @@ def cases(options: Options) -> list[Case]:
                 },
                 limits={EMPTY: 5.0, CACHED: 0.3},
                 once=True,
+                most=3,
             )
         )
     return found
