@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from colorquant_nn.functional.histogram import ColorHistogram
+    from colorquant_nn.functional.palette import resize_palette
     from colorquant_nn.image import (
         QuantizedImage,
         apply_palette,
@@ -33,6 +34,7 @@ __all__ = [
     "load_palette",
     "palette_swatch",
     "quantize_image",
+    "resize_palette",
     "save_image",
     "save_palette",
     "smallest_palette",
@@ -55,6 +57,7 @@ _HOME = {
     "load_palette": "palettes",
     "palette_swatch": "plot",
     "quantize_image": "image",
+    "resize_palette": "functional.palette",
     "save_image": "io",
     "save_palette": "palettes",
     "smallest_palette": "image",

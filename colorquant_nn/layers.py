@@ -338,6 +338,8 @@ class ColorQuantize(nn.Module):
         self._histogram.zero_()
         device = self._histogram.device
         self._histogram[state["cells"].to(device)] = state["histogram"].to(device)
+        if not self.seeded and self.counts.any():  # an averaged model: only its buffers followed
+            self._batches.fill_(online.WARM_UP_BATCHES)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
@@ -346,8 +348,8 @@ class ColorQuantize(nn.Module):
         if centroids is not None and centroids.shape != self.centroids.shape:
             raise ValueError(
                 f"the state has a palette of {centroids.shape[0]} colours, this layer of "
-                f"{self.num_colors}; make the layer with num_colors={centroids.shape[0]}, or take "
-                "the colours over with ColorQuantize.from_palette"
+                f"{self.num_colors}; make the layer with num_colors={centroids.shape[0]}, load "
+                "into it, and take its colours over with resize_palette and from_palette"
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 

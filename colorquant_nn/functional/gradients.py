@@ -268,7 +268,7 @@ def _soft_backward(
     centers = centers.to(torch.promote_types(centers.dtype, torch.float32))
     grad_points = torch.empty_like(points)
     grad_centers = torch.zeros_like(centers)
-    size = max(1, CHUNK_ELEMENTS // (centers.shape[0] * centers.shape[1]))
+    size = max(1, CHUNK_ELEMENTS // max(1, centers.shape[0] * centers.shape[1]))
     for start in range(0, points.shape[1], size):
         part = slice(start, start + size)
         point = sanitize(points[:, part], clamp=True).to(centers.dtype)

@@ -1,4 +1,4 @@
-"""What is done to palettes: check, order, round, paint with them, measure their error.
+"""What is done to palettes: check, order, resize, round, paint with them, measure their error.
 
 Letters: K colours, C channels (3, or 4 with alpha), H rows, W columns.
 """
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from colorquant_nn import kernels
+from colorquant_nn.functional.clustering import kmeans
 from colorquant_nn.functional.color import rgb_to_linear
 from colorquant_nn.functional.histogram import WeightedColors
 from colorquant_nn.functional.premultiplied import to_working_space
@@ -18,6 +19,7 @@ __all__ = [
     "dark_to_light",
     "mean_squared_error",
     "paint",
+    "resize_palette",
     "round_to_bytes",
 ]
 
@@ -66,6 +68,60 @@ def dark_to_light(palette: Tensor) -> Tensor:
     channels = palette.flip(1).unbind(1)
     order = np.lexsort([key.numpy() for key in (*channels, luminance, seen)])
     return palette[torch.from_numpy(order)]
+
+
+def resize_palette(palette: Tensor, num_colors: int, counts: Tensor | None = None) -> Tensor:
+    """Make a palette of another number of colours without seeing the images again.
+
+    Fewer colours are the weighted k-means of the old ones, dark to light. More colours are the old
+    ones, then new ones: each time the colour of the largest count is halved, and the other half
+    goes half-way to the colour next to it. Learn on from the result for a palette as good as new.
+
+    Args:
+        palette: (K, 3) sRGB in [0, 1].
+        num_colors: of the new palette, at least 1.
+        counts: (K,) how often each colour is used, at least 0; all the same without it.
+
+    Returns:
+        (num_colors, 3) float32 sRGB in [0, 1].
+
+    Raises:
+        ValueError: for arguments out of range or of another shape.
+
+    Examples:
+        >>> old = ColorQuantize(4).fit(torch.rand(2, 3, 16, 16))
+        >>> larger = resize_palette(old.palette, 6, old.counts)
+        >>> ColorQuantize.from_palette(larger, frozen=False)
+        ColorQuantize(6, space='rgb', decay=0.99)
+    """
+    colors = check_colors(palette)
+    if colors.shape[1] != 3:
+        raise ValueError(f"expected a palette (K, 3), got {tuple(palette.shape)}")
+    if num_colors < 1:
+        raise ValueError(f"num_colors must be at least 1, got {num_colors}")
+    weights = colors.new_ones(len(colors)) if counts is None else counts.detach().to(colors)
+    if weights.shape != colors.shape[:1]:
+        raise ValueError(f"counts must be (K,) = ({len(colors)},), got {tuple(weights.shape)}")
+    if not bool((weights.isfinite() & (weights >= 0)).all()):
+        raise ValueError("counts must be finite and at least 0")
+    if num_colors < len(colors):
+        used = weights + 1e-6 * weights.mean() + 1e-30  # unused colours come last, not never
+        fewer = kmeans(colors, num_colors, used / used.sum()).centroids.clamp(0, 1)
+        return dark_to_light(fewer.cpu()).to(colors.device)
+    resized, share = colors.cpu(), weights.cpu()
+    while len(resized) < num_colors:
+        largest = share.argmax()
+        color = resized[largest]
+        others = torch.cat(
+            [resized, (color < 0.5).to(color)[None]]
+        )  # the far corner, for a colour alone
+        distance = (others - color).square().sum(1)
+        distance[distance == 0] = torch.inf
+        half_way = (color + others[distance.argmin()]) / 2
+        share[largest] /= 2
+        resized = torch.cat([resized, half_way[None]])
+        share = torch.cat([share, share[largest][None]])
+    return resized.to(colors.device, copy=True)
 
 
 def round_to_bytes(palette: Tensor) -> Tensor:
