@@ -46,9 +46,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     machine = describe()
     for suite in suites:
-        rows = run_suite(suite, options, arguments.only)
-        rows = report.write(arguments.results, machine, rows)
-        print("\n".join(report.suite_section(suite, rows)), flush=True)
+        rows = []
+        for found in run_suite(suite, options, arguments.only):
+            rows = report.keep(arguments.results, machine, found)
+        if rows:
+            report.write(arguments.results, machine, rows)
+            print("\n".join(report.suite_section(suite, rows)), flush=True)
 
 
 def _absolute(folder: str) -> str:

@@ -36,8 +36,8 @@ EFFORTS = {  # of the images: peer and limit of the error, peer and limit of the
 }
 
 
-def write(folder: Path, machine: dict[str, Any], rows: Sequence[Row]) -> list[Row]:
-    """Merge rows into ``benchmark.json`` and draw the rest anew.
+def keep(folder: Path, machine: dict[str, Any], rows: Sequence[Row]) -> list[Row]:
+    """Merge rows into ``benchmark.json``.
 
     Rows of another machine, or of other versions, are dropped; those of the same suite, case and
     method replaced.
@@ -50,21 +50,25 @@ def write(folder: Path, machine: dict[str, Any], rows: Sequence[Row]) -> list[Ro
     old = json.loads(file.read_text()) if file.exists() else {}
     kept = old["rows"] if old.get("machine") == machine else []
     merged = {_key(row): row for row in kept}
-    merged |= {_key(row): row for row in rows}
+    merged |= {_key(row): _rounded(row) for row in rows}
     found = sorted(merged.values(), key=lambda row: SUITES.index(row["suite"]))
-    lines = ",\n".join(json.dumps(_rounded(row)) for row in found)
-    date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    head = f'"machine": {json.dumps(machine)},\n"date": "{date}"'
+    lines = ",\n".join(json.dumps(row) for row in found)
+    head = f'"machine": {json.dumps(machine)}'
     file.write_text(f'{{\n{head},\n"rows": [\n{lines}\n]}}\n')
+    return found
+
+
+def write(folder: Path, machine: dict[str, Any], rows: Sequence[Row]) -> None:
+    """Write the tables and the picture of all rows, ``benchmark.md`` and ``benchmark.png``."""
     text = ["# Benchmark", INTRODUCTION.strip(), "![The most telling numbers](benchmark.png)"]
     for suite in SUITES:
-        if any(row["suite"] == suite for row in found):
-            text += suite_section(suite, found)
+        if any(row["suite"] == suite for row in rows):
+            text += suite_section(suite, rows)
     described = [{"machine": key, "": value} for key, value in machine.items()]
+    date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     text += ["## The machine", markdown_table([*described, {"machine": "date", "": date}])]
     (folder / "benchmark.md").write_text("\n\n".join(text) + "\n")
-    figure.draw(found).quantize(128).save(folder / "benchmark.png", optimize=True)
-    return found
+    figure.draw(rows).quantize(128).save(folder / "benchmark.png", optimize=True)
 
 
 def suite_section(suite: str, rows: Sequence[Row]) -> list[str]:

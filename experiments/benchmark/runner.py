@@ -4,7 +4,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,8 @@ class Process:
 
 def run_suite(
     suite: str, options: Options, only: str = "", say: Callable[[str], object] = print
-) -> list[Row]:
-    """Run all cases of a suite.
+) -> Iterator[list[Row]]:
+    """Run the cases of a suite, one after the other.
 
     Args:
         suite: Its name.
@@ -55,11 +55,10 @@ def run_suite(
         only: Cases whose name contains this.
         say: Told the state.
 
-    Returns:
-        A row for each case and method: its times in seconds, their median, the memory in bytes,
-        what the case's judge found; or why it was skipped.
+    Yields:
+        For each case a row for each method: its times in seconds, their median, the memory in
+        bytes, what the case's judge found; or why it was skipped.
     """
-    rows: list[Row] = []
     processes: dict[str, Process] = {}
     try:
         for number, case in enumerate(suite_cases(suite, options)):
@@ -69,11 +68,12 @@ def run_suite(
                 if method not in processes:
                     processes[method] = Process(suite, method, options)
             say(f"{suite}: {case.name}")
-            rows += _run_case(suite, number, case, processes)
+            if options.quick:
+                case = case._replace(most=case.least)
+            yield _run_case(suite, number, case, processes)
     finally:
         for process in processes.values():
             process.close()
-    return rows
 
 
 def _run_case(suite: str, number: int, case: Case, processes: dict[str, Process]) -> list[Row]:

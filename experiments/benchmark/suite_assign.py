@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import colorquant_nn  # noqa: F401  (registers the op)
+import colorquant_nn.layers  # noqa: F401  (registers the op)
 from experiments.benchmark.case import COPY, OURS, Case, Options, Run
 
 CHUNK = 16384

@@ -18,7 +18,7 @@ def cases(options: Options) -> list[Case]:
     """Training steps of the layer, of a ResNet-18 with it, and k-means of each image."""
     if options.quick:
         return [
-            *[_training_step(2, 16, 4), _per_image(2, 8, 4), _network(1, 32, 4)],
+            *[_training_step(2, 16, 4), _per_image(2, 8, 4), _network(2, 32, 4)],
         ]
     return [
         _training_step(8, 224, 256),
@@ -161,6 +161,6 @@ def _network(batch: int, size: int, colors: int) -> Case:
         },
         points=batch * size * size,
         targets={"ResNet-18 alone": 1 / 1.03},
-        budget=35.0,
-        least=7,
+        budget=20.0,
+        least=5,
     )

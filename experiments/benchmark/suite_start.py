@@ -9,7 +9,7 @@ from pathlib import Path
 
 from experiments.benchmark.case import Case, Options, Run, Seconds
 
-IMPORT = "import colorquant_nn"
+IMPORT = "from colorquant_nn import ColorQuantize, fit_palette"
 EMPTY, CACHED = "first call, empty cache", "first call, cached"
 CALLS = {
     "assign": "torch.ops.colorquant_nn.assign(torch.rand(1, 5000, 3), torch.rand(1, 16, 3), False)",
