@@ -134,14 +134,16 @@ def relocate(
     distances = (position[:, None] - position).square().sum(-1)  # (K, K)
     merged_share = share[:, None] * share / (share[:, None] + share).clamp_min(TINY)
     itself = torch.eye(num_clusters, dtype=torch.bool, device=centroids.device)
-    cost, neighbour = (merged_share * distances).masked_fill(itself, torch.inf).min(1)
-    cost = cost.masked_fill(~movable, torch.inf)
+    merging = (merged_share * distances).masked_fill(itself, torch.inf)
+    neighbour = merging.argmin(1)
+    cost = merging.gather(1, neighbour[:, None]).squeeze(1).masked_fill(~movable, torch.inf)
 
     if blur is not None:
         cost, gain = cost * blur[0], gain * blur[1]
     cheapest, source = cost.topk(most, largest=False)  # (M,)
     # Of two that would merge into one another, only the cheaper moves.
-    into_moved = (neighbour[source][:, None] == source).tril(-1).any(1)
+    rank = torch.arange(most, device=source.device)
+    into_moved = ((neighbour[source][:, None] == source) & (rank[:, None] > rank)).any(1)
     cheapest = cheapest.masked_fill(into_moved, torch.inf)
     cheapest, order = cheapest.sort()
     source = source[order]
