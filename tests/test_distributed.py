@@ -8,6 +8,10 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 from torch import nn
+from torch.distributed import checkpoint
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from colorquant_nn import ColorQuantize
 from colorquant_nn.functional import online
@@ -60,6 +64,8 @@ def work(rank: int, world: int, folder: str) -> None:
             states[f"{name}, step {step}"] = layer.centroids.clone(), layer.counts.clone()
     torch.save(states, f"{folder}/{rank}.pt")
     check_ddp(rank)
+    if world == 2:
+        check_fsdp(rank, world, folder)
     dist.destroy_process_group()
 
 
@@ -85,10 +91,47 @@ def check_ddp(rank: int) -> None:
         x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(10 * step + rank))
         (model(x) + model(1 - x)).square().mean().backward()  # two forwards for one backward
         optimizer.step()
-    for value in (layer.centroids, next(model.parameters()).detach()):
-        everyone = [torch.empty_like(value) for _ in range(dist.get_world_size())]
-        dist.all_gather(everyone, value.contiguous())
-        assert all(torch.equal(other, value) for other in everyone)
+    assert_same_everywhere(layer.centroids)
+    assert_same_everywhere(next(model.parameters()).detach())
+
+
+def check_fsdp(rank: int, world: int, folder: str) -> None:
+    """Sharded, a model gets the palette that it gets unsharded; its checkpoint restores it."""
+    mesh = init_device_mesh("cpu", (world,))
+    networks = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        networks.append(nn.Sequential(nn.Conv2d(3, 3, 1), ColorQuantize(6), nn.Conv2d(3, 4, 1)))
+    model, plain = networks
+    fully_shard(model[0], mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    reference = nn.parallel.DistributedDataParallel(plain)
+    its_optimizer = torch.optim.SGD(plain.parameters(), lr=0.1)
+    for step in range(STEPS):
+        x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(10 * step + rank))
+        for network, its in ((model, optimizer), (reference, its_optimizer)):
+            its.zero_grad()
+            network(x).square().mean().backward()
+            its.step()
+    layer = model[1]
+    assert_same_everywhere(layer.centroids)
+    torch.testing.assert_close(layer.centroids, plain[1].centroids, rtol=1e-4, atol=1e-5)
+    checkpoint.save({"model": get_model_state_dict(model)}, checkpoint_id=f"{folder}/shards")
+    before = layer.centroids.clone(), layer.counts.clone()
+    model(torch.rand(1, 3, 8, 8))
+    assert not torch.equal(layer.centroids, before[0])
+    restored = {"model": get_model_state_dict(model)}
+    checkpoint.load(restored, checkpoint_id=f"{folder}/shards")
+    set_model_state_dict(model, restored["model"])
+    assert torch.equal(layer.centroids, before[0])
+    assert torch.equal(layer.counts, before[1])
+
+
+def assert_same_everywhere(value: torch.Tensor) -> None:
+    everyone = [torch.empty_like(value) for _ in range(dist.get_world_size())]
+    dist.all_gather(everyone, value.contiguous())
+    assert all(torch.equal(other, value) for other in everyone)
 
 
 @pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])

@@ -48,7 +48,8 @@ def kmeans_plus_plus(
     for step in range(1, num_clusters):
         candidates = points[_draw(weights * nearest, uniform[step])]  # (L, C)
         distances = torch.minimum(_squared_distances(candidates, points), nearest)
-        best = (distances @ weights).argmin()[None]
+        with torch.autocast(points.device.type, enabled=False):
+            best = (distances @ weights).argmin()[None]
         chosen.append(candidates[best])
         nearest = distances[best].squeeze(0)
     return torch.cat(chosen)

@@ -1,0 +1,53 @@
+"""A generator that can only speak in the four greens of a hand-held console.
+
+Run ``python -m experiments.examples.hardware_palette``. The palette is fixed and the last layer;
+the gradient passes it straight through, and ``mse`` keeps what comes in near to what comes out.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from colorquant_nn import ColorQuantize, load_palette
+
+
+def build(palette: str) -> nn.Sequential:
+    """Noise (B, 8, 4, 4) to images (B, 3, 16, 16) in the colours of a named palette."""
+    return nn.Sequential(
+        nn.ConvTranspose2d(8, 16, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(16, 3, 4, stride=2, padding=1),
+        nn.Sigmoid(),
+        ColorQuantize.from_palette(load_palette(palette)),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> tuple[nn.Sequential, Tensor]:
+    """Learn to draw one target, stripes of all colours, from one noise."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--palette", default="gameboy")
+    parser.add_argument("--steps", type=int, default=150)
+    options = parser.parse_args(arguments)
+    torch.manual_seed(0)
+    generator = build(options.palette)
+    noise = torch.randn(1, 8, 4, 4)
+    palette = generator[-1].palette
+    stripes = palette[torch.arange(16) * len(palette) // 16]  # (16, 3)
+    target = stripes.T[None, :, None].expand(1, 3, 16, 16)
+    optimizer = torch.optim.Adam(generator.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(options.steps):
+        result = generator[-1].quantize(generator[:-1](noise))
+        error = nn.functional.mse_loss(result.values, target)
+        optimizer.zero_grad()
+        (error + 0.25 * result.mse).backward()
+        optimizer.step()
+        losses.append(error.detach())
+    print(f"MSE {losses[0]:.4f} at first, {losses[-1]:.4f} after {options.steps} steps")
+    return generator, torch.stack(losses)
+
+
+if __name__ == "__main__":
+    main()

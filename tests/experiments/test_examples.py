@@ -1,0 +1,47 @@
+"""The examples run, and do what they say."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from colorquant_nn import load_palette
+from experiments.examples import classifier, hardware_palette, onnx_export, own_module
+
+
+def test_classifier_sees_palette_colours_and_takes_a_step() -> None:
+    model = classifier.main(["--colors", "5"])
+    layer = model[0]
+    assert layer.seeded
+    seen: list[torch.Tensor] = []
+    model[1].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    assert model(torch.rand(2, 3, 64, 64)).shape == (2, 1000)
+    colors = seen[0].movedim(1, -1).reshape(-1, 3).unique(dim=0)
+    assert len(colors) <= 5
+    assert (colors[:, None] == layer.palette).all(-1).any(1).all()
+    assert model[2].conv1.weight.grad.abs().sum() > 0
+
+
+def test_own_module_learns_its_palette_and_its_network() -> None:
+    trained = own_module.main(["--epochs", "6"]).lightning_module
+    assert trained.quantizer.seeded
+    first = own_module.main(["--epochs", "1"])
+    assert trained.trainer.callback_metrics["val_mse"] < 0.7 * first.callback_metrics["val_mse"]
+
+
+def test_generator_ends_in_the_hardware_palette() -> None:
+    generator, losses = hardware_palette.main([])
+    assert torch.equal(generator[-1].palette, load_palette("gameboy"))
+    with torch.no_grad():
+        image = generator(torch.randn(2, 8, 4, 4))
+    colors = image.movedim(1, -1).reshape(-1, 3)
+    assert (colors[:, None] == load_palette("gameboy")).all(-1).any(1).all()
+    assert losses[-1] < 0.3 * losses[0]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_onnx_file_gives_the_same_indices(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    assert onnx_export.main([str(tmp_path / "palette.onnx")])
+    assert (tmp_path / "palette.onnx").stat().st_size > 0
