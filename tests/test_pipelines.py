@@ -36,6 +36,13 @@ def test_autocast_changes_nothing(space: str, dtype: torch.dtype) -> None:
             result = cast.quantize(x)
         assert all(torch.equal(a, b) for a, b in zip(result, expected, strict=True))
         assert_same_state(cast, state_of(plain))
+    per_image = PerImageColorQuantize(8, space=space)
+    expected = per_image.quantize(x)
+    with torch.autocast("cpu", dtype):
+        fitted = ColorQuantize(8, space=space).fit(x)
+        result = per_image.quantize(x)
+    assert_same_state(fitted, state_of(ColorQuantize(8, space=space).fit(x)))
+    assert all(torch.equal(a, b) for a, b in zip(result, expected, strict=True))
 
 
 @pytest.mark.parametrize("dtype", HALVES)

@@ -16,11 +16,11 @@ from colorquant_nn import ColorQuantize
 IMAGENET = Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 
 
-def build(num_colors: int, pretrained: bool = False) -> nn.Sequential:
+def build(layer: ColorQuantize, pretrained: bool = False) -> nn.Sequential:
     """Palette, normalization, ResNet-18; images (B, 3, H, W) in [0, 1] to logits (B, 1000)."""
     weights = torchvision.models.ResNet18_Weights.DEFAULT if pretrained else None
     network = torchvision.models.resnet18(weights=weights)
-    return nn.Sequential(ColorQuantize(num_colors, space="oklab"), IMAGENET, network)
+    return nn.Sequential(layer, IMAGENET, network)
 
 
 def main(arguments: Sequence[str] | None = None) -> nn.Sequential:
@@ -30,15 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> nn.Sequential:
     parser.add_argument("--pretrained", action="store_true")
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
-    model = build(options.colors, options.pretrained)
+    layer = ColorQuantize(options.colors, space="oklab")
+    model = build(layer, options.pretrained)
     images, labels = torch.rand(4, 3, 64, 64), torch.tensor([0, 1, 2, 3])
-    model[0].fit(images)  # full k-means; without it, the first training batches would seed
+    layer.fit(images)  # full k-means; without it, the first training batches would seed
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     loss = nn.functional.cross_entropy(model(images), labels)
     loss.backward()
     optimizer.step()
     with torch.no_grad():
-        result = model.eval()[0].quantize(images)
+        result = layer.eval().quantize(images)
     print(f"loss {loss.item():.3f}, MSE of {options.colors} colours {result.mse.item():.5f}")
     return model
 

@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from colorquant_nn import ColorQuantize, load_palette
 
 
-def build(palette: str) -> nn.Sequential:
-    """Noise (B, 8, 4, 4) to images (B, 3, 16, 16) in the colours of a named palette."""
+def build() -> nn.Sequential:
+    """Noise (B, 8, 4, 4) to images (B, 3, 16, 16) of any colour."""
     return nn.Sequential(
         nn.ConvTranspose2d(8, 16, 4, stride=2, padding=1),
         nn.ReLU(),
         nn.ConvTranspose2d(16, 3, 4, stride=2, padding=1),
         nn.Sigmoid(),
-        ColorQuantize.from_palette(load_palette(palette)),
     )
 
 
@@ -31,15 +30,17 @@ def main(arguments: Sequence[str] | None = None) -> tuple[nn.Sequential, Tensor]
     parser.add_argument("--steps", type=int, default=150)
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
-    generator = build(options.palette)
+    palette = load_palette(options.palette)
+    layer = ColorQuantize.from_palette(palette)
+    network = build()
+    generator = nn.Sequential(network, layer)
     noise = torch.randn(1, 8, 4, 4)
-    palette = generator[-1].palette
     stripes = palette[torch.arange(16) * len(palette) // 16]  # (16, 3)
     target = stripes.T[None, :, None].expand(1, 3, 16, 16)
     optimizer = torch.optim.Adam(generator.parameters(), lr=1e-2)
     losses = []
     for _ in range(options.steps):
-        result = generator[-1].quantize(generator[:-1](noise))
+        result = layer.quantize(network(noise))
         error = nn.functional.mse_loss(result.values, target)
         optimizer.zero_grad()
         (error + 0.25 * result.mse).backward()

@@ -43,6 +43,11 @@ class Painter(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=1e-2)
 
 
+def batches(images: Tensor, shuffle: bool = False) -> DataLoader[Tensor]:
+    """Eight images at a time; a tensor is data set enough."""
+    return DataLoader(images, batch_size=8, shuffle=shuffle)  # type: ignore[arg-type]
+
+
 def main(arguments: Sequence[str] | None = None) -> pl.Trainer:
     """Train on random images; a real run takes a DataLoader of photographs."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -58,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> pl.Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    train = DataLoader(images[:48], batch_size=8, shuffle=True)  # type: ignore[arg-type]
-    trainer.fit(Painter(), train, DataLoader(images[48:], batch_size=8))  # type: ignore[arg-type]
+    train, val = images[:48], images[48:]
+    trainer.fit(Painter(), batches(train, shuffle=True), batches(val))
     print(f"validation MSE {trainer.callback_metrics['val_mse'].item():.5f}")
     return trainer
 
