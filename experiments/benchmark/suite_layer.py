@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from colorquant_nn import ColorQuantize, PerImageColorQuantize
 from experiments.benchmark.case import COPY, OURS, Case, Options, Run
+from experiments.benchmark.suite_assign import copying_of
 
 VQ = "vector-quantize-pytorch"
 WARM_UP = 40  # batches: ours seeds its palette from the first ones
@@ -60,8 +61,7 @@ def _training_step(batch: int, size: int, colors: int) -> Case:
         return make(lambda images: layer(images)[0])
 
     def copy() -> Run:
-        images = _images(batch, size)
-        return images.clone
+        return copying_of(_images(batch, size))
 
     return Case(
         f"training forward + backward, {batch} x 3 x {size} x {size}, K={colors}",
@@ -109,7 +109,7 @@ def _per_image(batch: int, size: int, colors: int) -> Case:
         return one_by_one(fit)
 
     def copy() -> Run:
-        return _images(batch, size).clone
+        return copying_of(_images(batch, size))
 
     return Case(
         f"k-means of each image, {batch} x 3 x {size} x {size}, K={colors}",
