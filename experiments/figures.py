@@ -11,8 +11,8 @@ from torch import Tensor
 
 from colorquant_nn.functional import metrics
 
-# Two hues that stay apart for the colour-blind (Wong, Points of view: color blindness, 2011), grey.
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
+# Hues that stay apart for the colour-blind (Wong, Points of view: color blindness, 2011), and grey.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 
 
 def image_grid(columns: Mapping[str, Tensor], palette: Tensor | None = None) -> Image.Image:

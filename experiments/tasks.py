@@ -147,7 +147,8 @@ class Autoencoder(QuantizerTask):
         quantizer: The bottleneck.
         encoder: Recolours: images to images of the same shape.
         decoder: Rebuilds: images to images of the same shape; None takes the quantized image.
-        commitment: Weight of the squared distance from the encoder's colours to the palette's.
+        commitment: Weight of the squared distance from the encoder's colours to the palette's. With
+            the straight-through gradient and a small weight the encoder's colours run away.
 
     Reference:
         van den Oord et al., Neural discrete representation learning (2017), for the commitment.
@@ -158,7 +159,7 @@ class Autoencoder(QuantizerTask):
         quantizer: nn.Module,
         encoder: nn.Module,
         decoder: nn.Module | None = None,
-        commitment: float = 0.1,
+        commitment: float = 1.0,
     ) -> None:
         super().__init__(quantizer)
         self.encoder = encoder
