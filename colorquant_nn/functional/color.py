@@ -231,11 +231,7 @@ class _Conversion(torch.autograd.Function):
 
     @staticmethod
     def forward(colors: Tensor, name: str) -> Tensor:
-        if (
-            colors.device.type == "cpu"
-            and colors.dtype == torch.float32
-            and not traced.exporting()
-        ):
+        if colors.device.type == "cpu" and colors.dtype == torch.float32 and not traced.exporting():
             compiled: Tensor = torch.ops.colorquant_nn.convert_color(colors, name)
             return compiled
         for part in CHAINS.get(name, (name,)):
