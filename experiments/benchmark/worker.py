@@ -88,6 +88,9 @@ class Worker:
 
     def time(self) -> dict[str, Any]:
         """Run and watch the clock; and the memory, where there is no other run for it."""
+        self.result = None
+        if self.case.once:
+            trim()
         peak = watch_memory() if self.case.once else None
         start = time.perf_counter()
         self.result = self.run()

@@ -74,6 +74,7 @@ def test_palettes_are_judged_in_the_unit_of_the_literature() -> None:
 
 
 def test_memory_is_the_peak_of_the_run() -> None:
+    worker.trim()
     peak = worker.watch_memory()
     block = np.ones(5_000_000)
     del block
