@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from colorquant_nn.palettes import save_palette
+from colorquant_nn import palette_swatch, save_palette
 from experiments.figures import error_curve, image_grid
 from experiments.tasks import QuantizerTask
 
@@ -63,9 +63,9 @@ class Pictures(pl.Callback):
         show(trainer, "comparison", comparison)
         if palette is not None:
             save_palette(folder / f"palette-{epoch:03}.gpl", palette)
-            save_palette(folder / f"palette-{epoch:03}.png", palette)
-            with Image.open(folder / f"palette-{epoch:03}.png") as swatches:
-                show(trainer, "palette", swatches)
+            swatch = palette_swatch(palette)
+            swatch.save(folder / f"palette-{epoch:03}.png")
+            show(trainer, "palette", swatch)
 
 
 class History(pl.Callback):

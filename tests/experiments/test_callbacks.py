@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from colorquant_nn.palettes import load_palette
+from colorquant_nn import load_palette
 from experiments.callbacks import closing_line
 from tests.experiments.conftest import Run
 

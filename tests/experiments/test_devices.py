@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from colorquant_nn.palettes import load_palette
+from colorquant_nn import load_palette
 from tests.experiments.conftest import CONFIGS, ROOT
 
 
