@@ -1,5 +1,6 @@
 """Several devices: here two processes on the CPU."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ def test_two_devices_run_and_write_once(tmp_path: Path) -> None:
             f"--trainer.logger.init_args.save_dir={tmp_path}",
         ],
         cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )

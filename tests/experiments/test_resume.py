@@ -1,5 +1,6 @@
 """A run that is killed and resumed reaches what the run that was not reaches, bit for bit."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -49,6 +50,7 @@ def killed_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
             f"--trainer.logger.init_args.save_dir={folder / 'runs'}",
         ],
         cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
