@@ -42,19 +42,17 @@ def killed_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "    - class_path: tests.experiments.interruption.Kill\n"
         "      init_args: {epoch: 2}\n"
     )
-    process = subprocess.run(
-        [
-            *(sys.executable, "-m", "experiments", "fit"),
-            *(f"--config={CONFIGS / 'base.yaml'}", f"--config={CONFIGS / 'smoke.yaml'}"),
-            *(f"--config={kill}", EPOCHS, "--data.init_args.num_workers=2"),
-            f"--trainer.logger.init_args.save_dir={folder / 'runs'}",
-        ],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == -signal.SIGKILL, process.stderr
+    arguments = [
+        *(sys.executable, "-m", "experiments", "fit"),
+        *(f"--config={CONFIGS / 'base.yaml'}", f"--config={CONFIGS / 'smoke.yaml'}"),
+        *(f"--config={kill}", EPOCHS, "--data.init_args.num_workers=2"),
+        f"--trainer.logger.init_args.save_dir={folder / 'runs'}",
+    ]
+    log = folder / "log.txt"  # not a pipe, which the orphaned workers would keep open for a while
+    with log.open("w") as stream:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        process = subprocess.run(arguments, cwd=ROOT, env=environment, stdout=stream, stderr=stream)
+    assert process.returncode == -signal.SIGKILL, log.read_text()
     (checkpoint,) = (folder / "runs").rglob("last.ckpt")
     assert torch.load(checkpoint, weights_only=True)["epoch"] == 1
     return checkpoint
