@@ -109,6 +109,7 @@ def test_estimators_fit_in(estimator, expected: bool) -> None:
         assert x.grad.abs().sum() > 0
 
 
+@pytest.mark.usefixtures("short_warm_up")
 def test_inside_sequential_it_trains() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(

@@ -54,7 +54,14 @@ def test_every_method_of_a_suite_does_the_same_work() -> None:
         assert objective == pytest.approx(objectives[case.OURS], rel=1e-4)
 
 
-@pytest.mark.parametrize("suite", ["layer", "cifar", "curves"])
+@pytest.mark.parametrize(
+    "suite",
+    [
+        "layer",
+        pytest.param("cifar", marks=pytest.mark.slow),
+        pytest.param("curves", marks=pytest.mark.slow),
+    ],
+)
 def test_ours_runs_in_every_suite(suite: str) -> None:
     for toy in worker.suite_cases(suite, QUICK):
         make = next(iter(toy.methods.values()))
@@ -144,6 +151,7 @@ def test_mosaic_fills_its_size() -> None:
     assert mosaic(70, 90, QUICK).shape == (3, 70, 90)
 
 
+@pytest.mark.slow
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         __main__.main(["nothing"])
