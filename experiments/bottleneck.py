@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from experiments.callbacks import Curve, History
+from experiments.callbacks import Curve, History, shared_palette
 from experiments.figures import BLUE, GREEN, GREY, ORANGE, as_picture, image_grid
 from experiments.results import RESULTS, write_results
 from experiments.train import ExperimentCLI
@@ -36,7 +36,7 @@ VARIANTS = {
     "straight-through": Variant("straight_through", 1.0, BLUE),
     "soft, no commitment": Variant("soft", 0.0, GREEN),
     "cut, no commitment": Variant("cut", 0.0, ORANGE),
-    "cut": Variant("cut", 1.0, GREY),
+    "cut, with commitment": Variant("cut", 1.0, GREY),
 }
 
 
@@ -78,7 +78,10 @@ def train(
 
 
 def draw(curves: dict[str, list[Curve]], reference: float, num_colors: int) -> Image.Image:
-    """Validation MSE over the steps: the mean of the seeds as a line, their range as a band."""
+    """Validation MSE over the steps: the mean of the seeds as a line, their range as a band.
+
+    What ends far above the reference is named in the legend only.
+    """
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.add_subplot()
     for name, runs in curves.items():
@@ -86,6 +89,9 @@ def draw(curves: dict[str, list[Curve]], reference: float, num_colors: int) -> I
         columns = list(zip(*([mse for _, mse in run] for run in runs), strict=True))
         color = VARIANTS[name].color
         means = [statistics.fmean(column) for column in columns]
+        if means[-1] > 1.5 * reference:
+            axes.plot([], [], color=color, label=f"{name}: {means[-1]:.4f}, above the frame")
+            continue
         axes.plot(steps, means, color=color, marker="o", markersize=4, label=name)
         lowest, highest = [min(c) for c in columns], [max(c) for c in columns]
         axes.fill_between(steps, lowest, highest, color=color, alpha=0.2, linewidth=0)
@@ -93,9 +99,9 @@ def draw(curves: dict[str, list[Curve]], reference: float, num_colors: int) -> I
     axes.axhline(reference, color="black", linewidth=0.8, linestyle="--", label=label)
     axes.set_xlabel("step")
     axes.set_ylabel("reconstruction MSE, validation")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * reference)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="lower left")
     return as_picture(figure)
 
 
@@ -133,7 +139,7 @@ def main() -> None:
                 images = next(iter(run.datamodule.val_dataloader()))[0][:4]
                 with torch.no_grad():
                     columns = run.model.eval().pictures(images)
-                pictures = image_grid(columns, run.model.quantizer.palette)
+                pictures = image_grid(columns, shared_palette(run.model))
     write(arguments.out, arguments.name, values, curves, run)
     assert pictures is not None
     pictures.save(arguments.out / "bottleneck_pictures.png", optimize=True)
@@ -172,9 +178,10 @@ it. The images are those of {name_of_data}; same seeds, order and budget for all
 ({run.trainer.global_step} steps of {run.datamodule.batch_size} images); only what flows back
 through the layer differs. With the gradient cut and no commitment term the recolouring network
 never changes, and the second network has to make do with an ordinary quantized image; with the
-commitment term alone it only learns to make images easy to quantize. The straight-through gradient
-needs the term (weight 1), which holds the recoloured pixels near the palette; the soft one does
-not.
+commitment term alone it chases a palette that follows it, and both drift. The straight-through
+gradient has the term (weight 1) to hold the recoloured pixels near the palette; the soft one needs
+none.
+
 Full k-means on the same training images, with nothing rebuilt, has MSE
 {reference:.5f} on the same test images. Means over {len(mses)} seeds; MSE over pixels and
 channels of {len(run.datamodule.crops["val"])} test images, in [0, 1] units.

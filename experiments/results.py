@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from PIL import Image
@@ -49,6 +50,7 @@ def write_results(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
     plot.quantize(64).save(folder / f"{name}.png", optimize=True)
+    prose = "\n\n".join(fill(" ".join(part.split()), 100) for part in text.strip().split("\n\n"))
     (folder / f"{name}.md").write_text(
-        f"# {title}\n\n{text.strip()}\n\n{markdown_table(rows)}\n\n![{title}]({name}.png)\n"
+        f"# {title}\n\n{prose}\n\n{markdown_table(rows)}\n\n![{title}]({name}.png)\n"
     )
