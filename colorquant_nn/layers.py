@@ -39,9 +39,10 @@ class ColorQuantize(nn.Module):
     """Maps every pixel to the nearest of K colours, which follow the data as k-means does.
 
     In training mode each forward learns from its batch, with or without gradients, as BatchNorm
-    does; the first batches seed the palette. In evaluation mode, or when ``frozen``, nothing
-    changes. Pixels count as clamped to [0, 1] (NaN as 0); those that are not finite are quantized,
-    but never learnt from. Put the layer before any `Normalize`.
+    does. The first 32 batches fit the palette to a histogram of what was seen (k-means++, Lloyd,
+    relocations), after them the update rule holds. In evaluation mode, or when ``frozen``, nothing
+    changes, but for `fit`. Pixels count as clamped to [0, 1] (NaN as 0); those that are not finite
+    are quantized, but never learnt from. Put the layer before any `Normalize`.
 
     Args:
         num_colors: K, at least 1.
@@ -115,7 +116,7 @@ class ColorQuantize(nn.Module):
         # For the warm-up alone, and so in the extra state: 4 MiB that no DDP needs to broadcast.
         self._histogram = torch.zeros(8**online.HISTOGRAM_BITS, 4, dtype=torch.float32)
         # How many batches were learnt from; it stays on the CPU.
-        self._batches = torch.zeros((), dtype=torch.int64)
+        self._batches = torch.zeros((), dtype=torch.int64, device="cpu")
         if deferred:
             self._pending_histogram = torch.zeros_like(self._histogram)
             self._pending_statistics = torch.zeros(num_colors, STATISTICS, dtype=torch.float64)
@@ -230,8 +231,9 @@ class ColorQuantize(nn.Module):
             raise RuntimeError("call eval() before exporting: an exported palette does not learn")
         palette, indices = self.palette, self.encode(x)
         values = palette[indices].movedim(-1, -3).to(x.dtype)
-        error = x.clamp(0, 1) - values
-        return Quantized(values, indices, palette, error.square().mean())
+        return Quantized(
+            values, indices, palette, palette_mse(x.movedim(-3, -1), values.movedim(-3, -1))
+        )
 
     def encode(self, x: Tensor) -> Tensor:
         """The index of the nearest colour of each pixel; never learns.
@@ -297,7 +299,8 @@ class ColorQuantize(nn.Module):
     def commit(self) -> None:
         """Learn from all batches since the last call as from one; for ``deferred`` layers.
 
-        Call it after each optimizer step, on every rank. Until then the palette is constant.
+        Call it after each optimizer step, on every rank, and before saving. Until then the palette
+        is constant.
 
         Raises:
             RuntimeError: the layer is not deferred.
@@ -334,6 +337,7 @@ class ColorQuantize(nn.Module):
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
         """Take up what `get_extra_state` gave."""
+        self._forget_pending()
         self._batches.copy_(state["batches"])
         self._histogram.zero_()
         device = self._histogram.device
@@ -374,13 +378,20 @@ class ColorQuantize(nn.Module):
         self.centroids.copy_(color_space(self.space).from_rgb(rgb))
         self.counts.copy_(counts)
         self._histogram.zero_()
+        self._forget_pending()
         self._batches.fill_(online.WARM_UP_BATCHES)
+
+    def _forget_pending(self) -> None:
+        """Drop what waits for a commit: it was observed about other centroids."""
+        if self.deferred:
+            self._pending_histogram.zero_()
+            self._pending_statistics.zero_()
 
 
 def _mean_squared_error(statistics: Tensor) -> Tensor:
     """Of the points in the statistics (K, F), over all three channels; 0 without points."""
     size = 3 * statistics[:, 0].sum()
-    return (distortion(statistics) / size.clamp_min(1)).to(torch.float32)
+    return distortion(statistics) / size.clamp_min(1)
 
 
 def _worth_learning(pixels: Tensor) -> bool:

@@ -36,7 +36,8 @@ class PerImageColorQuantize(nn.Module):
 
     It has no state: training and evaluation are the same. The default gradient is the exact one
     with the assignment held fixed, where each colour is the mean of its pixels. An image of at
-    most K distinct colours comes out as it went in.
+    most K distinct colours comes out as it went in: bit for bit in rgb (float64 as float32), after
+    rounding to 8 bits in the other spaces.
 
     Args:
         num_colors: K, at least 1.
@@ -107,7 +108,7 @@ class PerImageColorQuantize(nn.Module):
         palette = clamp_through(color_space(self.space).to_rgb(means))
         hard = palette.gather(1, indices[..., None].expand(-1, -1, 3)).to(x.dtype)
         values = self.estimator(points, hard, palette)
-        snapshot = palette.detach()
+        snapshot = palette.detach().to(torch.float32)
         return Quantized(
             to_image(values, x),
             to_index_map(indices, x),

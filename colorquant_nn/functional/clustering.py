@@ -96,7 +96,7 @@ class KMeans(NamedTuple):
     objective: Tensor
     """(iterations + 1,) float64, the within-cluster sum of squares before each update, and last."""
     converged: bool
-    """Whether the centroids moved less than ``tol`` in the last update."""
+    """Whether no centroid moved further than ``tol`` in the last update."""
 
 
 def kmeans(
@@ -111,7 +111,7 @@ def kmeans(
     """Cluster points by the classic algorithm: initialise, assign, update to the means, repeat.
 
     It stops when no centroid moves further than ``tol`` (Euclidean distance, in the points' own
-    units), or after ``max_iters`` updates. The objective never increases.
+    units), or after ``max_iters`` updates. The objective never increases, up to rounding.
 
     Args:
         points: (N, C) float.
@@ -124,7 +124,7 @@ def kmeans(
         generator: for ``seeding``; without it, a fresh one of seed 0. The global one is not used.
 
     Raises:
-        ValueError: for points or weights of another shape, or K out of range.
+        ValueError: for points or weights of another shape or range, or K out of range.
 
     References:
         Lloyd 1982, "Least squares quantization in PCM".
@@ -149,6 +149,10 @@ def kmeans(
     if weights is not None and weights.shape != points.shape[:1]:
         raise ValueError(f"weights must be (N,) = ({points.shape[0]},), got {tuple(weights.shape)}")
     points = points.detach()
+    if not bool(points.isfinite().all()):
+        raise ValueError("points must be finite; leave out those that are not")
+    if weights is not None and not bool((weights >= 0).all()):
+        raise ValueError(f"weights must be at least 0, got {weights.min().item():g}")
     if isinstance(seeding, Tensor):
         if seeding.shape != (num_clusters, points.shape[1]):
             raise ValueError(

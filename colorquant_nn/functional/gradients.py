@@ -265,7 +265,8 @@ def _soft_backward(
     points = x if palette.dim() == 3 else x.reshape(1, -1, x.shape[-1])  # (B, N, C)
     upstream = grad.reshape(points.shape)
     centers = palette if palette.dim() == 3 else palette[None]
-    centers = centers.to(torch.promote_types(centers.dtype, torch.float32))
+    dtype = torch.promote_types(x.dtype, centers.dtype)
+    centers = centers.to(torch.promote_types(dtype, torch.float32))
     grad_points = torch.empty_like(points)
     grad_centers = torch.zeros_like(centers)
     size = max(1, CHUNK_ELEMENTS // max(1, centers.shape[0] * centers.shape[1]))
@@ -300,7 +301,7 @@ class _PaletteMSE(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, values: Tensor, known: Tensor | None) -> Tensor:
         if known is not None:
-            return known.clone()
+            return known.to(torch.promote_types(x.dtype, torch.float32), copy=True)
         error, size = _errors(x, values)
         return error.square().sum() / size
 

@@ -82,7 +82,7 @@ def observe(
     pending_statistics: Tensor,
     batches: Tensor,
 ) -> None:
-    """Add a batch to what the next `commit` learns from; repeated forwards add nothing.
+    """Add a batch to what the next `commit` learns from; a recomputed forward adds nothing.
 
     Args:
         points: (B, N, 3) sRGB.

@@ -70,7 +70,8 @@ def breathe(
 
     most = max(1, num_clusters // 8)
     # Drawn on the CPU, so that every device does the same.
-    draws = torch.randn(rounds, 2, num_clusters, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator("cpu").manual_seed(0)
+    draws = torch.randn(rounds, 2, num_clusters, generator=generator, device="cpu")
     blurs = (CHANCE * draws).exp_().to(device, non_blocking=True)
     limit = torch.full((), most, device=device)
     everyone = torch.ones(num_clusters, dtype=torch.bool, device=device)

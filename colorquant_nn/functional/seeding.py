@@ -46,7 +46,9 @@ def kmeans_plus_plus(
     chosen = [points[_draw(weights, uniform[0, :1])]]
     nearest = (points - chosen[0]).square().sum(-1)
     for step in range(1, num_clusters):
-        candidates = points[_draw(weights * nearest, uniform[step])]  # (L, C)
+        left = weights * nearest
+        candidates = points[_draw(left, uniform[step])]  # (L, C)
+        candidates = torch.where(left.sum() > 0, candidates, chosen[0])
         distances = torch.minimum(_squared_distances(candidates, points), nearest)
         with torch.autocast(points.device.type, enabled=False):
             best = (distances @ weights).argmin()[None]
@@ -66,7 +68,7 @@ def random_points(
     Args:
         points: (N, C) float.
         num_clusters: K, at least 1; with fewer points than K, points repeat.
-        weights: (N,), at least 0; all 1 without it.
+        weights: (N,), at least 0; all 1 without it. Points of weight 0 come last.
         generator: on the CPU; without it, a fresh one of seed 0. The global one is not used.
 
     Returns:
@@ -110,8 +112,8 @@ def spread_colors(num_colors: int) -> Tensor:
 
 def _uniform(rows: int, columns: int, points: Tensor, generator: torch.Generator | None) -> Tensor:
     # Drawn on the CPU, so that every device seeds alike.
-    generator = torch.Generator().manual_seed(0) if generator is None else generator
-    draws = torch.rand(rows, columns, generator=generator, dtype=torch.float64)
+    generator = torch.Generator("cpu").manual_seed(0) if generator is None else generator
+    draws = torch.rand(rows, columns, generator=generator, dtype=torch.float64, device="cpu")
     return draws.to(points.device, points.dtype, non_blocking=True)
 
 
@@ -119,7 +121,9 @@ def _draw(weights: Tensor, uniform: Tensor) -> Tensor:
     """Indices (L,) of points, drawn with a probability proportional to ``weights`` (N,)."""
     cumulative = weights.cumsum(0)
     index = torch.searchsorted(cumulative, uniform * cumulative[-1], right=True)
-    return index.clamp_(max=weights.shape[0] - 1)
+    # Rounding may carry a draw past the end: then it is the last point that has a weight.
+    last = (cumulative < cumulative[-1]).sum().clamp(max=weights.shape[0] - 1)
+    return torch.minimum(index, last)
 
 
 def _squared_distances(centers: Tensor, points: Tensor) -> Tensor:

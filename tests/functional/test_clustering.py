@@ -111,6 +111,10 @@ def test_kmeans_refuses_what_it_cannot_cluster() -> None:
         kmeans(torch.zeros(5, dtype=torch.int64), 1)
     with pytest.raises(ValueError, match=r"weights must be"):
         kmeans(points, 2, weights=torch.ones(4))
+    with pytest.raises(ValueError, match="must be finite"):
+        kmeans(torch.full((5, 3), torch.nan), 2)
+    with pytest.raises(ValueError, match="at least 0, got -1"):
+        kmeans(points, 2, weights=-torch.ones(5))
     with pytest.raises(ValueError, match=r"start must be"):
         kmeans(points, 2, seeding=torch.ones(3, 3))
 

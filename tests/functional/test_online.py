@@ -74,3 +74,18 @@ def test_a_frozen_layer_commits_nothing() -> None:
     layer(batch(0))
     layer.commit()
     assert torch.equal(layer.palette, before)
+
+
+def test_what_was_observed_about_another_palette_is_forgotten() -> None:
+    layer = ColorQuantize(2, deferred=True)
+    for step in range(4):
+        layer(0.2 * batch(step))
+        layer.commit()
+    layer(0.2 * batch(9) + 0.8)
+    state = layer.state_dict()
+    for renew in (lambda: layer.fit(0.2 * batch(10)), lambda: layer.load_state_dict(state)):
+        layer(0.2 * batch(9) + 0.8)
+        renew()
+        before = layer.palette
+        layer.commit()
+        assert torch.equal(layer.palette, before)

@@ -67,3 +67,9 @@ def test_spread_colors_are_spread(num_colors: int) -> None:
     error = torch.cdist(cube, colors).min(1).values.square().mean()
     random = torch.rand(num_colors, 3, generator=torch.Generator().manual_seed(0))
     assert num_colors < 8 or error < torch.cdist(cube, random).min(1).values.square().mean()
+
+
+def test_points_of_no_weight_are_not_chosen_when_colours_run_out() -> None:
+    points = torch.tensor([[0.0], [1.0], [9.0]])
+    seeds = kmeans_plus_plus(points, 3, torch.tensor([1.0, 1.0, 0.0]))
+    assert set(seeds.flatten().tolist()) == {0.0, 1.0}
