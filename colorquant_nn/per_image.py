@@ -105,10 +105,10 @@ class PerImageColorQuantize(nn.Module):
                 clamp=self.space == "rgb",
             )
         means = cluster_means(converted, indices, centroids, counts, weights)
-        palette = clamp_through(color_space(self.space).to_rgb(means))
+        palette = clamp_through(color_space(self.space).to_rgb(means)).to(torch.float32)
         hard = palette.gather(1, indices[..., None].expand(-1, -1, 3)).to(x.dtype)
         values = self.estimator(points, hard, palette)
-        snapshot = palette.detach().to(torch.float32)
+        snapshot = palette.detach()
         return Quantized(
             to_image(values, x),
             to_index_map(indices, x),
