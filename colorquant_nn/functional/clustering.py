@@ -64,8 +64,7 @@ def distortion(statistics: Tensor) -> Tensor:
     Returns:
         A scalar, float64.
     """
-    scatter = kernels.unpack_statistics(statistics).scatter
-    return scatter.diagonal(dim1=-2, dim2=-1).sum()
+    return kernels.unpack_statistics(statistics).distortions.sum()
 
 
 def lloyd(points: Tensor, centroids: Tensor, weights: Tensor | None, steps: int) -> Tensor:

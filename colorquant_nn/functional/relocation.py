@@ -1,6 +1,6 @@
 """Moving the least useful centroids to where the error is, which Lloyd's algorithm cannot do.
 
-Nothing here branches on a tensor's values, so that a GPU is never waited for.
+Nothing here branches on the values of a GPU's tensor, so that it is never waited for.
 Letters: N points, K centroids, C channels, M moves; F is the width of the kernel's statistics.
 """
 
@@ -39,6 +39,8 @@ def revive(
         The new centroids and counts, see `relocate`.
     """
     dead = counts < dead_below * counts.mean()
+    if dead.device.type == "cpu" and not dead.any():
+        return centroids, counts  # what the moves would come to; elsewhere asking would wait
     most = max(1, centroids.shape[0] // 8)
     return relocate(centroids, counts, statistics, dead, most, margin=2.0)
 

@@ -53,8 +53,27 @@ class ClusterStatistics(NamedTuple):
     """(G, K) the weight of the points, ``sum w``."""
     offsets: Tensor
     """(G, K, C) ``sum w (x - c)``."""
-    scatter: Tensor
-    """(G, K, C, C) ``sum w (x - c) (x - c)^T``; its trace is the distortion of the cluster."""
+    upper: Tensor
+    """(G, K, C (C + 1) / 2) the upper triangle of ``scatter``, row by row."""
+
+    @property
+    def scatter(self) -> Tensor:
+        """(G, K, C, C) ``sum w (x - c) (x - c)^T``."""
+        channels = self.offsets.shape[-1]
+        rows, columns = torch.triu_indices(channels, channels, device=self.upper.device)
+        scatter = self.upper.new_zeros(*self.upper.shape[:-1], channels, channels)
+        scatter[..., rows, columns] = self.upper
+        scatter[..., columns, rows] = self.upper
+        return scatter
+
+    @property
+    def distortions(self) -> Tensor:
+        """(G, K) ``sum w |x - c|^2``, the trace of ``scatter``."""
+        column, total = 0, self.upper[..., 0]
+        for length in range(self.offsets.shape[-1], 1, -1):
+            column += length
+            total = total + self.upper[..., column]
+        return total
 
 
 class FittedImages(NamedTuple):
@@ -162,12 +181,10 @@ def unpack_statistics(statistics: Tensor) -> ClusterStatistics:
     channels = {3: 1, 6: 2, 10: 3, 15: 4}.get(statistics.shape[-1])
     if channels is None:
         channels = round(((9 + 8 * (statistics.shape[-1] - 1)) ** 0.5 - 3) / 2)
-    rows, columns = torch.triu_indices(channels, channels, device=statistics.device)
-    upper = statistics[..., 1 + channels :]
-    scatter = upper.new_zeros(*upper.shape[:-1], channels, channels)
-    scatter[..., rows, columns] = upper
-    scatter[..., columns, rows] = upper
-    return ClusterStatistics(statistics[..., 0], statistics[..., 1 : 1 + channels], scatter)
+    first = 1 + channels
+    return ClusterStatistics(
+        statistics[..., 0], statistics[..., 1:first], statistics[..., first:]
+    )
 
 
 def _assign_fake(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:

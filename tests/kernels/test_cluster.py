@@ -108,6 +108,8 @@ def test_unpacked_names():
     torch.testing.assert_close(named.offsets[0, 2], mine.sum(0), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(named.scatter[0, 2], mine.T @ mine, rtol=1e-5, atol=1e-5)
     assert named.counts[0, 2] == len(mine)
+    traces = named.scatter.diagonal(dim1=-2, dim2=-1).sum(-1)
+    torch.testing.assert_close(named.distortions, traces)
 
 
 def test_gradients_stop_at_the_op():
