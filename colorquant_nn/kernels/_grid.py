@@ -7,23 +7,34 @@ lies farthest in the direction z - z* (Kanungo et al. 2002, "An efficient k-mean
 algorithm", section 2). Two allowances cover the rounding of float32: cells are a little larger
 than points in them need, and the corner must be nearer by more than the distances may be off.
 
-A list at a position of ``candidates`` is the number of groups of four, then the centroids in
-ascending order, filled up with the last. ``cells`` has that position or, for the many lists of
-one, ``-1 - centroid``.
+A list is groups of four candidates, see `_simd`, in ascending order and filled up with the last.
+``cells`` has ``256 * group + groups - 1`` of the list in ``lists`` or, for the many lists of one,
+``-1 - centroid``. `EVERYTHING` stands for the list of all centroids, which comes first.
 """
 
 from typing import Any
 
 import numpy as np
 
+from colorquant_nn.kernels._simd import (
+    GROUP,
+    GROUP_FLOATS,
+    kept_of_group,
+    nearest_of_group,
+)
 from colorquant_nn.kernels._threads import atomic_add, compiled, next_task
 
-GROUP = 4  # candidates whose distances are taken together, for fewer branches to guess
+LENGTHS = 256  # more groups than a list has
+EVERYTHING = LENGTHS - 1
 COARSE = 4  # cells a side of the coarse grid, whose cells are the tasks
 RUN = 1 << 16  # points whose bounds are a task
-CHUNK = 1 << 14  # list entries that a thread sets aside for itself at a time
+CHUNK = 1 << 10  # groups that a thread sets aside for itself at a time
 CELL_ALLOWANCE = 1e-3  # of a cell's width; the cell of a point is off by less than 1e-4
-DISTANCE_ALLOWANCE = 2e-6  # relative; five roundings of 6e-8 on either side
+# Squared distances are off by five roundings of 6e-8 on either side, relative to themselves; and
+# in `_filter`, by less than 200 of them relative to the square of the largest coordinate.
+DISTANCE_ALLOWANCE = np.float32(2e-6)
+COORDINATE_ALLOWANCE = 1.2e-5
+ONE_HALF = np.float32(0.5)
 
 
 @compiled
@@ -71,39 +82,76 @@ def find_bounds(
 
 
 @compiled
-def _filter(source: Any, count: Any, low: Any, width: Any, target: Any) -> Any:
-    """Copy the candidates that can be nearest in a box; rows are x, y, z and the number."""
-    center_x = low[0] + 0.5 * width[0]
-    center_y = low[1] + 0.5 * width[1]
-    center_z = low[2] + 0.5 * width[2]
-    nearest, least = 0, np.inf
-    for j in range(count):
-        dx, dy, dz = source[0, j] - center_x, source[1, j] - center_y, source[2, j] - center_z
-        distance = dx * dx + dy * dy + dz * dz
-        if distance < least:
-            nearest, least = j, distance
-    x, y, z = source[0, nearest], source[1, nearest], source[2, nearest]
-    far_x = abs(x - center_x) + 0.5 * width[0]
-    far_y = abs(y - center_y) + 0.5 * width[1]
-    far_z = abs(z - center_z) + 0.5 * width[2]
-    allowance = DISTANCE_ALLOWANCE * (far_x * far_x + far_y * far_y + far_z * far_z) + 1e-37
-    high_x, high_y, high_z = low[0] + width[0], low[1] + width[1], low[2] + width[2]
+def pack(colors: Any, numbers: Any, count: Any, lists: Any, first: Any) -> None:
+    """Write the candidates of these numbers as groups, from ``lists[first]`` on.
+
+    Args:
+        colors: (3, K), what to write of each.
+        numbers: float32, of the candidates.
+        count: how many numbers there are, at least 1; the last fills up the last group.
+        lists: float32.
+        first: where to begin.
+    """
+    for begin in range(0, count, GROUP):
+        at = np.uint64(first + begin * GROUP)
+        for lane in range(GROUP):
+            number = numbers[min(begin + lane, count - 1)]
+            k = np.uint32(number)
+            lists[at] = colors[0, k]
+            lists[at + np.uint64(GROUP)] = colors[1, k]
+            lists[at + np.uint64(2 * GROUP)] = colors[2, k]
+            lists[at + np.uint64(3 * GROUP)] = number
+            at += np.uint64(1)
+
+
+@compiled
+def _filter(
+    source: Any, count: Any, low: Any, high: Any, coordinate_allowance: Any, numbers: Any
+) -> Any:
+    """List the numbers of the candidates that can be nearest in a box, and tell how many."""
+    groups = (count + GROUP - 1) // GROUP
+    center_x = ONE_HALF * (low[0] + high[0])
+    center_y = ONE_HALF * (low[1] + high[1])
+    center_z = ONE_HALF * (low[2] + high[2])
+    least, rival = np.float32(np.inf), np.uint64(0)
+    for group in range(groups):
+        first = np.uint64(group * GROUP_FLOATS)
+        distance, lane = nearest_of_group(source, first, center_x, center_y, center_z)
+        rival = first + np.uint64(lane) if distance < least else rival
+        least = min(least, distance)
+    x = source[rival]
+    y = source[rival + np.uint64(GROUP)]
+    z = source[rival + np.uint64(2 * GROUP)]
+    far_x = abs(x - center_x) + ONE_HALF * (high[0] - low[0])
+    far_y = abs(y - center_y) + ONE_HALF * (high[1] - low[1])
+    far_z = abs(z - center_z) + ONE_HALF * (high[2] - low[2])
+    allowance = DISTANCE_ALLOWANCE * (far_x * far_x + far_y * far_y + far_z * far_z)
+    allowance += coordinate_allowance
     kept = 0
-    for j in range(count):
-        xj, yj, zj = source[0, j], source[1, j], source[2, j]
-        corner_x = high_x if xj > x else low[0]
-        corner_y = high_y if yj > y else low[1]
-        corner_z = high_z if zj > z else low[2]
-        # Squared distance of the corner to candidate j, less that to the nearest one.
-        farther = (
-            (xj - x) * (xj + x - 2 * corner_x)
-            + (yj - y) * (yj + y - 2 * corner_y)
-            + (zj - z) * (zj + z - 2 * corner_z)
-        )
-        target[0, kept], target[1, kept], target[2, kept] = xj, yj, zj
-        target[3, kept] = source[3, j]
-        kept += 1 if farther <= allowance else 0
+    for group in range(groups):
+        first = np.uint64(group * GROUP_FLOATS)
+        bits = kept_of_group(source, first, (x, y, z), low, high, allowance)
+        for lane in range(min(GROUP, count - group * GROUP)):
+            numbers[kept] = source[first + np.uint64(3 * GROUP + lane)]
+            kept += bits >> lane & 1
     return kept
+
+
+@compiled
+def _box(x: Any, y: Any, z: Any, extent: Any, width: Any, margin: Any) -> Any:
+    """Corners of a cell, given as shares of the extent, with a margin around it."""
+    return (
+        (
+            np.float32(extent[0] * (x * width - margin)),
+            np.float32(extent[1] * (y * width - margin)),
+            np.float32(extent[2] * (z * width - margin)),
+        ),
+        (
+            np.float32(extent[0] * ((x + 1) * width + margin)),
+            np.float32(extent[1] * ((y + 1) * width + margin)),
+            np.float32(extent[2] * ((z + 1) * width + margin)),
+        ),
+    )
 
 
 @compiled
@@ -111,38 +159,39 @@ def build(
     counter: Any,
     num_tasks: Any,
     centroids: Any,
-    origin: Any,
+    moved: Any,
     extent: Any,
+    coordinate_allowance: Any,
     levels: Any,
     used: Any,
     cells: Any,
-    candidates: Any,
+    lists: Any,
 ) -> None:
     """Fill the cells below one coarse cell after another, each level from the lists above it.
 
     Args:
         counter: see `next_task`.
         num_tasks: the number of coarse cells.
-        centroids: (3, K).
-        origin: (3,) float64, the low corner of the box.
-        extent: (3,) float64, above 0.
+        centroids: (3, K) float32.
+        moved: (3, K) float32, the same less the low corner of the box.
+        extent: (3,) float64, of the box, above 0.
+        coordinate_allowance: float32, for the rounding of coordinates in `_filter`.
         levels: how often a side of a coarse cell is halved.
-        used: (1,) int64, entries of ``candidates`` that are taken; starts at K + 1, after the
-            list of all centroids.
+        used: (1,) int64, groups of ``lists`` that are taken, at first by the list of everything.
         cells: (side ** 3,) int32, with side ``COARSE << levels``; z varies fastest.
-        candidates: int32.
+        lists: float32, groups of candidates.
     """
     num_clusters = centroids.shape[1]
     side = COARSE << levels
-    lists = np.empty((levels + 2, 4, num_clusters + 1))
-    counts = np.empty(levels + 2, np.int64)
-    node = np.empty(levels + 2, np.int64)
+    width = 1.0 / (COARSE << np.arange(levels + 1))
+    margin = CELL_ALLOWANCE / side
+    numbers = np.arange(num_clusters + 1).astype(np.float32)
+    sources = np.empty((levels + 1, (num_clusters + GROUP) * GROUP), np.float32)
+    counts = np.empty(levels + 1, np.int64)
+    node = np.empty(levels + 1, np.int64)
+    pack(moved, numbers, num_clusters, sources[0], 0)
     counts[0] = num_clusters
-    for k in range(num_clusters):
-        for c in range(3):
-            lists[0, c, k] = centroids[c, k]
-        lists[0, 3, k] = k
-    low, width = np.empty(3), np.empty(3)
+    count = 1
     position, end = 0, 0
     while True:
         task = next_task(counter)
@@ -161,31 +210,31 @@ def build(
                         2 * y + (octant >> 1 & 1),
                         2 * z + (octant & 1),
                     )
-                if node[level] != leaf >> below:
-                    node[level] = leaf >> below
-                    for c in range(3):
-                        step = extent[c] / (COARSE << level)
-                        at = x if c == 0 else (y if c == 1 else z)
-                        allowance = CELL_ALLOWANCE * extent[c] / side
-                        low[c] = origin[c] + at * step - allowance
-                        width[c] = step + 2 * allowance
-                    counts[level + 1] = _filter(
-                        lists[level], counts[level], low, width, lists[level + 1]
+                if node[level] == leaf >> below:
+                    continue
+                node[level] = leaf >> below
+                count = counts[level]
+                if count == 1:
+                    numbers[0] = sources[level, 3 * GROUP]
+                else:
+                    low, high = _box(x, y, z, extent, width[level], margin)
+                    count = _filter(
+                        sources[level], count, low, high, coordinate_allowance, numbers
                     )
+                if level < levels:
+                    counts[level + 1] = count
+                    pack(moved, numbers, count, sources[level + 1], 0)
             cell = (x * side + y) * side + z
-            count = counts[levels + 1]
             if count == 1:
-                cells[cell] = -1 - np.int32(lists[levels + 1, 3, 0])
+                cells[cell] = -1 - np.int32(numbers[0])
                 continue
-            if position + count + GROUP > end:
-                position = atomic_add(used, CHUNK + num_clusters + GROUP)
-                end = position + CHUNK + num_clusters + GROUP
-            if end > candidates.size:  # no room: all centroids, which is slow but right
-                cells[cell] = 0
-                continue
-            cells[cell] = position
             groups = (count + GROUP - 1) // GROUP
-            candidates[position] = groups
-            for j in range(groups * GROUP):
-                candidates[position + 1 + j] = np.int32(lists[levels + 1, 3, min(j, count - 1)])
-            position += groups * GROUP + 1
+            if position + groups > end:
+                position = atomic_add(used, CHUNK + groups)
+                end = position + CHUNK + groups
+            if end * GROUP_FLOATS > lists.size or groups >= LENGTHS:  # slow, but right
+                cells[cell] = EVERYTHING
+                continue
+            cells[cell] = position * LENGTHS + groups - 1
+            pack(centroids, numbers, count, lists, position * GROUP_FLOATS)
+            position += groups

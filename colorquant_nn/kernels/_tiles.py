@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from colorquant_nn.kernels._grid import EVERYTHING, LENGTHS
+from colorquant_nn.kernels._simd import GROUP, GROUP_FLOATS, nearest_of_group
 from colorquant_nn.kernels._threads import compiled, next_task
 
 TILE = 512
@@ -145,11 +147,11 @@ def nearest(tile: Any, count: Any, centroids: Any, channels: Any, best: Any, ind
 def _nearest_of_cell(
     tile: Any,
     count: Any,
-    centroids: Any,
+    num_clusters: Any,
     origin: Any,
     scale: Any,
     cells: Any,
-    candidates: Any,
+    lists: Any,
     open_points: Any,
     index: Any,
 ) -> None:
@@ -165,27 +167,27 @@ def _nearest_of_cell(
         index[i] = (np.int32(x) * side + np.int32(y)) * side + np.int32(z)
     waiting = 0
     for i in range(count):  # most cells have one candidate: no distance, and no branch to guess
-        position = cells[np.uint32(index[i])]
-        index[i] = -1 - position
+        list_of_cell = cells[np.uint32(index[i])]
+        index[i] = -1 - list_of_cell
         open_points[np.uint32(waiting)] = i
-        waiting += 1 if position >= 0 else 0
+        waiting += 1 if list_of_cell >= 0 else 0
     for j in range(waiting):
         i = np.uint32(open_points[j])
-        position = np.uint32(-1 - index[i])
+        list_of_cell = np.uint32(-1 - index[i])
+        group = np.uint64(list_of_cell // np.uint32(LENGTHS))
+        further = np.int64(list_of_cell % np.uint32(LENGTHS))
+        if further == EVERYTHING:
+            group, further = np.uint64(0), (num_clusters - 1) // GROUP
         x, y, z = tile[0, i], tile[1, i], tile[2, i]
-        least, winner = INFINITY, np.int32(0)
-        first = position + np.uint32(1)
-        for _ in range(candidates[position]):
-            for _ in range(4):
-                k = candidates[first]
-                first += np.uint32(1)
-                dx = x - centroids[0, np.uint32(k)]
-                dy = y - centroids[1, np.uint32(k)]
-                dz = z - centroids[2, np.uint32(k)]
-                distance = dx * dx + dy * dy + dz * dz
-                winner = k if distance < least else winner
-                least = distance if distance < least else least
-        index[i] = winner
+        first = group * np.uint64(GROUP_FLOATS)
+        least, lane = nearest_of_group(lists, first, x, y, z)
+        winner = first + np.uint64(lane)
+        for _ in range(further):
+            first += np.uint64(GROUP_FLOATS)
+            distance, lane = nearest_of_group(lists, first, x, y, z)
+            winner = first + np.uint64(lane) if distance < least else winner
+            least = distance if distance < least else least
+        index[i] = np.int32(lists[winner + np.uint64(3 * GROUP)])
 
 
 @compiled
@@ -269,7 +271,7 @@ def cluster_blocks(
     origin: Any,
     scale: Any,
     cells: Any,
-    candidates: Any,
+    lists: Any,
     weights: Any,
     weight_strides: Any,
     palette: Any,
@@ -304,11 +306,11 @@ def cluster_blocks(
                 _nearest_of_cell(
                     tile,
                     count,
-                    centroids[group],
+                    centroids.shape[2],
                     origin,
                     scale,
                     cells,
-                    candidates,
+                    lists,
                     open_points,
                     index,
                 )

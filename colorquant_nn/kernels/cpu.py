@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 from colorquant_nn.kernels import reference
-from colorquant_nn.kernels._grid import COARSE, GROUP, RUN, build, find_bounds
+from colorquant_nn.kernels._grid import (
+    CHUNK,
+    COARSE,
+    COORDINATE_ALLOWANCE,
+    RUN,
+    build,
+    find_bounds,
+    pack,
+)
+from colorquant_nn.kernels._simd import GROUP, GROUP_FLOATS
 from colorquant_nn.kernels._threads import run
 from colorquant_nn.kernels._tiles import TILE, cluster_blocks
 
@@ -20,8 +29,15 @@ MAX_BLOCKS = 256
 POINTS_PER_CLUSTER = 32  # in a block, or clearing and adding up its statistics would show
 
 FLOATS = np.empty(0, np.float32)
-NO_GRID = (FLOATS, FLOATS, np.empty(0, np.int32), np.empty(0, np.int32))
-ENTRIES_PER_CELL = 16  # room for candidates, on average
+NO_GRID = (FLOATS, FLOATS, np.empty(0, np.int32), FLOATS)
+# Nanoseconds of one thread: for a point, for each centroid besides, to build, for each centroid.
+GRID_COSTS = (
+    (2, 7.0, 0.040, 0.6e6, 1e3),
+    (3, 7.0, 0.015, 2e6, 2e3),
+    (4, 7.0, 0.008, 12e6, 8e3),
+)
+GROUPS_PER_CELL = 2.0  # room for candidates, on average
+GROUPS_PER_CENTROID = 16
 
 
 def assign(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
@@ -121,20 +137,18 @@ def _run(
 
 
 def choose_levels(num_points: int, num_clusters: int) -> int | None:
-    """How fine a grid pays, or None where brute force is faster.
-
-    Nanoseconds of one thread, measured: a point takes 0.135 a centroid by brute force, with the
-    grid 13 if it is noise and 23 in a photograph; building takes 80 a cell and 6500 a centroid.
-    The finer grid takes eight times as long to build.
-    """
-    saved = num_points * (0.135 * num_clusters - 20)
-    if saved < 80 * 32**3 + 6500 * num_clusters:
-        return None
-    return 3 if num_points * num_clusters < 3_000_000_000 else 4
+    """How fine a grid pays, or None where brute force is faster; by times that were measured."""
+    best, least = None, 0.13 * num_clusters * num_points
+    for levels, point, point_and_centroid, cells, centroid in GRID_COSTS:
+        cost = num_points * (point + point_and_centroid * num_clusters)
+        cost += cells + centroid * num_clusters
+        if cost < least:
+            best, least = levels, cost
+    return best
 
 
 def build_grid(points: Tensor, centroids: Any, clamp: bool, levels: int) -> tuple[Any, ...] | None:
-    """Origin, cells per unit, cells and candidates of a `_grid`; None without finite bounds."""
+    """Origin, cells per unit, cells and lists of a `_grid`; None without finite bounds."""
     if clamp or points.dtype == torch.uint8:
         low, high = np.zeros(3), np.ones(3)
     else:
@@ -146,22 +160,28 @@ def build_grid(points: Tensor, centroids: Any, clamp: bool, levels: int) -> tupl
             flat(points), points.stride(), num_points, lows, highs,
         )  # fmt: skip
         low, high = lows.min(0).astype(np.float64), highs.max(0).astype(np.float64)
-        if not max(-low.min(), high.max(), np.abs(centroids).max()) < 1e15:  # or a NaN
+        if not max(-low.min(), high.max()) < 1e15:  # or a NaN
             return None
+    if not np.abs(centroids).max() < 1e15:
+        return None
     num_clusters = centroids.shape[-1]
     side = COARSE << levels
     extent = np.maximum(high - low, 1e-30)
+    moved = (centroids[0] - low[:, None]).astype(np.float32)
+    largest = max(np.abs(moved).max(), extent.max())
     cells = np.empty(side**3, np.int32)
-    everything = -(-num_clusters // GROUP) * GROUP
-    candidates = np.empty(everything + 1 + ENTRIES_PER_CELL * cells.size, np.int32)
-    candidates[0] = everything // GROUP
-    candidates[1 : everything + 1] = np.minimum(np.arange(everything), num_clusters - 1)
-    used = np.array([everything + 1])
+    all_groups = -(-num_clusters // GROUP)
+    groups = all_groups + CHUNK + int(GROUPS_PER_CELL * cells.size)
+    groups += GROUPS_PER_CENTROID * num_clusters
+    lists = np.empty(groups * GROUP_FLOATS, np.float32)
+    everything = np.arange(num_clusters, dtype=np.float32)
+    pack(centroids[0], everything, num_clusters, lists, 0)
     run(
-        build, COARSE**3, 80 * cells.size + 6500 * num_clusters,
-        centroids[0], low, extent, levels, used, cells, candidates,
+        build, COARSE**3, 50 * cells.size + 1000 * num_clusters,
+        centroids[0], moved, extent, np.float32(COORDINATE_ALLOWANCE * largest**2 + 1e-37),
+        levels, np.array([all_groups]), cells, lists,
     )  # fmt: skip
-    return low.astype(np.float32), (side / extent).astype(np.float32), cells, candidates
+    return low.astype(np.float32), (side / extent).astype(np.float32), cells, lists
 
 
 def flat(tensor: Tensor) -> Any:

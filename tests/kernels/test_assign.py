@@ -140,7 +140,8 @@ def test_grid_with_centroids_far_from_all_points(always_grid):
 def test_grid_without_room_falls_back_to_all_centroids(always_grid, monkeypatch):
     from colorquant_nn.kernels import cpu
 
-    monkeypatch.setattr(cpu, "ENTRIES_PER_CELL", 1)
+    monkeypatch.setattr(cpu, "GROUPS_PER_CELL", 0.1)
+    monkeypatch.setattr(cpu, "GROUPS_PER_CENTROID", 0)
     points, centroids = images("noise", 3000, 3), palette("noise", 1000, 3)
     assert_nearest(points, centroids, assign(points, centroids))
 
