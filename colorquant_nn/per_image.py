@@ -14,6 +14,7 @@ from colorquant_nn.functional.gradients import (
     clamp_through,
     cluster_means,
     palette_mse,
+    rows_of,
     through_palette,
 )
 from colorquant_nn.views import (
@@ -81,7 +82,7 @@ class PerImageColorQuantize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantize; the values alone of `quantize`."""
-        return self.quantize(x).values
+        return to_image(self._quantize(x)[0], x)
 
     def quantize(self, x: Tensor) -> Quantized:
         """Quantize each image by itself.
@@ -92,29 +93,34 @@ class PerImageColorQuantize(nn.Module):
         Args:
             x: (B, 3, H, W) or (3, H, W), floating point sRGB.
         """
+        values, hard, palette, indices = self._quantize(x)
+        snapshot = palette.detach()
+        return Quantized(
+            to_image(values, x),
+            to_index_map(indices, x),
+            snapshot if x.dim() == 4 else snapshot.squeeze(0),
+            palette_mse(to_points(x), hard),
+        )
+
+    def _quantize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Values, the colours that they stand for, palettes and indices of the points."""
         points = to_points(x)
         converted = in_space(points, self.space)
         weights = finite_weights(points.detach())
+        rgb = self.space == "rgb"  # the kernel clamps, and sees what is not finite
         with torch.no_grad():
             centroids, indices, counts = kernels.kmeans_per_image(
                 converted,
                 self.num_colors,
                 self.num_iters,
                 _uniforms(self.num_colors, x.device),
-                weights > 0,
-                clamp=self.space == "rgb",
+                None if rgb else weights > 0,
+                clamp=rgb,
             )
         means = cluster_means(converted, indices, centroids, counts, weights)
         palette = clamp_through(color_space(self.space).to_rgb(means)).to(torch.float32)
-        hard = palette.gather(1, indices[..., None].expand(-1, -1, 3)).to(x.dtype)
-        values = self.estimator(points, hard, palette)
-        snapshot = palette.detach()
-        return Quantized(
-            to_image(values, x),
-            to_index_map(indices, x),
-            snapshot if x.dim() == 4 else snapshot.squeeze(0),
-            palette_mse(points, hard),
-        )
+        hard = rows_of(palette, indices).to(x.dtype)
+        return self.estimator(points, hard, palette), hard, palette, indices
 
     def extra_repr(self) -> str:
         """The arguments that say what the layer does."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from colorquant_nn.functional.color import color_space
 from colorquant_nn.functional.gradients import clamp_through
+from colorquant_nn.kernels.reference import finite
 
 __all__ = [
     "Estimator",
@@ -74,7 +75,7 @@ def in_space(pixels: Tensor, space: str) -> Tensor:
 
 def finite_weights(pixels: Tensor) -> Tensor:
     """Weights (B, N) float32 of the pixels (B, N, 3): 0 where a channel is not finite, else 1."""
-    return pixels.isfinite().all(-1).to(torch.float32)
+    return finite(pixels).to(torch.float32)
 
 
 def check_palette(palette: Tensor) -> None:

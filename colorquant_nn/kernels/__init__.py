@@ -182,9 +182,7 @@ def unpack_statistics(statistics: Tensor) -> ClusterStatistics:
     if channels is None:
         channels = round(((9 + 8 * (statistics.shape[-1] - 1)) ** 0.5 - 3) / 2)
     first = 1 + channels
-    return ClusterStatistics(
-        statistics[..., 0], statistics[..., 1:first], statistics[..., first:]
-    )
+    return ClusterStatistics(statistics[..., 0], statistics[..., 1:first], statistics[..., first:])
 
 
 def _assign_fake(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:

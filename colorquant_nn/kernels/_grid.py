@@ -218,9 +218,7 @@ def build(
                     numbers[0] = sources[level, 3 * GROUP]
                 else:
                     low, high = _box(x, y, z, extent, width[level], margin)
-                    count = _filter(
-                        sources[level], count, low, high, coordinate_allowance, numbers
-                    )
+                    count = _filter(sources[level], count, low, high, coordinate_allowance, numbers)
                 if level < levels:
                     counts[level + 1] = count
                     pack(moved, numbers, count, sources[level + 1], 0)

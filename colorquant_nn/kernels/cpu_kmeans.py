@@ -17,21 +17,41 @@ from colorquant_nn.kernels import _threads, reference
 from colorquant_nn.kernels._threads import compiled, next_task, run
 from colorquant_nn.kernels._tiles import INFINITY, ONE, TILE, ZERO, nearest
 
+RUN = 64  # points that a draw passes over at once
 BLOCK = 16  # tiles whose sums are taken together
 SHARED_FROM = 1 << 15  # points of an image that is worth the threads' meeting at every step
 ENOUGH_IMAGES = 8  # or so many that each thread has its own
 
 
 @_threads.compiled_strictly
-def _lower(distance: Any, tile: Any, channels: Any, color: Any) -> None:
-    """Lower the squared distances to those from a new colour, rounded as in the reference."""
+def _nearer(tile: Any, i: Any, channels: Any, x: Any, y: Any, z: Any, a: Any, distance: Any) -> Any:
+    """The lesser of two squared distances, the new one rounded as in the reference."""
+    dx, dy, dz, da = tile[0, i] - x, tile[1, i] - y, tile[2, i] - z, tile[-1, i] - a
+    near = dx * dx + dy * dy + dz * dz
+    if len(channels) == 4:
+        near = near + da * da
+    return near if near < distance else distance
+
+
+@_threads.compiled_reordered
+def _potential(tile: Any, channels: Any, color: Any, distance: Any) -> Any:
+    """Sum of the squared distances if the colour became a centroid."""
     x, y, z, a = color[0], color[1], color[2], color[-1]
-    for i in range(distance.size):
-        dx, dy, dz, da = tile[0, i] - x, tile[1, i] - y, tile[2, i] - z, tile[-1, i] - a
-        near = dx * dx + dy * dy + dz * dz
-        if len(channels) == 4:
-            near = near + da * da
-        distance[i] = near if near < distance[i] else distance[i]
+    total = 0.0
+    for i in range(TILE):
+        total += np.float64(_nearer(tile, i, channels, x, y, z, a, distance[i]))
+    return total
+
+
+@_threads.compiled_reordered
+def _lower(tile: Any, channels: Any, color: Any, distance: Any) -> Any:
+    """Lower the squared distances to those from a new colour, and sum them up."""
+    x, y, z, a = color[0], color[1], color[2], color[-1]
+    total = 0.0
+    for i in range(TILE):
+        distance[i] = _nearer(tile, i, channels, x, y, z, a, distance[i])
+        total += np.float64(distance[i])
+    return total
 
 
 @_threads.compiled_reordered
@@ -66,28 +86,34 @@ def _pick(sums: Any, distance: Any, draw: Any) -> Any:
     while t < sums.size - 1 and before + sums[t] <= target:
         before += sums[t]
         t += 1
-    last = 0
-    for i in range(distance.shape[1]):
-        if distance[t, i] > 0:  # never a colour that has been chosen, however sums are rounded
-            last = i
+    start = 0
+    while start < TILE - RUN:
+        run_sum = _sum(distance[t, start : start + RUN])
+        if before + run_sum > target:
+            break
+        before += run_sum
+        start += RUN
+    point = t * TILE + start
+    for i in range(start, TILE):
+        if distance[t, i] > 0:
+            point = t * TILE + i
             before += distance[t, i]
             if before > target:
                 break
-    return t * TILE + last
+    while point > 0 and not distance[point // TILE, point % TILE] > 0:
+        point -= 1  # never a colour that has been chosen, however sums are rounded
+    return point
 
 
 @compiled
 def _measure_block(
-    block: Any, tiles: Any, channels: Any, distance: Any, candidates: Any, near: Any, out: Any
+    block: Any, tiles: Any, channels: Any, distance: Any, candidates: Any, out: Any
 ) -> None:
     """Sum of the distances in a block if each of the candidates became a centroid."""
     for c in range(len(candidates)):
         out[block, c] = 0.0
         for t in range(block * BLOCK, min((block + 1) * BLOCK, len(tiles))):
-            for i in range(TILE):
-                near[i] = distance[t, i]
-            _lower(near, tiles[t], channels, candidates[c])
-            out[block, c] += _sum(near)
+            out[block, c] += _potential(tiles[t], channels, candidates[c], distance[t])
 
 
 @compiled
@@ -96,8 +122,7 @@ def _choose_block(
 ) -> None:
     """Bring the distances of a block up to date with a new centroid."""
     for t in range(block * BLOCK, min((block + 1) * BLOCK, len(tiles))):
-        _lower(distance[t], tiles[t], channels, color)
-        sums[t] = _sum(distance[t])
+        sums[t] = _lower(tiles[t], channels, color, distance[t])
 
 
 @compiled
@@ -151,9 +176,10 @@ def _best(potentials: Any) -> Any:
 def _start_distances(vote: Any, distance: Any, sums: Any, far: Any) -> None:
     """The same distance for all voters: 1 makes a first pick, infinity lets it be lowered."""
     for t in range(len(vote)):
+        sums[t] = 0.0
         for i in range(TILE):
             distance[t, i] = far if vote[t, i] > 0 else ZERO
-        sums[t] = _sum(distance[t])
+            sums[t] += distance[t, i]
 
 
 @compiled
@@ -195,7 +221,7 @@ def _fit_images(
     distance = np.empty((num_tiles, TILE), np.float32)
     index = np.empty((num_tiles, TILE), np.int32)
     sums = np.empty(num_tiles)
-    near = np.empty(TILE, np.float32)
+    best_distance = np.empty(TILE, np.float32)
     potentials = np.empty((num_blocks, num_candidates))
     candidates = np.empty((num_candidates, len(channels)), np.float32)
     part = np.empty((num_clusters, 1 + len(channels)))
@@ -217,7 +243,7 @@ def _fit_images(
             else:
                 _draw_candidates(tiles, distance, sums, uniforms[k], candidates)
                 for b in range(num_blocks):
-                    _measure_block(b, tiles, channels, distance, candidates, near, potentials)
+                    _measure_block(b, tiles, channels, distance, candidates, potentials)
                 best = _best(potentials)
             for c in range(len(channels)):
                 found[c, k] = candidates[best, c]
@@ -226,7 +252,7 @@ def _fit_images(
         for _ in range(num_iters):
             moments[:] = 0.0
             for b in range(num_blocks):
-                _assign_block(b, tiles, channels, vote, found, near, index, part)
+                _assign_block(b, tiles, channels, vote, found, best_distance, index, part)
                 _add(part, moments)
             _move(moments, found, counts[image])
         for i in range(indices.shape[1]):
@@ -243,12 +269,11 @@ def _measure_blocks(
     candidates: Any,
     out: Any,
 ) -> None:
-    near = np.empty(TILE, np.float32)
     while True:
         block = next_task(counter)
         if block >= num_tasks:
             break
-        _measure_block(block, tiles, channels, distance, candidates, near, out)
+        _measure_block(block, tiles, channels, distance, candidates, out)
 
 
 @compiled
@@ -333,7 +358,7 @@ def _tiled(points: Tensor, votes: Tensor | None, clamp: bool) -> tuple[Any, Any]
         clean /= 255
         vote[:, :num_points] = 1
     else:
-        vote[:, :num_points] = torch.isfinite(clean[..., :num_points]).all(1)
+        vote[:, :num_points] = reference.finite(clean[..., :num_points].transpose(1, 2))
         clean.nan_to_num_()
         if clamp:
             clean.clamp_(0, 1)

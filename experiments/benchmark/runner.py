@@ -4,6 +4,7 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from experiments.benchmark.worker import suite_cases
 
 Row = dict[str, Any]
 ROOT = Path(__file__).parents[2]
+PAUSE = 0.25  # seconds, until the threads of the last method have stopped to wait busily
 
 
 class Process:
@@ -89,6 +91,7 @@ def _run_case(suite: str, number: int, case: Case, processes: dict[str, Process]
     while waiting:
         for method in list(waiting):
             row = rows[method]
+            time.sleep(PAUSE)
             answer = processes[method].ask("time")
             row["times"] += [answer.pop("seconds")] if "seconds" in answer else []
             row |= answer
