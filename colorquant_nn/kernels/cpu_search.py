@@ -151,10 +151,13 @@ def _lloyd(
     centroids: Any,
     moments: Any,
 ) -> None:
-    """Steps of Lloyd's algorithm; the pinned centroids, which come first, do not move."""
+    """Steps of Lloyd's algorithm, then the moments; the pinned centroids, the first, stay."""
     channels, num_clusters = centroids.shape
-    for _ in range(steps):
-        _measure(tiles, weights, lower, upper, centroids, False, moments)
+    complete = steps == 0
+    while True:
+        _measure(tiles, weights, lower, upper, centroids, complete, moments)
+        if complete:
+            break
         moved = False
         for k in range(pinned, num_clusters):
             if moments[k, 0] > 0:
@@ -162,8 +165,8 @@ def _lloyd(
                     mean = centroids[c, k] + moments[k, 1 + c] / moments[k, 0]
                     moved |= np.float32(mean) != centroids[c, k]
                     centroids[c, k] = mean
-        if not moved:
-            break
+        steps -= 1
+        complete = steps == 0 or not moved
 
 
 @compiled
@@ -197,7 +200,8 @@ def _longest_axes(moments: Any, variance: Any, axes: Any) -> None:
         for c in range(channels):
             if covariance[c, c] > covariance[longest, longest]:
                 longest = c
-        vector[:] = covariance[longest]
+        for c in range(channels):
+            vector[c] = covariance[longest, c]
         length = 0.0
         for _ in range(12):  # of the power iteration
             largest = TINY
@@ -249,6 +253,32 @@ def _list_merges(
 
 
 @compiled
+def copy_rows(source: Any, target: Any) -> None:
+    """Copy a matrix; numba takes seconds to compile an assignment of slices."""
+    for i in range(source.shape[0]):
+        for j in range(source.shape[1]):
+            target[i, j] = source[i, j]
+
+
+@compiled
+def _least(values: Any) -> int:
+    best = 0
+    for k in range(values.size):
+        if values[k] < values[best]:
+            best = k
+    return best
+
+
+@compiled
+def _greatest(values: Any) -> int:
+    best = 0
+    for k in range(values.size):
+        if values[k] > values[best]:
+            best = k
+    return best
+
+
+@compiled
 def _relocate(centroids: Any, moments: Any, pinned: Any, limit: Any, blur: Any, trial: Any) -> int:
     """See `colorquant_nn.functional.relocation.relocate`; fills ``trial``, returns the moves."""
     channels, num_clusters = centroids.shape
@@ -259,28 +289,30 @@ def _relocate(centroids: Any, moments: Any, pinned: Any, limit: Any, blur: Any, 
     row = np.empty(num_clusters, np.float32)
     gone = np.zeros(num_clusters, np.bool_)
     kept = np.zeros(num_clusters, np.bool_)
-    trial[:] = centroids
+    gain = np.empty(num_clusters)
+    copy_rows(centroids, trial)
     _longest_axes(moments, variance, axes)
     _list_merges(centroids, moments, pinned, row, cost, neighbour)
-    gain = SPLIT_GAIN * moments[:, 0] * variance * blur[1]
-    sources = np.argsort(cost * blur[0])
-    splits = np.argsort(-gain)
+    for k in range(num_clusters):
+        gain[k] = SPLIT_GAIN * moments[k, 0] * variance[k] * blur[1, k]
+        cost[k] *= blur[0, k]
     moves = 0
-    turn = 0
-    for source in sources:
-        if moves == limit or neighbour[source] < 0:
+    for _ in range(num_clusters):
+        if moves == limit:
+            break
+        source = _least(cost)
+        price = cost[source]
+        cost[source] = np.inf  # its turn is over
+        if not price < np.inf:
             break
         target = neighbour[source]
         if kept[source] or gone[target]:
             continue
-        while turn < num_clusters and (gone[splits[turn]] or splits[turn] == source):
-            turn += 1
-        if turn == num_clusters:
+        gain[source] = -1.0
+        split = _greatest(gain)
+        if not gain[split] > MARGIN * price:
             break
-        split = splits[turn]
-        if not gain[split] > MARGIN * cost[source] * blur[0, source]:
-            break
-        turn += 1
+        gain[split] = -1.0
         moves += 1
         gone[source] = True
         kept[target] = True
@@ -344,20 +376,19 @@ def search(
         trial = np.empty((channels, num_clusters), np.float32)
         if uniforms.shape[2] > 0:
             seed_centroids(tiles, weights, lower, upper, pinned, uniforms[start], found)
-        _lloyd(tiles, weights, lower, upper, pinned, steps, found, moments)
-        _measure(tiles, weights, lower, upper, found, True, moments)
-        least = _distortion(moments, channels)
+        least = np.inf
         limit = max(1, num_clusters // 8)
-        for turn in range(blurs.shape[1]):
-            moves = _relocate(found, moments, pinned, limit, blurs[start, turn], trial)
-            if moves == 0:
+        for turn in range(-1, blurs.shape[1]):
+            if turn < 0:
+                copy_rows(found, trial)
+            elif _relocate(found, moments, pinned, limit, blurs[start, turn], trial) == 0:
                 continue
-            _lloyd(tiles, weights, lower, upper, pinned, steps_a_round, trial, trial_moments)
-            _measure(tiles, weights, lower, upper, trial, True, trial_moments)
+            further = steps if turn < 0 else steps_a_round
+            _lloyd(tiles, weights, lower, upper, pinned, further, trial, trial_moments)
             distortion = _distortion(trial_moments, channels)
             if distortion < least:
                 least = distortion
-                found[:] = trial
+                copy_rows(trial, found)
                 moments, trial_moments = trial_moments, moments
             else:
                 limit = max(1, limit // 2)

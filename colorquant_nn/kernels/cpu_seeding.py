@@ -13,6 +13,7 @@ from colorquant_nn.kernels._threads import compiled_reordered as compiled
 TILE = 64
 INFINITY = np.float32(np.inf)
 ZERO = np.float32(0)
+ONE = np.float32(1)
 
 
 @compiled
@@ -61,6 +62,24 @@ def _pick(tiles: Any, weights: Any, nearest: Any, sums: Any, target: Any, color:
 
 
 @compiled
+def _start(weights: Any, far: Any, nearest: Any, sums: Any) -> None:
+    """The same distance for all points: 1 makes a first pick, infinity lets it be lowered."""
+    for t in range(len(weights)):
+        sums[t] = 0.0
+        for i in range(TILE):
+            nearest[t, i] = far
+            sums[t] += np.float64(weights[t, i])
+
+
+@compiled
+def _total(sums: Any) -> Any:
+    total = 0.0
+    for value in sums:
+        total += value
+    return total
+
+
+@compiled
 def _add_centroid(
     tiles: Any,
     weights: Any,
@@ -76,8 +95,10 @@ def _add_centroid(
     for t in range(len(tiles)):
         if not _out_of_reach(lower[t], upper[t], color, reach[t]):
             sums[t] = _improve(tiles[t], weights[t], color, nearest[t], trial)
-            nearest[t] = trial
-            reach[t] = trial.max()
+            reach[t] = ZERO
+            for i in range(TILE):
+                nearest[t, i] = trial[i]
+                reach[t] = max(reach[t], trial[i])
 
 
 @compiled
@@ -93,31 +114,24 @@ def seed_centroids(
     """Greedy k-means++ after the pinned centroids."""
     num_clusters, num_candidates = uniforms.shape
     channels = len(centroids)
-    nearest = np.full(weights.shape, INFINITY, np.float32)
+    nearest = np.empty(weights.shape, np.float32)
     trial = np.empty(TILE, np.float32)
     sums = np.empty(len(tiles))
-    reach = np.full(len(tiles), INFINITY, np.float32)
+    reach = np.empty(len(tiles), np.float32)
     color = np.empty(channels, np.float32)
-    best_color = tiles[0, :, 0].copy()
+    best_color = np.empty(channels, np.float32)
+    _start(weights, INFINITY, nearest, sums)
+    for t in range(len(tiles)):
+        reach[t] = INFINITY
     for k in range(num_clusters):
-        if k < pinned:
-            color[:] = centroids[:, k]
-            _add_centroid(tiles, weights, lower, upper, color, nearest, sums, reach)
-            continue
-        if k == 0:
-            nearest[:] = np.float32(1)
-            for t in range(len(tiles)):
-                sums[t] = weights[t].sum()
-            _pick(tiles, weights, nearest, sums, uniforms[0, 0] * sums.sum(), best_color)
-            nearest[:] = INFINITY
-        else:
-            total = sums.sum()
-            if total <= 0:
-                centroids[:, k] = best_color
-                continue
+        if k == 0 and pinned == 0:
+            _start(weights, ONE, nearest, sums)
+            _pick(tiles, weights, nearest, sums, uniforms[0, 0] * _total(sums), best_color)
+            _start(weights, INFINITY, nearest, sums)
+        elif k >= pinned and _total(sums) > 0:
             most = -1.0
             for candidate in range(num_candidates):
-                target = np.float64(uniforms[k, candidate]) * total
+                target = np.float64(uniforms[k, candidate]) * _total(sums)
                 _pick(tiles, weights, nearest, sums, target, color)
                 saved = 0.0
                 for t in range(len(tiles)):
@@ -125,6 +139,11 @@ def seed_centroids(
                         saved += sums[t] - _improve(tiles[t], weights[t], color, nearest[t], trial)
                 if saved > most:
                     most = saved
-                    best_color[:] = color
-        centroids[:, k] = best_color
+                    for c in range(channels):
+                        best_color[c] = color[c]
+        for c in range(channels):
+            if k < pinned:
+                best_color[c] = centroids[c, k]
+            else:
+                centroids[c, k] = best_color[c]
         _add_centroid(tiles, weights, lower, upper, best_color, nearest, sums, reach)

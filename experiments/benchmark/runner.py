@@ -14,7 +14,7 @@ from experiments.benchmark.worker import suite_cases
 
 Row = dict[str, Any]
 ROOT = Path(__file__).parents[2]
-PAUSE = 0.25  # seconds, until the threads of the last method have stopped to wait busily
+PAUSE = 0.1  # seconds, until the threads of the last method have stopped to wait busily
 
 
 class Process:

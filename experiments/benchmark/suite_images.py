@@ -38,6 +38,7 @@ def cases(options: Options) -> list[Case]:
             labels={"picture": Path(name).stem, "colors": colors},
             budget=0.5,
             least=1,
+            most=5,
             once=True,
         )
         for name in names(options)

@@ -100,14 +100,15 @@ class Worker:
         self.result = None
         if self.case.once:
             trim()
-        repeats = max(1, int(BLOCK / max(self.seconds, 1e-6))) if self.seconds < SHORT else 0
-        if repeats:
+        repeats = 1
+        if self.seconds < SHORT and not self.case.once:
+            repeats = max(1, int(BLOCK / max(self.seconds, 1e-6)))
             self.run()
         peak = watch_memory() if self.case.once else None
         start = time.perf_counter()
-        for _ in range(max(1, repeats)):
+        for _ in range(repeats):
             self.result = self.run()
-        seconds = (time.perf_counter() - start) / max(1, repeats)
+        seconds = (time.perf_counter() - start) / repeats
         if isinstance(self.result, Seconds):
             return {"seconds": self.result}
         return {"seconds": seconds} | ({"memory": peak()} if peak else {})
