@@ -257,7 +257,7 @@ class ColorQuantize(nn.Module):
         Returns:
             (B, 3, H, W) or (3, H, W) float32 sRGB.
         """
-        return self.palette[indices].movedim(-1, -3)
+        return nn.functional.embedding(indices, self.palette).movedim(-1, -3)
 
     @torch.no_grad()
     def fit(self, images: Tensor | Iterable[Any]) -> "ColorQuantize":

@@ -74,6 +74,11 @@ def test_encode_and_decode_invert_each_other() -> None:
     assert torch.equal(layer.encode(images), indices)
     assert torch.equal(layer.encode(images[0]), indices[0])
     assert torch.equal(layer.decode(indices[0]), images[0])
+    for wrong in (indices + 100, indices - 100):
+        with pytest.raises(IndexError):
+            layer.decode(wrong)
+    with pytest.raises(RuntimeError, match="Long, Int"):
+        layer.decode(indices.float())
 
 
 def test_mse_is_torchs_and_its_gradient_holds_the_palette() -> None:

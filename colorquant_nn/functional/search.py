@@ -67,7 +67,7 @@ def fit_centroids(
     Returns:
         (K, C) float32.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     bits = effort.bits
     cells = _pool(points, weights, codes, bits)
     while bits < 8 and len(cells[0]) < CELLS_PER_CENTROID * num_clusters:
@@ -84,8 +84,8 @@ def fit_centroids(
         *cells,
         start,
         len(pinned),
-        torch.rand(starts, num_clusters, candidates, generator=generator),
-        torch.randn(starts, effort.rounds, 2, num_clusters, generator=generator),
+        torch.rand(starts, num_clusters, candidates, generator=generator, device="cpu"),
+        torch.randn(starts, effort.rounds, 2, num_clusters, generator=generator, device="cpu"),
         effort.steps,
         effort.steps_a_round,
     )
@@ -97,7 +97,7 @@ def fit_centroids(
         found[None],
         len(pinned),
         torch.zeros(1, num_clusters, 0),
-        torch.randn(1, effort.last_rounds, 2, num_clusters, generator=generator),
+        torch.randn(1, effort.last_rounds, 2, num_clusters, generator=generator, device="cpu"),
         effort.last_steps,
         effort.steps_a_round,
     )

@@ -152,7 +152,7 @@ def _scikit_learn_ten(image: Tensor, colors: int) -> Callable[[], Palette]:
 
     unique, counts = np.unique(_rows(image), axis=0, return_counts=True)
     weights = counts.astype(np.float32)
-    kmeans = KMeans(colors, n_init=10, random_state=0)
+    kmeans = KMeans(min(colors, len(unique)), n_init=10, random_state=0)
     return lambda: np.asarray(kmeans.fit(unique, None, weights).cluster_centers_, np.float64)
 
 

@@ -120,10 +120,7 @@ def _per_image(batch: int, size: int, colors: int) -> Case:
             COPY: copy,
         },
         points=batch * size * size,
-        targets={
-            "kornia, image by image": 50,
-            "fast-pytorch-kmeans, image by image": 50,
-        },
+        targets={"kornia, image by image": 50},
     )
 
 
@@ -161,6 +158,6 @@ def _network(batch: int, size: int, colors: int) -> Case:
         },
         points=batch * size * size,
         targets={"ResNet-18 alone": 1 / 1.03},
-        budget=20.0,
+        budget=40.0,  # a step varies by more than the target
         least=5,
     )
