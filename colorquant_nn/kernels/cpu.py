@@ -38,6 +38,7 @@ GRID_COSTS = (
 )
 GROUPS_PER_CELL = 2.0  # room for candidates, on average
 GROUPS_PER_CENTROID = 16
+MOST_CLUSTERS = 1 << 18  # or the number of a group might not fit into its cell
 
 
 def assign(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
@@ -139,6 +140,8 @@ def _run(
 def choose_levels(num_points: int, num_clusters: int) -> int | None:
     """How fine a grid pays, or None where brute force is faster; by times that were measured."""
     best, least = None, 0.13 * num_clusters * num_points
+    if num_clusters > MOST_CLUSTERS:
+        return None
     for levels, point, point_and_centroid, cells, centroid in GRID_COSTS:
         cost = num_points * (point + point_and_centroid * num_clusters)
         cost += cells + centroid * num_clusters

@@ -153,5 +153,6 @@ def test_grid_is_used_where_it_pays():
     assert cpu.choose_levels(150_000, 1000) is not None
     assert cpu.choose_levels(1000, 1000) is None
     assert cpu.choose_levels(150_000, 16) is None
+    assert cpu.choose_levels(1 << 30, 1 << 20) is None
     found = assign(points, centroids, True)
     assert_nearest(points[:, ::50], centroids, found[:, ::50])
