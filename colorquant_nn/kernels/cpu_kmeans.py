@@ -13,61 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from colorquant_nn.kernels import _threads, reference
+from colorquant_nn.kernels import reference
+from colorquant_nn.kernels._plus_plus import (
+    BLOCK,
+    best_of,
+    choose_block,
+    draw_candidates,
+    measure_block,
+    start_distances,
+    total_of,
+)
 from colorquant_nn.kernels._threads import compiled, next_task, run
-from colorquant_nn.kernels._tiles import INFINITY, ONE, TILE, ZERO, nearest
+from colorquant_nn.kernels._tiles import INFINITY, ONE, TILE, nearest
 
-RUN = 64  # points that a draw passes over at once
-BLOCK = 16  # tiles whose sums are taken together
 SHARED_FROM = 1 << 15  # points of an image that is worth the threads' meeting at every step
 ENOUGH_IMAGES = 8  # or so many that each thread has its own
-
-
-@_threads.compiled_strictly
-def _nearer(tile: Any, i: Any, channels: Any, x: Any, y: Any, z: Any, a: Any, distance: Any) -> Any:
-    """The lesser of two squared distances, the new one rounded as in the reference."""
-    dx, dy, dz, da = tile[0, i] - x, tile[1, i] - y, tile[2, i] - z, tile[-1, i] - a
-    near = dx * dx + dy * dy + dz * dz
-    if len(channels) == 4:
-        near = near + da * da
-    return near if near < distance else distance
-
-
-@_threads.compiled_reordered
-def _potential(tile: Any, channels: Any, color: Any, distance: Any) -> Any:
-    """Sum of the squared distances if the colour became a centroid."""
-    x, y, z, a = color[0], color[1], color[2], color[-1]
-    total = 0.0
-    for i in range(TILE):
-        total += np.float64(_nearer(tile, i, channels, x, y, z, a, distance[i]))
-    return total
-
-
-@_threads.compiled_reordered
-def _lower(tile: Any, channels: Any, color: Any, distance: Any) -> Any:
-    """Lower the squared distances to those from a new colour, and sum them up."""
-    x, y, z, a = color[0], color[1], color[2], color[-1]
-    total = 0.0
-    for i in range(TILE):
-        distance[i] = _nearer(tile, i, channels, x, y, z, a, distance[i])
-        total += np.float64(distance[i])
-    return total
-
-
-@_threads.compiled_reordered
-def _sum(row: Any) -> Any:
-    total = 0.0
-    for i in range(row.size):
-        total += np.float64(row[i])
-    return total
-
-
-@compiled
-def _total(sums: Any) -> Any:
-    total = 0.0
-    for value in sums:
-        total += value
-    return total
 
 
 @compiled
@@ -75,54 +35,6 @@ def _add(part: Any, sums: Any) -> None:
     for i in range(sums.shape[0]):
         for j in range(sums.shape[1]):
             sums[i, j] += part[i, j]
-
-
-@compiled
-def _pick(sums: Any, distance: Any, draw: Any) -> Any:
-    """The point at which the running sum of the distances passes ``draw`` of the whole."""
-    target = draw * _total(sums)
-    before = 0.0
-    t = 0
-    while t < sums.size - 1 and before + sums[t] <= target:
-        before += sums[t]
-        t += 1
-    start = 0
-    while start < TILE - RUN:
-        run_sum = _sum(distance[t, start : start + RUN])
-        if before + run_sum > target:
-            break
-        before += run_sum
-        start += RUN
-    point = t * TILE + start
-    for i in range(start, TILE):
-        if distance[t, i] > 0:
-            point = t * TILE + i
-            before += distance[t, i]
-            if before > target:
-                break
-    while point > 0 and not distance[point // TILE, point % TILE] > 0:
-        point -= 1  # never a colour that has been chosen, however sums are rounded
-    return point
-
-
-@compiled
-def _measure_block(
-    block: Any, tiles: Any, channels: Any, distance: Any, candidates: Any, out: Any
-) -> None:
-    """Sum of the distances in a block if each of the candidates became a centroid."""
-    for c in range(len(candidates)):
-        out[block, c] = 0.0
-        for t in range(block * BLOCK, min((block + 1) * BLOCK, len(tiles))):
-            out[block, c] += _potential(tiles[t], channels, candidates[c], distance[t])
-
-
-@compiled
-def _choose_block(
-    block: Any, tiles: Any, channels: Any, distance: Any, color: Any, sums: Any
-) -> None:
-    """Bring the distances of a block up to date with a new centroid."""
-    for t in range(block * BLOCK, min((block + 1) * BLOCK, len(tiles))):
-        sums[t] = _lower(tiles[t], channels, color, distance[t])
 
 
 @compiled
@@ -151,35 +63,6 @@ def _assign_block(
                 row[3] += np.float64(tile[2, i] - centroids[2, k])
                 if len(channels) == 4:
                     row[-1] += np.float64(tile[-1, i] - centroids[-1, k])
-
-
-@compiled
-def _draw_candidates(tiles: Any, distance: Any, sums: Any, draws: Any, candidates: Any) -> None:
-    for c in range(len(candidates)):
-        point = _pick(sums, distance, np.float64(draws[c]))
-        for channel in range(tiles.shape[1]):
-            candidates[c, channel] = tiles[point // TILE, channel, point % TILE]
-
-
-@compiled
-def _best(potentials: Any) -> Any:
-    """The candidate, a column, with the least sum over the blocks; the first of equal ones."""
-    best, least = 0, np.inf
-    for c in range(potentials.shape[1]):
-        potential = _total(potentials[:, c])
-        if potential < least:
-            best, least = c, potential
-    return best
-
-
-@compiled
-def _start_distances(vote: Any, distance: Any, sums: Any, far: Any) -> None:
-    """The same distance for all voters: 1 makes a first pick, infinity lets it be lowered."""
-    for t in range(len(vote)):
-        sums[t] = 0.0
-        for i in range(TILE):
-            distance[t, i] = far if vote[t, i] > 0 else ZERO
-            sums[t] += distance[t, i]
 
 
 @compiled
@@ -231,24 +114,24 @@ def _fit_images(
         if image >= num_tasks:
             break
         tiles, vote, found = all_tiles[image], all_votes[image], centroids[image]
-        _start_distances(vote, distance, sums, ONE)
+        start_distances(vote, distance, sums, ONE)
         for k in range(num_clusters):
-            if _total(sums) <= 0:  # no colour is left
+            if total_of(sums) <= 0:  # no colour is left
                 _repeat_first(found, k)
                 break
             if k == 0:
-                _draw_candidates(tiles, distance, sums, uniforms[0, :1], candidates[:1])
-                _start_distances(vote, distance, sums, INFINITY)
+                draw_candidates(tiles, distance, sums, uniforms[0, :1], candidates[:1])
+                start_distances(vote, distance, sums, INFINITY)
                 best = 0
             else:
-                _draw_candidates(tiles, distance, sums, uniforms[k], candidates)
+                draw_candidates(tiles, distance, sums, uniforms[k], candidates)
                 for b in range(num_blocks):
-                    _measure_block(b, tiles, channels, distance, candidates, potentials)
-                best = _best(potentials)
+                    measure_block(b, tiles, channels, distance, candidates, potentials)
+                best = best_of(potentials)
             for c in range(len(channels)):
                 found[c, k] = candidates[best, c]
             for b in range(num_blocks):
-                _choose_block(b, tiles, channels, distance, candidates[best], sums)
+                choose_block(b, tiles, channels, distance, candidates[best], sums)
         for _ in range(num_iters):
             moments[:] = 0.0
             for b in range(num_blocks):
@@ -273,7 +156,7 @@ def _measure_blocks(
         block = next_task(counter)
         if block >= num_tasks:
             break
-        _measure_block(block, tiles, channels, distance, candidates, out)
+        measure_block(block, tiles, channels, distance, candidates, out)
 
 
 @compiled
@@ -290,7 +173,7 @@ def _choose_blocks(
         block = next_task(counter)
         if block >= num_tasks:
             break
-        _choose_block(block, tiles, channels, distance, color, sums)
+        choose_block(block, tiles, channels, distance, color, sums)
 
 
 @compiled
@@ -389,22 +272,22 @@ def _fit_shared(
     potentials = np.empty((num_blocks, num_candidates))
     candidates = np.empty((num_candidates, len(channels)), np.float32)
     moments = np.empty((num_blocks, num_clusters, 1 + len(channels)))
-    _start_distances(vote, distance, sums, ONE)
+    start_distances(vote, distance, sums, ONE)
     for k in range(num_clusters):
-        if _total(sums) <= 0:  # no colour is left
+        if total_of(sums) <= 0:  # no colour is left
             _repeat_first(found, k)
             break
         best = 0
         if k == 0:
-            _draw_candidates(tiles, distance, sums, draws[0, :1], candidates[:1])
-            _start_distances(vote, distance, sums, INFINITY)
+            draw_candidates(tiles, distance, sums, draws[0, :1], candidates[:1])
+            start_distances(vote, distance, sums, INFINITY)
         else:
-            _draw_candidates(tiles, distance, sums, draws[k], candidates)
+            draw_candidates(tiles, distance, sums, draws[k], candidates)
             run(
                 _measure_blocks, num_blocks, 0.6 * num_points * num_candidates,
                 tiles, channels, distance, candidates, potentials,
             )  # fmt: skip
-            best = _best(potentials)
+            best = best_of(potentials)
         color = candidates[best]
         found[:, k] = color
         run(
