@@ -18,7 +18,9 @@ class Effort(NamedTuple):
     """How thoroughly to search; the numbers were chosen on the Kodak photographs."""
 
     bits: int
-    """Of the grid whose cell means the search runs on."""
+    """Of the grid whose cell means the search runs on, at least."""
+    cells: int
+    """For each centroid, at least; with fewer, the search runs on a finer grid."""
     starts: int
     """Independent ones, of which the best is kept; for few centroids more, up to eight."""
     candidates: int
@@ -36,12 +38,11 @@ class Effort(NamedTuple):
 
 
 EFFORTS = {
-    "fast": Effort(5, 1, 3, 8, 6, 3, 0, 3),
-    "balanced": Effort(6, 1, 5, 10, 16, 4, 0, 4),
-    "best": Effort(6, 4, 8, 15, 60, 5, 10, 50),
+    "fast": Effort(5, 8, 1, 3, 8, 6, 3, 0, 3),
+    "balanced": Effort(6, 8, 1, 5, 10, 16, 4, 0, 4),
+    "best": Effort(5, 32, 4, 8, 10, 40, 4, 1, 8),
 }
 CHANCE = 0.2  # as in `colorquant_nn.functional.relocation`
-CELLS_PER_CENTROID = 8  # at least; with fewer, the search runs on a finer grid
 
 
 def fit_centroids(
@@ -70,7 +71,7 @@ def fit_centroids(
     generator = torch.Generator("cpu").manual_seed(seed)
     bits = effort.bits
     cells = _pool(points, weights, codes, bits)
-    while bits < 8 and len(cells[0]) < CELLS_PER_CENTROID * num_clusters:
+    while bits < 8 and len(cells[0]) < effort.cells * num_clusters:
         bits += 1
         cells = _pool(points, weights, codes, bits)
     candidates = min(effort.candidates, 2 + int(math.log(num_clusters)))
