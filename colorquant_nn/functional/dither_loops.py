@@ -8,9 +8,10 @@ bits. Colours are kept in scalars: numba then holds them in registers.
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
-compiled = njit(nogil=True, cache=True)  # no fastmath: the order of sums is part of the result
+from colorquant_nn.kernels._compile import EXACT, kernel, subroutine
+
+# The order of sums is part of the result: EXACT throughout.
 CACHE_SIZE = 1 << 14  # colours whose mixtures are remembered: some hundred kilobytes
 NOTHING = np.float32(0)
 
@@ -32,7 +33,7 @@ class Grid(NamedTuple):
     """int32, each cell's in ascending order."""
 
 
-@compiled
+@subroutine(EXACT)
 def _distance(first: Any, second: Any, third: Any, fourth: Any, centroids: Any, index: int) -> Any:
     first -= centroids[index, 0]
     second -= centroids[index, 1]
@@ -41,7 +42,7 @@ def _distance(first: Any, second: Any, third: Any, fourth: Any, centroids: Any, 
     return first * first + second * second + third * third + fourth * fourth
 
 
-@compiled
+@kernel(EXACT)
 def refine(centroids: Any, grid: Any, parent: Any) -> int:
     """Fill the lists of a grid from one with half as many cells along each refined channel.
 
@@ -84,13 +85,13 @@ def refine(centroids: Any, grid: Any, parent: Any) -> int:
     return total
 
 
-@compiled
+@subroutine(EXACT)
 def _step(value: Any, grid: Any, channel: int) -> int:
     step = (value - grid.origin[channel]) * grid.scale[channel]
     return int(min(max(step, NOTHING), grid.last[channel]))
 
 
-@compiled
+@subroutine(EXACT)
 def nearest(first: Any, second: Any, third: Any, fourth: Any, centroids: Any, grid: Any) -> int:
     """Index of the nearest centroid, exact for points within the grid; the lowest of equals."""
     cell = (
@@ -111,7 +112,7 @@ def nearest(first: Any, second: Any, third: Any, fourth: Any, centroids: Any, gr
     return best
 
 
-@compiled
+@kernel(EXACT)
 def diffuse(
     points: Any,
     centroids: Any,
@@ -170,7 +171,7 @@ def diffuse(
         errors[here] = 0
 
 
-@compiled
+@kernel(EXACT)
 def mix(
     points: Any,
     centroids: Any,
@@ -243,7 +244,7 @@ def mix(
             indices[row, column] = order[mixture[threshold]]
 
 
-@compiled
+@subroutine(EXACT)
 def _slot(first: Any, second: Any, third: Any, fourth: Any) -> int:
     # Colours of 8-bit images are far apart on this scale; any spread of slots would do.
     whole = np.int64(first * 65536) * 73856093

@@ -63,7 +63,7 @@ def check_kept(keep: Tensor | None, channels: int, num_colors: int) -> Tensor:
 
 def dark_to_light(palette: Tensor) -> Tensor:
     """Order a palette (K, C) by luminance, transparent colours first, equals by their channels."""
-    luminance = rgb_to_linear(palette[:, :3]).double() @ torch.tensor(LUMINANCE).double()
+    luminance = rgb_to_linear(palette[:, :3].double()) @ torch.tensor(LUMINANCE).double()
     seen = (palette[:, 3] > 0) if palette.shape[1] == 4 else torch.ones(len(palette))
     channels = palette.flip(1).unbind(1)
     order = np.lexsort([key.numpy() for key in (*channels, luminance, seen)])

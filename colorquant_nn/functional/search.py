@@ -131,22 +131,25 @@ def _search(
     from colorquant_nn.kernels._threads import run
     from colorquant_nn.kernels.cpu_search import search
 
-    starts = len(start)
+    tiles = _tiles(points.numpy(), weights.numpy())
+    blurs = (CHANCE * normals).exp_().numpy()
     centroids = start.transpose(1, 2).contiguous().numpy()
-    distortions = np.empty(starts)
-    run(
-        search,
-        starts,
-        1e9,
-        *_tiles(points.numpy(), weights.numpy()),
-        pinned,
-        uniforms.numpy(),
-        (CHANCE * normals).exp_().numpy(),
-        steps,
-        steps_a_round,
-        centroids,
-        distortions,
-    )
+    distortions = np.empty(len(start))
+    tasks = iter(range(len(start)))
+
+    def work(*_: object) -> None:
+        for task in tasks:  # each goes to the thread that asks first
+            distortions[task] = search(
+                *tiles,
+                pinned,
+                uniforms[task].numpy(),
+                blurs[task],
+                steps,
+                steps_a_round,
+                centroids[task],
+            )
+
+    run(work, len(start), 1e9)
     return torch.from_numpy(centroids[distortions.argmin()].T.copy())
 
 

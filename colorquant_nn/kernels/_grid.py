@@ -16,18 +16,18 @@ from typing import Any
 
 import numpy as np
 
+from colorquant_nn.kernels._compile import kernel, subroutine
 from colorquant_nn.kernels._simd import (
     GROUP,
     GROUP_FLOATS,
     kept_of_group,
     nearest_of_group,
 )
-from colorquant_nn.kernels._threads import atomic_add, compiled, next_task
+from colorquant_nn.kernels._threads import atomic_add, next_task
 
 LENGTHS = 256  # more groups than a list has
 EVERYTHING = LENGTHS - 1
 COARSE = 4  # cells a side of the coarse grid, whose cells are the tasks
-RUN = 1 << 16  # points whose bounds are a task
 CHUNK = 1 << 10  # groups that a thread sets aside for itself at a time
 CELL_ALLOWANCE = 1e-3  # of a cell's width; the cell of a point is off by less than 1e-4
 # Squared distances are off by five roundings of 6e-8 on either side, relative to themselves; and
@@ -37,52 +37,8 @@ COORDINATE_ALLOWANCE = 1.2e-5
 ONE_HALF = np.float32(0.5)
 
 
-@compiled
-def find_bounds(
-    counter: Any,
-    num_tasks: Any,
-    points: Any,
-    strides: Any,
-    num_points: Any,
-    lows: Any,
-    highs: Any,
-) -> None:
-    """Least and greatest value of each channel, of one run of points after another.
-
-    Args:
-        counter: see `next_task`.
-        num_tasks: the number of images times that of the runs in one.
-        points: the memory of (B, N, 3).
-        strides: of the three dimensions.
-        num_points: N.
-        lows: (tasks, 3) float32.
-        highs: (tasks, 3) float32.
-    """
-    runs = (num_points + RUN - 1) // RUN
-    s0, s1, s2 = np.uint64(strides[0]), np.uint64(strides[1]), np.uint64(strides[2])
-    while True:
-        task = next_task(counter)
-        if task >= num_tasks:
-            break
-        first = task % runs * RUN
-        offset = np.uint64(task // runs) * s0 + np.uint64(first) * s1
-        low_x = low_y = low_z = np.float32(np.inf)
-        high_x = high_y = high_z = np.float32(-np.inf)
-        for _ in range(min(RUN, num_points - first)):
-            x, y, z = points[offset], points[offset + s2], points[offset + s2 + s2]
-            offset += s1
-            x = x if x == x else np.float32(0)  # what a point that is not a number is taken for
-            y = y if y == y else np.float32(0)
-            z = z if z == z else np.float32(0)
-            low_x, high_x = min(low_x, x), max(high_x, x)
-            low_y, high_y = min(low_y, y), max(high_y, y)
-            low_z, high_z = min(low_z, z), max(high_z, z)
-        lows[task, 0], lows[task, 1], lows[task, 2] = low_x, low_y, low_z
-        highs[task, 0], highs[task, 1], highs[task, 2] = high_x, high_y, high_z
-
-
-@compiled
-def pack(colors: Any, numbers: Any, count: Any, lists: Any, first: Any) -> None:
+@subroutine()
+def _pack(colors: Any, numbers: Any, count: Any, lists: Any, first: Any) -> None:
     """Write the candidates of these numbers as groups, from ``lists[first]`` on.
 
     Args:
@@ -104,7 +60,7 @@ def pack(colors: Any, numbers: Any, count: Any, lists: Any, first: Any) -> None:
             at += np.uint64(1)
 
 
-@compiled
+@subroutine()
 def _filter(
     source: Any, count: Any, low: Any, high: Any, coordinate_allowance: Any, numbers: Any
 ) -> Any:
@@ -137,7 +93,7 @@ def _filter(
     return kept
 
 
-@compiled
+@subroutine()
 def _box(x: Any, y: Any, z: Any, extent: Any, width: Any, margin: Any) -> Any:
     """Corners of a cell, given as shares of the extent, with a margin around it."""
     return (
@@ -154,7 +110,7 @@ def _box(x: Any, y: Any, z: Any, extent: Any, width: Any, margin: Any) -> Any:
     )
 
 
-@compiled
+@kernel()
 def build(
     counter: Any,
     num_tasks: Any,
@@ -178,7 +134,7 @@ def build(
         coordinate_allowance: float32, for the rounding of coordinates in `_filter`.
         levels: how often a side of a coarse cell is halved.
         used: (1,) int64, groups of ``lists`` that are taken, at first by the list of everything.
-        cells: (side ** 3,) int32, with side ``COARSE << levels``; z varies fastest.
+        cells: (side ** 3 + 1,) int32, with side ``COARSE << levels``; z varies fastest.
         lists: float32, groups of candidates.
     """
     num_clusters = centroids.shape[1]
@@ -189,7 +145,7 @@ def build(
     sources = np.empty((levels + 1, (num_clusters + GROUP) * GROUP), np.float32)
     counts = np.empty(levels + 1, np.int64)
     node = np.empty(levels + 1, np.int64)
-    pack(moved, numbers, num_clusters, sources[0], 0)
+    _pack(moved, numbers, num_clusters, sources[0], 0)
     counts[0] = num_clusters
     count = 1
     position, end = 0, 0
@@ -221,7 +177,7 @@ def build(
                     count = _filter(sources[level], count, low, high, coordinate_allowance, numbers)
                 if level < levels:
                     counts[level + 1] = count
-                    pack(moved, numbers, count, sources[level + 1], 0)
+                    _pack(moved, numbers, count, sources[level + 1], 0)
             cell = (x * side + y) * side + z
             if count == 1:
                 cells[cell] = -1 - np.int32(numbers[0])
@@ -234,5 +190,5 @@ def build(
                 cells[cell] = EVERYTHING
                 continue
             cells[cell] = position * LENGTHS + groups - 1
-            pack(centroids, numbers, count, lists, position * GROUP_FLOATS)
+            _pack(centroids, numbers, count, lists, position * GROUP_FLOATS)
             position += groups

@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from colorquant_nn.kernels import _threads
-from colorquant_nn.kernels._threads import compiled
+from colorquant_nn.kernels._compile import EXACT, REORDERED, kernel, subroutine
 from colorquant_nn.kernels._tiles import TILE, ZERO
 
 BLOCK = 16  # tiles whose sums are taken together
 RUN = 64  # points that a draw passes over at once
 
 
-@_threads.compiled_strictly
+@subroutine(EXACT)
 def _nearer(tile: Any, i: Any, channels: Any, x: Any, y: Any, z: Any, a: Any, distance: Any) -> Any:
     """The lesser of two squared distances, the new one rounded as in the reference."""
     dx, dy, dz, da = tile[0, i] - x, tile[1, i] - y, tile[2, i] - z, tile[-1, i] - a
@@ -26,7 +25,7 @@ def _nearer(tile: Any, i: Any, channels: Any, x: Any, y: Any, z: Any, a: Any, di
     return near if near < distance else distance
 
 
-@_threads.compiled_reordered
+@subroutine(REORDERED)
 def _potential(tile: Any, channels: Any, color: Any, distance: Any) -> Any:
     """Sum of the squared distances if the colour became a centroid."""
     x, y, z, a = color[0], color[1], color[2], color[-1]
@@ -36,7 +35,7 @@ def _potential(tile: Any, channels: Any, color: Any, distance: Any) -> Any:
     return total
 
 
-@_threads.compiled_reordered
+@subroutine(REORDERED)
 def _lower(tile: Any, channels: Any, color: Any, distance: Any) -> Any:
     """Lower the squared distances to those from a new colour, and sum them up."""
     x, y, z, a = color[0], color[1], color[2], color[-1]
@@ -47,7 +46,7 @@ def _lower(tile: Any, channels: Any, color: Any, distance: Any) -> Any:
     return total
 
 
-@_threads.compiled_reordered
+@subroutine(REORDERED)
 def _sum(row: Any) -> Any:
     total = 0.0
     for i in range(row.size):
@@ -55,7 +54,7 @@ def _sum(row: Any) -> Any:
     return total
 
 
-@compiled
+@kernel()
 def total_of(sums: Any) -> Any:
     total = 0.0
     for value in sums:
@@ -63,7 +62,7 @@ def total_of(sums: Any) -> Any:
     return total
 
 
-@compiled
+@subroutine()
 def _pick(sums: Any, distance: Any, draw: Any) -> Any:
     """The point at which the running sum of the distances passes ``draw`` of the whole."""
     target = draw * total_of(sums)
@@ -91,7 +90,7 @@ def _pick(sums: Any, distance: Any, draw: Any) -> Any:
     return point
 
 
-@compiled
+@subroutine()
 def measure_block(
     block: Any, tiles: Any, channels: Any, distance: Any, candidates: Any, out: Any
 ) -> None:
@@ -102,7 +101,7 @@ def measure_block(
             out[block, c] += _potential(tiles[t], channels, candidates[c], distance[t])
 
 
-@compiled
+@subroutine()
 def choose_block(
     block: Any, tiles: Any, channels: Any, distance: Any, color: Any, sums: Any
 ) -> None:
@@ -111,7 +110,7 @@ def choose_block(
         sums[t] = _lower(tiles[t], channels, color, distance[t])
 
 
-@compiled
+@kernel()
 def draw_candidates(tiles: Any, distance: Any, sums: Any, draws: Any, candidates: Any) -> None:
     for c in range(len(candidates)):
         point = _pick(sums, distance, np.float64(draws[c]))
@@ -119,7 +118,7 @@ def draw_candidates(tiles: Any, distance: Any, sums: Any, draws: Any, candidates
             candidates[c, channel] = tiles[point // TILE, channel, point % TILE]
 
 
-@compiled
+@kernel()
 def best_of(potentials: Any) -> Any:
     """The candidate, a column, with the least sum over the blocks; the first of equal ones."""
     best, least = 0, np.inf
@@ -130,7 +129,7 @@ def best_of(potentials: Any) -> Any:
     return best
 
 
-@compiled
+@kernel()
 def start_distances(vote: Any, distance: Any, sums: Any, far: Any) -> None:
     """The same distance for all voters: 1 makes a first pick, infinity lets it be lowered."""
     for t in range(len(vote)):

@@ -1,53 +1,25 @@
-"""Compile numba kernels, and run one on as many threads as torch uses.
+"""Run a kernel on as many threads as torch uses.
 
 numba's own threading layers survive neither a fork nor two callers at once. Here a kernel is an
 ordinary compiled function that releases the interpreter lock: every thread calls it with the same
 arguments, and the calls take tasks from one atomic counter until none are left. Results must not
 depend on which thread took which task.
-
-A compiled kernel is stored on disk next to its source or, where that cannot be written, in the
-user's cache directory. numba looks only at the kernel's own file to decide whether what it stored
-is out of date: whoever edits a function that kernels of other files call deletes ``__pycache__``.
 """
 
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from colorquant_nn.kernels._compile import kernel
 
 MAX_THREADS = 256
-
-
-def compiled(function: Function) -> Function:
-    """Compile on first call; multiply-add may be fused, nothing else about rounding changes."""
-    return _compile(function, {"contract"})
-
-
-def compiled_strictly(function: Function) -> Function:
-    """Compile on first call; every float is rounded as it is in torch."""
-    return _compile(function, set())
-
-
-def compiled_reordered(function: Function) -> Function:
-    """Compile on first call; a sum may run in several lanes, in one fixed order all the same."""
-    return _compile(function, {"contract", "reassoc", "nsz"})
-
-
-def _compile(function: Function, fastmath: set[str]) -> Function:
-    options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
-    except RuntimeError:  # no directory to store it in
-        return numba.njit(**options)(function)  # type: ignore[no-any-return]
 
 
 def _atomic_add(typing_context: Any, counter: Any, amount: Any) -> Any:
@@ -64,23 +36,23 @@ def _atomic_add(typing_context: Any, counter: Any, amount: Any) -> Any:
 atomic_add: Any = intrinsic(_atomic_add)
 
 
-@compiled
+@kernel()
 def next_task(counter: Any) -> Any:
     """Take the number of the next task."""
     return atomic_add(counter, 1)
 
 
 def run(
-    kernel: Callable[..., Any],
+    function: Callable[..., Any],
     num_tasks: int,
     nanoseconds: float,
     *arguments: Any,
     max_threads: int = MAX_THREADS,
 ) -> None:
-    """Call ``kernel(counter, num_tasks, *arguments)`` on torch's number of threads.
+    """Call ``function(counter, num_tasks, *arguments)`` on torch's number of threads.
 
     Args:
-        kernel: a `compiled` function that asks `next_task` for work until it has all been taken.
+        function: a `kernel` that asks `next_task` for work until it has all been taken.
         num_tasks: how many tasks there are.
         nanoseconds: about how long they take together, so that little work stays on one thread.
         arguments: passed on.
@@ -92,11 +64,11 @@ def run(
     helpers: list[Future[Any]] = []
     try:
         for _ in range(threads - 1):
-            helpers.append(_pool().submit(kernel, counter, num_tasks, *arguments))
+            helpers.append(_pool().submit(function, counter, num_tasks, *arguments))
     except RuntimeError:  # the interpreter is shutting down: no new threads, but ours will do
         pass
     try:
-        kernel(counter, num_tasks, *arguments)
+        function(counter, num_tasks, *arguments)
     finally:
         for helper in helpers:
             if not helper.cancel():  # one that has not started would find nothing left to do

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from colorquant_nn.kernels._compile import kernel, subroutine
 from colorquant_nn.kernels._grid import EVERYTHING, LENGTHS
 from colorquant_nn.kernels._simd import GROUP, GROUP_FLOATS, nearest_of_group
-from colorquant_nn.kernels._threads import compiled, next_task
+from colorquant_nn.kernels._threads import next_task
 
 TILE = 512
 LARGEST = np.float32(np.finfo(np.float32).max)
@@ -27,49 +28,56 @@ ZERO = np.float32(0)
 ONE = np.float32(1)
 
 
-@compiled
-def _copy(source: Any, offset: Any, stride: Any, row: Any) -> None:
-    """Copy one channel as float32."""
-    first = np.uint64(offset)  # numba would look out for negative numbers, which is no SIMD
-    if stride == 1:
-        for i in range(row.size):
-            row[i] = source[first + np.uint64(i)]
-    else:
-        step = np.uint64(stride)
-        for i in range(row.size):
-            row[i] = source[first + np.uint64(i) * step]
+@subroutine()
+def _copy_whole(source: Any, offset: Any, stride: Any, channels: Any, tile: Any) -> None:
+    """Copy 512 neighbours. Loops of a fixed length, over unsigned offsets, become SIMD."""
+    first, step = np.uint64(offset), np.uint64(stride)
+    if stride == len(channels) and channels[len(channels) - 1] == len(channels) - 1:
+        for i in range(TILE):
+            for c in range(len(channels)):
+                tile[c, i] = source[first + np.uint64(len(channels) * i + c)]
+        return
+    for c in range(len(channels)):
+        row, begin = tile[c], first + np.uint64(channels[c])
+        if stride == 1:
+            for i in range(TILE):
+                row[i] = source[begin + np.uint64(i)]
+        else:
+            for i in range(TILE):
+                row[i] = source[begin + np.uint64(i) * step]
 
 
-@compiled
+@subroutine()
 def _clean(divisor: Any, clamp: Any, row: Any, weight: Any) -> Any:
     """Limit one channel, take the vote from points that were not finite; were there any?"""
     infected = False
-    for i in range(row.size):
+    for i in range(TILE):
         infected |= not abs(row[i]) <= LARGEST
     if infected:
-        for i in range(row.size):
+        for i in range(TILE):
             if not abs(row[i]) <= LARGEST:
                 weight[i] = ZERO
             if row[i] != row[i]:
                 row[i] = ZERO
-    if divisor != ONE:
-        for i in range(row.size):
+    if divisor is not None:
+        for i in range(TILE):
             row[i] /= divisor
     lower = ZERO if clamp else -LARGEST
     upper = ONE if clamp else LARGEST
-    for i in range(row.size):
+    for i in range(TILE):
         value = row[i] if row[i] > lower else lower
         row[i] = value if value < upper else upper
     return infected
 
 
-@compiled
+@subroutine()
 def load_tile(
     points: Any,
     strides: Any,
     channels: Any,
     num_points: Any,
     start: Any,
+    count: Any,
     divisor: Any,
     clamp: Any,
     weights: Any,
@@ -77,33 +85,46 @@ def load_tile(
     tile: Any,
     weight: Any,
 ) -> Any:
-    """Fill a tile from point ``start``, counted over all images; are the votes unequal?"""
-    count = weight.size
-    done = 0
-    while done < count:
-        image = (start + done) // num_points
-        first = start + done - image * num_points
-        end = min(count, done + num_points - first)
-        for c in range(len(channels)):
-            offset = image * strides[0] + first * strides[1] + channels[c]
-            _copy(points, offset, strides[1], tile[c, done:end])
+    """Fill a tile from point ``start``, counted over all images; are the votes unequal?
+
+    A tile of fewer points is filled up with zeros, whose votes are 0.
+    """
+    image = start // num_points
+    first = start - image * num_points
+    for i in range(TILE):
+        weight[i] = ONE
+    if count == TILE and first + TILE <= num_points:
+        offset = image * strides[0] + first * strides[1]
+        _copy_whole(points, offset, strides[1], channels, tile)
         if weights.size > 0:
-            offset = image * weight_strides[0] + first * weight_strides[1]
-            _copy(weights, offset, weight_strides[1], weight[done:end])
-        done = end
+            begin = np.uint64(image * weight_strides[0] + first * weight_strides[1])
+            step = np.uint64(weight_strides[1])
+            for i in range(TILE):
+                weight[i] = weights[begin + np.uint64(i) * step]
+    else:
+        for i in range(count):
+            for c in range(len(channels)):
+                tile[c, i] = points[image * strides[0] + first * strides[1] + channels[c]]
+            if weights.size > 0:
+                weight[i] = weights[image * weight_strides[0] + first * weight_strides[1]]
+            first += 1
+            if first == num_points:
+                image, first = image + 1, 0
+        for i in range(count, TILE):
+            weight[i] = ZERO
+            for c in range(len(channels)):
+                tile[c, i] = ZERO
     unequal = weights.size > 0
-    if not unequal:
-        weight[:] = ONE
     for c in range(len(channels)):
-        unequal |= _clean(divisor, clamp, tile[c, :count], weight)
+        unequal |= _clean(divisor, clamp, tile[c], weight)
     return unequal
 
 
-@compiled
-def nearest(tile: Any, count: Any, centroids: Any, channels: Any, best: Any, index: Any) -> None:
+@subroutine()
+def nearest(tile: Any, centroids: Any, channels: Any, best: Any, index: Any) -> None:
     """Nearest of all centroids, four in one go over the tile to spare traffic to the scratch."""
     num_clusters = centroids.shape[1]
-    for i in range(count):
+    for i in range(TILE):
         best[i] = INFINITY
         index[i] = 0
     x, y, z, a = tile[0], tile[1], tile[2], tile[-1]
@@ -117,7 +138,7 @@ def nearest(tile: Any, count: Any, centroids: Any, channels: Any, best: Any, ind
         x2, y2, z2, a2 = centroids[0, k2], centroids[1, k2], centroids[2, k2], centroids[-1, k2]
         x3, y3, z3, a3 = centroids[0, k3], centroids[1, k3], centroids[2, k3], centroids[-1, k3]
         i0, i1, i2, i3 = np.int32(k0), np.int32(k1), np.int32(k2), np.int32(k3)
-        for i in range(count):
+        for i in range(TILE):
             xi, yi, zi = x[i], y[i], z[i]
             least, winner = best[i], index[i]
             d0 = (xi - x0) * (xi - x0) + (yi - y0) * (yi - y0) + (zi - z0) * (zi - z0)
@@ -143,10 +164,9 @@ def nearest(tile: Any, count: Any, centroids: Any, channels: Any, best: Any, ind
         k += 4
 
 
-@compiled
+@subroutine()
 def _nearest_of_cell(
     tile: Any,
-    count: Any,
     num_clusters: Any,
     origin: Any,
     scale: Any,
@@ -156,22 +176,22 @@ def _nearest_of_cell(
     index: Any,
 ) -> None:
     """Nearest of the candidates of each point's cell; see `_grid`."""
-    side = np.int32(round(cells.size ** (1 / 3)))
-    last = np.float32(side - 1)
+    side = np.int32(round((cells.size - 1) ** (1 / 3)))
+    end, last, outside = np.float32(side), np.float32(side - 1), np.int32(cells.size - 1)
     x0, y0, z0 = origin[0], origin[1], origin[2]
     x1, y1, z1 = scale[0], scale[1], scale[2]
-    for i in range(count):
-        x = min(max((tile[0, i] - x0) * x1, ZERO), last)
-        y = min(max((tile[1, i] - y0) * y1, ZERO), last)
-        z = min(max((tile[2, i] - z0) * z1, ZERO), last)
-        index[i] = (np.int32(x) * side + np.int32(y)) * side + np.int32(z)
-    waiting = 0
-    for i in range(count):  # most cells have one candidate: no distance, and no branch to guess
-        list_of_cell = cells[np.uint32(index[i])]
-        index[i] = -1 - list_of_cell
-        open_points[np.uint32(waiting)] = i
-        waiting += 1 if list_of_cell >= 0 else 0
-    for j in range(waiting):
+    for i in range(TILE):
+        x, y, z = (tile[0, i] - x0) * x1, (tile[1, i] - y0) * y1, (tile[2, i] - z0) * z1
+        beyond = min(min(x, y), z) < ZERO or max(max(x, y), z) > end
+        x, y, z = min(max(x, ZERO), last), min(max(y, ZERO), last), min(max(z, ZERO), last)
+        cell = (np.int32(x) * side + np.int32(y)) * side + np.int32(z)
+        index[i] = outside if beyond else cell
+    waiting = np.uint64(0)
+    for i in range(TILE):  # most cells have one candidate: no distance, and no branch to guess
+        index[i] = -1 - cells[np.uint32(index[i])]
+        open_points[waiting] = i
+        waiting += np.uint64(np.uint32(index[i]) >> np.uint32(31))  # its sign
+    for j in range(np.int64(waiting)):
         i = np.uint32(open_points[j])
         list_of_cell = np.uint32(-1 - index[i])
         group = np.uint64(list_of_cell // np.uint32(LENGTHS))
@@ -190,8 +210,8 @@ def _nearest_of_cell(
         index[i] = np.int32(lists[winner + np.uint64(3 * GROUP)])
 
 
-@compiled
-def add_statistics(
+@subroutine()
+def _add_statistics(
     tile: Any,
     count: Any,
     centroids: Any,
@@ -236,26 +256,35 @@ def add_statistics(
                 row[14] += vote * a * a
 
 
-@compiled
-def store_values(
+@subroutine()
+def _store_values(
     palette: Any, index: Any, num_points: Any, start: Any, count: Any, strides: Any, values: Any
 ) -> None:
     """Write the palette rows of the tile to points ``start`` onwards, counted over all images."""
-    done = 0
-    while done < count:
-        image = (start + done) // num_points
-        first = start + done - image * num_points
-        length = min(count - done, num_points - first)
-        chosen = index[done : done + length]
+    image = start // num_points
+    first = start - image * num_points
+    if count == TILE and first + TILE <= num_points:
         step = np.uint64(strides[1])
         for d in range(palette.shape[0]):
+            row = palette[d]
             offset = np.uint64(image * strides[0] + first * strides[1] + d * strides[2])
-            for i in range(length):
-                values[offset + np.uint64(i) * step] = palette[d, np.uint32(chosen[i])]
-        done += length
+            if strides[1] == 1:
+                for i in range(TILE):
+                    values[offset + np.uint64(i)] = row[np.uint32(index[i])]
+            else:
+                for i in range(TILE):
+                    values[offset + np.uint64(i) * step] = row[np.uint32(index[i])]
+        return
+    for i in range(count):
+        offset = image * strides[0] + first * strides[1]
+        for d in range(palette.shape[0]):
+            values[offset + d * strides[2]] = palette[d, np.uint32(index[i])]
+        first += 1
+        if first == num_points:
+            image, first = image + 1, 0
 
 
-@compiled
+@kernel()
 def cluster_blocks(
     counter: Any,
     num_tasks: Any,
@@ -299,29 +328,24 @@ def cluster_blocks(
         for begin in range(group * group_size + start, group * group_size + stop, TILE):
             count = min(TILE, group * group_size + stop - begin)
             unequal = load_tile(
-                points, strides, channels, num_points, begin, divisor, clamp,
-                weights, weight_strides, tile, weight[:count],
+                points, strides, channels, num_points, begin, count, divisor, clamp,
+                weights, weight_strides, tile, weight,
             )  # fmt: skip
             if cells.size > 0:
                 _nearest_of_cell(
-                    tile,
-                    count,
-                    centroids.shape[2],
-                    origin,
-                    scale,
-                    cells,
-                    lists,
-                    open_points,
-                    index,
+                    tile, centroids.shape[2], origin, scale, cells, lists, open_points, index
                 )
             else:
-                nearest(tile, count, centroids[group], channels, best, index)
+                nearest(tile, centroids[group], channels, best, index)
+            found = indices[begin : begin + count]
             for i in range(count):
-                indices[begin + i] = index[i]
+                found[i] = index[i]
             if statistics.size > 0:
-                add_statistics(
+                _add_statistics(
                     tile, count, centroids[group], channels, index, weight, unequal,
                     statistics[task],
                 )  # fmt: skip
             if palette.size > 0:
-                store_values(palette[group], index, num_points, begin, count, value_strides, values)
+                _store_values(
+                    palette[group], index, num_points, begin, count, value_strides, values
+                )

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colorquant_nn.kernels._threads import compiled, next_task, run
+from colorquant_nn.kernels._compile import kernel, subroutine
+from colorquant_nn.kernels._threads import next_task, run
 
 TILE = 256  # pixels; three rows of float64 stay in the first-level cache
 BLOCK = 64 * TILE  # what a thread takes at a time
@@ -84,7 +85,7 @@ def _flatten(colors: Tensor, target: Tensor) -> tuple[Tensor, Tensor] | None:
     return None
 
 
-@compiled
+@kernel()
 def _convert(
     counter: NDArray[np.int64],
     num_tasks: int,
@@ -121,7 +122,7 @@ def _convert(
         task = next_task(counter)  # type: ignore[call-arg]
 
 
-@compiled
+@subroutine()
 def _mix(x, y, z, n, matrix):  # type: ignore[no-untyped-def]
     a, b, c = matrix[0, 0], matrix[0, 1], matrix[0, 2]
     d, e, f = matrix[1, 0], matrix[1, 1], matrix[1, 2]
@@ -133,7 +134,7 @@ def _mix(x, y, z, n, matrix):  # type: ignore[no-untyped-def]
         z[i] = g * p + h * q + k * r
 
 
-@compiled
+@subroutine()
 def _bend(row, n, code):  # type: ignore[no-untyped-def]
     if code == 0:
         for i in range(n):
@@ -161,7 +162,7 @@ def _bend(row, n, code):  # type: ignore[no-untyped-def]
             row[i] = t * t * t if t > _BEND else row[i] * (3 * _BEND**2)
 
 
-@compiled
+@subroutine()
 def _cube_root(x):  # type: ignore[no-untyped-def]
     """Cube root of x >= 0 by Halley's method, which triples the digits in every step."""
     s = np.float32(x)
@@ -175,7 +176,7 @@ def _cube_root(x):  # type: ignore[no-untyped-def]
     return w if x >= _SMALLEST else 0.0 * x
 
 
-@compiled
+@subroutine()
 def _power_2_4(x):  # type: ignore[no-untyped-def]
     """x ** 2.4 for normal x > 0, as x**2 times the square of the fifth root."""
     s = np.float32(x)

@@ -14,10 +14,8 @@ from colorquant_nn.kernels._grid import (
     CHUNK,
     COARSE,
     COORDINATE_ALLOWANCE,
-    RUN,
+    EVERYTHING,
     build,
-    find_bounds,
-    pack,
 )
 from colorquant_nn.kernels._simd import GROUP, GROUP_FLOATS
 from colorquant_nn.kernels._threads import run
@@ -36,6 +34,7 @@ GRID_COSTS = (
     (3, 7.0, 0.015, 2e6, 2e3),
     (4, 7.0, 0.008, 12e6, 8e3),
 )
+SAMPLE = 1 << 12  # points, about, whose bounds are those of the grid
 GROUPS_PER_CELL = 2.0  # room for candidates, on average
 GROUPS_PER_CENTROID = 16
 MOST_CLUSTERS = 1 << 18  # or the number of a group might not fit into its cell
@@ -120,7 +119,7 @@ def _run(
         num_points,
         group_size,
         block_size,
-        np.float32(255 if points.dtype == torch.uint8 else 1),
+        np.float32(255) if points.dtype == torch.uint8 else None,
         clamp,
         rows,
         *(grid or NO_GRID),
@@ -155,16 +154,13 @@ def build_grid(points: Tensor, centroids: Any, clamp: bool, levels: int) -> tupl
     if clamp or points.dtype == torch.uint8:
         low, high = np.zeros(3), np.ones(3)
     else:
-        images, num_points, _ = points.shape
-        tasks = images * -(-num_points // RUN)
-        lows, highs = np.empty((2, tasks, 3), np.float32)
-        run(
-            find_bounds, tasks, 1.5 * images * num_points,
-            flat(points), points.stride(), num_points, lows, highs,
-        )  # fmt: skip
-        low, high = lows.min(0).astype(np.float64), highs.max(0).astype(np.float64)
-        if not max(-low.min(), high.max()) < 1e15:  # or a NaN
-            return None
+        sample = points[:, :: 1 + points.shape[0] * points.shape[1] // SAMPLE].detach()
+        rows = sample.permute(2, 0, 1).reshape(3, -1).contiguous().numpy()
+        if not np.abs(rows).max() < 1e15:  # or a NaN
+            rows = rows[:, (np.abs(rows) < 1e15).all(0)]
+            if rows.size == 0:
+                return None
+        low, high = rows.min(1).astype(np.float64), rows.max(1).astype(np.float64)
     if not np.abs(centroids).max() < 1e15:
         return None
     num_clusters = centroids.shape[-1]
@@ -172,13 +168,16 @@ def build_grid(points: Tensor, centroids: Any, clamp: bool, levels: int) -> tupl
     extent = np.maximum(high - low, 1e-30)
     moved = (centroids[0] - low[:, None]).astype(np.float32)
     largest = max(np.abs(moved).max(), extent.max())
-    cells = np.empty(side**3, np.int32)
+    cells = np.empty(side**3 + 1, np.int32)
+    cells[-1] = EVERYTHING  # for points outside of the box
     all_groups = -(-num_clusters // GROUP)
     groups = all_groups + CHUNK + int(GROUPS_PER_CELL * cells.size)
     groups += GROUPS_PER_CENTROID * num_clusters
     lists = np.empty(groups * GROUP_FLOATS, np.float32)
-    everything = np.arange(num_clusters, dtype=np.float32)
-    pack(centroids[0], everything, num_clusters, lists, 0)
+    everything = np.minimum(np.arange(all_groups * GROUP), num_clusters - 1)
+    first = np.concatenate([centroids[0][:, everything], everything[None]]).astype(np.float32)
+    first = first.reshape(4, all_groups, GROUP).transpose(1, 0, 2)
+    lists[: first.size] = first.ravel()
     run(
         build, COARSE**3, 50 * cells.size + 1000 * num_clusters,
         centroids[0], moved, extent, np.float32(COORDINATE_ALLOWANCE * largest**2 + 1e-37),

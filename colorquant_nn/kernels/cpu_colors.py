@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from colorquant_nn.kernels._threads import compiled, next_task, run
+from colorquant_nn.kernels._compile import kernel
+from colorquant_nn.kernels._threads import next_task, run
 from colorquant_nn.kernels.cpu import FLOATS, flat
 
 CELLS = 1 << 18
@@ -40,7 +41,7 @@ def spread_bits(channels: int) -> Any:
 SPREAD = spread_bits(3).astype(np.int32)
 
 
-@compiled
+@kernel()
 def _encode_bytes(
     counter: Any,
     num_tasks: Any,
@@ -71,7 +72,7 @@ def _encode_bytes(
                 cells[np.uint32(code >> 6)] = 1
 
 
-@compiled
+@kernel()
 def _encode_floats(
     counter: Any,
     num_tasks: Any,
@@ -106,20 +107,7 @@ def _encode_floats(
                 cells[np.uint32(code >> 6)] = 1
 
 
-@compiled
-def _number(cells: Any) -> int:
-    """Give the marked cells numbers, in order."""
-    count = 0
-    for cell in range(cells.size):
-        if cells[cell] > 0:
-            cells[cell] = count
-            count += 1
-        else:
-            cells[cell] = -1
-    return count
-
-
-@compiled
+@kernel()
 def _count(codes: Any, weights: Any, cells: Any, table: Any) -> None:
     """Add up the votes of each code in the table of its cell's number."""
     for i in range(codes.size):
@@ -129,7 +117,7 @@ def _count(codes: Any, weights: Any, cells: Any, table: Any) -> None:
             table[np.uint32(cells[np.uint32(code >> 6)]), np.uint32(code & 63)] += vote
 
 
-@compiled
+@kernel()
 def _list_codes(cells: Any, table: Any, codes: Any, colors: Any, counts: Any) -> None:
     """List the codes with a vote, in order, and put the place of each into the table."""
     place = 0
@@ -150,7 +138,7 @@ def _list_codes(cells: Any, table: Any, codes: Any, colors: Any, counts: Any) ->
                     place += 1
 
 
-@compiled
+@kernel()
 def _average(
     points: Any,
     strides: Any,
@@ -206,7 +194,10 @@ def distinct_colors(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Ten
         2.0 * pixel_codes.size,
         *source, SPREAD, votes, cells, pixel_codes,
     )  # fmt: skip
-    table = np.zeros((_number(cells), 64))
+    occupied = np.flatnonzero(cells)
+    cells[:] = -1
+    cells[occupied] = np.arange(occupied.size)
+    table = np.zeros((occupied.size, 64))
     _count(pixel_codes, votes, cells, table)
     num_codes = int(np.count_nonzero(table))
     codes, counts = np.empty(num_codes, np.int64), np.empty(num_codes)

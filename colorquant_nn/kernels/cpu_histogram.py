@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from colorquant_nn.kernels import reference
-from colorquant_nn.kernels._threads import compiled, next_task, run
+from colorquant_nn.kernels._compile import kernel
+from colorquant_nn.kernels._threads import next_task, run
 from colorquant_nn.kernels._tiles import TILE, load_tile
 from colorquant_nn.kernels.cpu import FLOATS, flat
 
@@ -20,7 +21,7 @@ BLOCK = 32 * TILE  # points of a task
 ROWS = 4096  # of the table, of a task
 
 
-@compiled
+@kernel()
 def _count_blocks(
     counter: Any,
     num_tasks: Any,
@@ -52,8 +53,8 @@ def _count_blocks(
         for begin in range(task * BLOCK, min(total, (task + 1) * BLOCK), TILE):
             count = min(TILE, total - begin)
             unequal = load_tile(
-                points, strides, channels, num_points, begin, divisor, True,
-                weights, weight_strides, tile, weight[:count],
+                points, strides, channels, num_points, begin, count, divisor, True,
+                weights, weight_strides, tile, weight,
             )  # fmt: skip
             for i in range(count):
                 red = min(np.int32(tile[0, i] * sides), last)
@@ -71,7 +72,7 @@ def _count_blocks(
                     row[3] += np.int64(factor * np.float64(tile[2, i]) + 0.5)
 
 
-@compiled
+@kernel()
 def _finish(
     counter: Any, num_tasks: Any, tables: Any, result: Any, count_scale: Any, sum_scale: Any
 ) -> None:
@@ -120,7 +121,7 @@ def histogram(points: Tensor, bits: int, weights: Tensor | None) -> Tensor:
         tuple(c * points.stride(2) for c in range(channels)),
         num_points,
         total,
-        np.float32(255 if is_bytes else 1),
+        np.float32(255) if is_bytes else None,
         FLOATS if weights is None else flat(weights.to(torch.float32)),
         (0, 0) if weights is None else weights.stride(),
         side,

@@ -1,7 +1,7 @@
 """k-means of each image on the CPU: many images side by side, or one on all threads.
 
-An image is copied once into tiles of 512 points (see `_tiles`) and stays there, in the cache if
-it is small. Whether a thread takes whole images or the threads share one depends on the shape
+An image is read once, into tiles of 512 points (see `_tiles`), and stays there, in the cache if it
+is small. Whether a thread takes whole images or the threads share one depends on the shape
 only, and both round in the same way: sums are taken by block, and added in order of the blocks.
 
 Letters as in the package; T tiles. As in `_tiles`, the length of ``channels`` is C.
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from colorquant_nn.kernels import reference
+from colorquant_nn.kernels._compile import kernel, subroutine
 from colorquant_nn.kernels._plus_plus import (
     BLOCK,
     best_of,
@@ -23,21 +24,22 @@ from colorquant_nn.kernels._plus_plus import (
     start_distances,
     total_of,
 )
-from colorquant_nn.kernels._threads import compiled, next_task, run
-from colorquant_nn.kernels._tiles import INFINITY, ONE, TILE, nearest
+from colorquant_nn.kernels._threads import next_task, run
+from colorquant_nn.kernels._tiles import INFINITY, ONE, TILE, load_tile, nearest
+from colorquant_nn.kernels.cpu import FLOATS, flat
 
 SHARED_FROM = 1 << 15  # points of an image that is worth the threads' meeting at every step
 ENOUGH_IMAGES = 8  # or so many that each thread has its own
 
 
-@compiled
+@subroutine()
 def _add(part: Any, sums: Any) -> None:
     for i in range(sums.shape[0]):
         for j in range(sums.shape[1]):
             sums[i, j] += part[i, j]
 
 
-@compiled
+@subroutine()
 def _assign_block(
     block: Any,
     tiles: Any,
@@ -52,7 +54,7 @@ def _assign_block(
     moments[:] = 0.0
     for t in range(block * BLOCK, min((block + 1) * BLOCK, len(tiles))):
         tile = tiles[t]
-        nearest(tile, TILE, centroids, channels, best, index[t])
+        nearest(tile, centroids, channels, best, index[t])
         for i in range(TILE):
             if vote[t, i] > 0:
                 k = np.uint32(index[t, i])
@@ -65,7 +67,7 @@ def _assign_block(
                     row[-1] += np.float64(tile[-1, i] - centroids[-1, k])
 
 
-@compiled
+@subroutine()
 def _repeat_first(centroids: Any, start: Any) -> None:
     """Fill the columns from ``start`` on with the first, if there is one."""
     for k in range(max(start, 1), centroids.shape[1]):
@@ -73,7 +75,7 @@ def _repeat_first(centroids: Any, start: Any) -> None:
             centroids[c, k] = centroids[c, 0]
 
 
-@compiled
+@kernel()
 def _move(moments: Any, centroids: Any, counts: Any) -> None:
     """Put each centroid that has points on their mean."""
     for k in range(len(counts)):
@@ -84,13 +86,66 @@ def _move(moments: Any, centroids: Any, counts: Any) -> None:
                 centroids[c, k] = np.float32(np.float64(centroids[c, k]) + offset)
 
 
-@compiled
+@subroutine()
+def _load(
+    points: Any,
+    strides: Any,
+    channels: Any,
+    num_points: Any,
+    divisor: Any,
+    clamp: Any,
+    votes: Any,
+    vote_strides: Any,
+    image: Any,
+    t: Any,
+    tile: Any,
+    vote: Any,
+) -> None:
+    """Fill tile ``t`` of an image, and its votes."""
+    load_tile(
+        points, strides, channels, num_points, image * num_points + t * TILE,
+        min(TILE, num_points - t * TILE), divisor, clamp, votes, vote_strides, tile, vote,
+    )  # fmt: skip
+
+
+@kernel()
+def _load_tiles(
+    counter: Any,
+    num_tasks: Any,
+    points: Any,
+    strides: Any,
+    channels: Any,
+    num_points: Any,
+    divisor: Any,
+    clamp: Any,
+    votes: Any,
+    vote_strides: Any,
+    image: Any,
+    tiles: Any,
+    vote: Any,
+) -> None:
+    while True:
+        t = next_task(counter)
+        if t >= num_tasks:
+            break
+        _load(
+            points, strides, channels, num_points, divisor, clamp, votes, vote_strides, image, t,
+            tiles[t], vote[t],
+        )  # fmt: skip
+
+
+@kernel()
 def _fit_images(
     counter: Any,
     num_tasks: Any,
-    all_tiles: Any,
-    all_votes: Any,
+    points: Any,
+    strides: Any,
     channels: Any,
+    num_points: Any,
+    divisor: Any,
+    clamp: Any,
+    votes: Any,
+    vote_strides: Any,
     num_iters: Any,
     uniforms: Any,
     centroids: Any,
@@ -99,8 +154,10 @@ def _fit_images(
 ) -> None:
     """Fit whole images, one after the other, until none are left."""
     num_clusters, num_candidates = uniforms.shape
-    num_tiles = all_tiles.shape[1]
+    num_tiles = (num_points + TILE - 1) // TILE
     num_blocks = (num_tiles + BLOCK - 1) // BLOCK
+    tiles = np.empty((num_tiles, len(channels), TILE), np.float32)
+    vote = np.empty((num_tiles, TILE), np.float32)
     distance = np.empty((num_tiles, TILE), np.float32)
     index = np.empty((num_tiles, TILE), np.int32)
     sums = np.empty(num_tiles)
@@ -113,7 +170,12 @@ def _fit_images(
         image = next_task(counter)
         if image >= num_tasks:
             break
-        tiles, vote, found = all_tiles[image], all_votes[image], centroids[image]
+        found = centroids[image]
+        for t in range(num_tiles):
+            _load(
+                points, strides, channels, num_points, divisor, clamp, votes, vote_strides,
+                image, t, tiles[t], vote[t],
+            )  # fmt: skip
         start_distances(vote, distance, sums, ONE)
         for k in range(num_clusters):
             if total_of(sums) <= 0:  # no colour is left
@@ -138,11 +200,14 @@ def _fit_images(
                 _assign_block(b, tiles, channels, vote, found, best_distance, index, part)
                 _add(part, moments)
             _move(moments, found, counts[image])
-        for i in range(indices.shape[1]):
-            indices[image, i] = index[i // TILE, i % TILE]
+        row = indices[image]
+        for t in range(num_tiles):
+            place = row[t * TILE : (t + 1) * TILE]
+            for i in range(place.size):
+                place[i] = index[t, i]
 
 
-@compiled
+@kernel()
 def _measure_blocks(
     counter: Any,
     num_tasks: Any,
@@ -159,7 +224,7 @@ def _measure_blocks(
         measure_block(block, tiles, channels, distance, candidates, out)
 
 
-@compiled
+@kernel()
 def _choose_blocks(
     counter: Any,
     num_tasks: Any,
@@ -176,7 +241,7 @@ def _choose_blocks(
         choose_block(block, tiles, channels, distance, color, sums)
 
 
-@compiled
+@kernel()
 def _assign_blocks(
     counter: Any,
     num_tasks: Any,
@@ -209,52 +274,41 @@ def kmeans_per_image(
         return reference.kmeans_per_image(points, num_clusters, num_iters, uniforms, votes, clamp)
     centroids, indices, counts = reference.allocate_kmeans(points, num_clusters)
     if indices.numel() == 0 or num_clusters == 0:
-        return centroids, indices, counts
-    tiles, vote = _tiled(points, votes, clamp)
+        return centroids, indices.zero_(), counts
+    is_bytes = points.dtype == torch.uint8
+    if not is_bytes:
+        points = points.to(torch.float32)
+    source = (
+        flat(points),
+        points.stride(),
+        tuple(c * points.stride(2) for c in range(channels)),
+        num_points,
+        np.float32(255) if is_bytes else None,
+        clamp,
+        FLOATS if votes is None else flat(votes.to(torch.float32)),
+        (0, 0) if votes is None else votes.stride(),
+    )
     found = np.zeros((images, channels, num_clusters), np.float32)
-    kinds = (0,) * channels
     draws = uniforms.detach().to(torch.float32).contiguous().numpy()
     if num_points < SHARED_FROM or images >= ENOUGH_IMAGES:
         work = num_points * num_clusters * (draws.shape[1] + 0.3 * num_iters)
         run(
-            _fit_images, images, images * work, tiles, vote, kinds, num_iters, draws,
+            _fit_images, images, images * work, *source, num_iters, draws,
             found, indices.numpy(), counts.numpy(),
         )  # fmt: skip
     else:
         for image in range(images):
             _fit_shared(
-                tiles[image], vote[image], kinds, num_iters, draws,
+                source, image, num_iters, draws,
                 found[image], indices[image].numpy(), counts[image].numpy(),
             )  # fmt: skip
     centroids.copy_(torch.from_numpy(found).transpose(1, 2))
     return centroids, indices, counts
 
 
-def _tiled(points: Tensor, votes: Tensor | None, clamp: bool) -> tuple[Any, Any]:
-    """Clean points as (B, T, C, 512), filled up with zeros, and their votes as (B, T, 512)."""
-    images, num_points, channels = points.shape
-    num_tiles = -(-num_points // TILE)
-    clean = torch.zeros((images, channels, num_tiles * TILE))
-    clean[..., :num_points] = points.detach().transpose(1, 2)
-    vote = torch.zeros((images, num_tiles * TILE))
-    if points.dtype == torch.uint8:
-        clean /= 255
-        vote[:, :num_points] = 1
-    else:
-        vote[:, :num_points] = reference.finite(clean[..., :num_points].transpose(1, 2))
-        clean.nan_to_num_()
-        if clamp:
-            clean.clamp_(0, 1)
-    if votes is not None:
-        vote[:, :num_points] *= votes
-    tiles = clean.view(images, channels, num_tiles, TILE).transpose(1, 2).contiguous()
-    return tiles.numpy(), vote.view(images, num_tiles, TILE).numpy()
-
-
 def _fit_shared(
-    tiles: Any,
-    vote: Any,
-    channels: tuple[int, ...],
+    source: tuple[Any, ...],
+    image: int,
     num_iters: int,
     draws: Any,
     found: Any,
@@ -264,8 +318,12 @@ def _fit_shared(
     """`_fit_images` for one image, with the blocks of each step shared among the threads."""
     num_points = len(indices)
     num_clusters, num_candidates = draws.shape
-    num_tiles = len(tiles)
+    channels = (0,) * len(found)
+    num_tiles = -(-num_points // TILE)
     num_blocks = -(-num_tiles // BLOCK)
+    tiles = np.empty((num_tiles, len(found), TILE), np.float32)
+    vote = np.empty((num_tiles, TILE), np.float32)
+    run(_load_tiles, num_tiles, 1.0 * num_points, *source, image, tiles, vote)
     distance = np.empty((num_tiles, TILE), np.float32)
     index = np.empty((num_tiles, TILE), np.int32)
     sums = np.empty(num_tiles)
@@ -275,7 +333,7 @@ def _fit_shared(
     start_distances(vote, distance, sums, ONE)
     for k in range(num_clusters):
         if total_of(sums) <= 0:  # no colour is left
-            _repeat_first(found, k)
+            found[:, k:] = found[:, :1]
             break
         best = 0
         if k == 0:
@@ -300,6 +358,6 @@ def _fit_shared(
             tiles, channels, vote, found, index, moments,
         )  # fmt: skip
         for part in moments[1:]:
-            _add(part, moments[0])
+            moments[0] += part
         _move(moments[0], found, counts)
     indices[:] = index.reshape(-1)[:num_points]

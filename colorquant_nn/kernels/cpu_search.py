@@ -1,4 +1,4 @@
-"""Search for good k-means centroids of weighted points on the CPU, many steps without Python.
+"""Search for good k-means centroids of weighted points on the CPU.
 
 The points come sorted along a curve that fills space, so that 64 neighbours in memory, a tile, are
 neighbours in space and fit into a small box. Every step first asks which centroids can be nearest
@@ -6,15 +6,15 @@ to some point of the box: the others cannot win and are left out, and the result
 
 Letters: T tiles of 64 points, K centroids, C channels (3 or 4), J pinned centroids. Tiles are
 (T, C, 64), their boxes (T, C), centroids (C, K), all float32; moments (K, 1 + C + C (C + 1) / 2)
-float64, as `colorquant_nn.kernels.unpack_statistics` names them.
+float64, as `colorquant_nn.kernels.unpack_statistics` names them. ``alpha`` is None where there are
+three channels: numba then leaves the code for a fourth out before it compiles the rest.
 """
 
 from typing import Any
 
 import numpy as np
 
-from colorquant_nn.kernels._threads import compiled_reordered as compiled
-from colorquant_nn.kernels._threads import next_task
+from colorquant_nn.kernels._compile import REORDERED, kernel, subroutine
 from colorquant_nn.kernels.cpu_seeding import TILE, seed_centroids
 
 LANES = 8
@@ -25,17 +25,17 @@ SLACK = np.float32(1.0001)
 TINY = 1e-30
 SPLIT_GAIN = 2 / np.pi  # as in `colorquant_nn.functional.relocation`
 MARGIN = 0.5
-CHANCE = 0.2
 
 
-@compiled
+@subroutine(REORDERED)
 def _list_candidates(
-    lower: Any, upper: Any, centroids: Any, near: Any, far: Any, candidates: Any
+    lower: Any, upper: Any, centroids: Any, near: Any, far: Any, least: Any, candidates: Any
 ) -> int:
     """List the centroids that may be nearest to a point in a box, in ascending order."""
     num_clusters = centroids.shape[1]
-    near[:num_clusters] = ZERO
-    far[:num_clusters] = ZERO
+    for k in range(num_clusters):
+        near[k] = ZERO
+        far[k] = ZERO
     for c in range(centroids.shape[0]):
         low, high, row = lower[c], upper[c], centroids[c]
         for k in range(num_clusters):
@@ -44,7 +44,8 @@ def _list_candidates(
             reach = max(below, above)
             near[k] += out * out
             far[k] += reach * reach
-    least = np.full(LANES, INFINITY, np.float32)
+    for lane in range(LANES):
+        least[lane] = INFINITY
     for start in range(0, far.size, LANES):  # padded with infinity
         for lane in range(LANES):
             least[lane] = min(least[lane], far[start + lane])
@@ -59,53 +60,54 @@ def _list_candidates(
     return count
 
 
-@compiled
-def _assign_tile(tile: Any, centroids: Any, candidates: Any, best: Any, index: Any) -> None:
+@subroutine(REORDERED)
+def _assign_tile(
+    tile: Any, centroids: Any, alpha: Any, candidates: Any, best: Any, index: Any
+) -> None:
     """Nearest candidate of each of the tile's points."""
     x, y, z, a = tile[0], tile[1], tile[2], tile[-1]
     for i in range(TILE):
         best[i] = INFINITY
     for k in candidates:
         cx, cy, cz, ca = centroids[0, k], centroids[1, k], centroids[2, k], centroids[-1, k]
-        if centroids.shape[0] == 3:
-            for i in range(TILE):
-                dx, dy, dz = x[i] - cx, y[i] - cy, z[i] - cz
-                distance = dx * dx + dy * dy + dz * dz
-                nearer = distance < best[i]
-                best[i] = distance if nearer else best[i]
-                index[i] = k if nearer else index[i]
-        else:
-            for i in range(TILE):
-                dx, dy, dz, da = x[i] - cx, y[i] - cy, z[i] - cz, a[i] - ca
-                distance = dx * dx + dy * dy + dz * dz + da * da
-                nearer = distance < best[i]
-                best[i] = distance if nearer else best[i]
-                index[i] = k if nearer else index[i]
+        for i in range(TILE):
+            dx, dy, dz = x[i] - cx, y[i] - cy, z[i] - cz
+            distance = dx * dx + dy * dy + dz * dz
+            if alpha is not None:
+                distance += (a[i] - ca) * (a[i] - ca)
+            nearer = distance < best[i]
+            best[i] = distance if nearer else best[i]
+            index[i] = k if nearer else index[i]
 
 
-@compiled
+@subroutine(REORDERED)
 def _measure(
     tiles: Any,
     weights: Any,
     lower: Any,
     upper: Any,
     centroids: Any,
+    alpha: Any,
     complete: Any,
     moments: Any,
 ) -> None:
     """Sum up the moments of the points about their nearest centroids; second ones if complete."""
-    channels, num_clusters = centroids.shape
+    num_clusters = centroids.shape[1]
     padded = (num_clusters + LANES - 1) // LANES * LANES
-    near = np.empty(num_clusters, np.float32)
-    far = np.full(padded, INFINITY, np.float32)
-    candidates = np.empty(num_clusters + 1, np.int32)
-    best = np.empty(TILE, np.float32)
-    index = np.zeros(TILE, np.int32)
-    moments[:] = 0.0
+    # Each kind of array takes a while to compile, so scratch is rows of a few.
+    floats = np.empty((4, max(padded, TILE)), np.float32)
+    near, far, least, best = floats[0], floats[1, :padded], floats[2], floats[3]
+    integers = np.empty((2, max(num_clusters + 1, TILE)), np.int32)
+    candidates, index = integers[0], integers[1]
+    for k in range(num_clusters, padded):
+        far[k] = INFINITY
+    for k in range(num_clusters):
+        for column in range(moments.shape[1]):
+            moments[k, column] = 0.0
     for t in range(len(tiles)):
         tile = tiles[t]
-        count = _list_candidates(lower[t], upper[t], centroids, near, far, candidates)
-        _assign_tile(tile, centroids, candidates[:count], best, index)
+        count = _list_candidates(lower[t], upper[t], centroids, near, far, least, candidates)
+        _assign_tile(tile, centroids, alpha, candidates[:count], best, index)
         for i in range(TILE):
             row = moments[np.uint32(index[i])]
             k = np.uint32(index[i])
@@ -117,7 +119,15 @@ def _measure(
             row[1] += weight * x
             row[2] += weight * y
             row[3] += weight * z
-            if channels == 4:
+            if alpha is None:
+                if complete:
+                    row[4] += weight * x * x
+                    row[5] += weight * x * y
+                    row[6] += weight * x * z
+                    row[7] += weight * y * y
+                    row[8] += weight * y * z
+                    row[9] += weight * z * z
+            else:
                 a = np.float64(tile[3, i] - centroids[3, k])
                 row[4] += weight * a
                 if complete:
@@ -131,16 +141,9 @@ def _measure(
                     row[12] += weight * z * z
                     row[13] += weight * z * a
                     row[14] += weight * a * a
-            elif complete:
-                row[4] += weight * x * x
-                row[5] += weight * x * y
-                row[6] += weight * x * z
-                row[7] += weight * y * y
-                row[8] += weight * y * z
-                row[9] += weight * z * z
 
 
-@compiled
+@kernel(REORDERED)
 def _lloyd(
     tiles: Any,
     weights: Any,
@@ -149,13 +152,14 @@ def _lloyd(
     pinned: Any,
     steps: Any,
     centroids: Any,
+    alpha: Any,
     moments: Any,
 ) -> None:
     """Steps of Lloyd's algorithm, then the moments; the pinned centroids, the first, stay."""
     channels, num_clusters = centroids.shape
     complete = steps == 0
     while True:
-        _measure(tiles, weights, lower, upper, centroids, complete, moments)
+        _measure(tiles, weights, lower, upper, centroids, alpha, complete, moments)
         if complete:
             break
         moved = False
@@ -169,24 +173,13 @@ def _lloyd(
         complete = steps == 0 or not moved
 
 
-@compiled
-def _distortion(moments: Any, channels: Any) -> Any:
-    total = 0.0
-    column = 1 + channels
-    for c in range(channels):
-        for k in range(len(moments)):
-            total += moments[k, column]
-        column += channels - c
-    return total
-
-
-@compiled
+@subroutine(REORDERED)
 def _longest_axes(moments: Any, variance: Any, axes: Any) -> None:
     """Variance along, and direction (K, C) of, the longest axis of each cluster."""
     channels = axes.shape[1]
     covariance = np.empty((channels, channels))
-    vector = np.empty(channels)
-    product = np.empty(channels)
+    rows = np.empty((2, channels))
+    vector, product = rows[0], rows[1]
     for k in range(len(moments)):
         weight = max(moments[k, 0], TINY)
         column = 1 + channels
@@ -225,7 +218,7 @@ def _longest_axes(moments: Any, variance: Any, axes: Any) -> None:
         variance[k] = max(variance[k], 0.0)
 
 
-@compiled
+@subroutine(REORDERED)
 def _list_merges(
     centroids: Any, moments: Any, pinned: Any, row: Any, cost: Any, neighbour: Any
 ) -> None:
@@ -252,15 +245,7 @@ def _list_merges(
                     neighbour[j] = k
 
 
-@compiled
-def copy_rows(source: Any, target: Any) -> None:
-    """Copy a matrix; numba takes seconds to compile an assignment of slices."""
-    for i in range(source.shape[0]):
-        for j in range(source.shape[1]):
-            target[i, j] = source[i, j]
-
-
-@compiled
+@subroutine(REORDERED)
 def _least(values: Any) -> int:
     best = 0
     for k in range(values.size):
@@ -269,7 +254,7 @@ def _least(values: Any) -> int:
     return best
 
 
-@compiled
+@subroutine(REORDERED)
 def _greatest(values: Any) -> int:
     best = 0
     for k in range(values.size):
@@ -278,24 +263,24 @@ def _greatest(values: Any) -> int:
     return best
 
 
-@compiled
+@kernel(REORDERED)
 def _relocate(centroids: Any, moments: Any, pinned: Any, limit: Any, blur: Any, trial: Any) -> int:
     """See `colorquant_nn.functional.relocation.relocate`; fills ``trial``, returns the moves."""
     channels, num_clusters = centroids.shape
-    variance = np.empty(num_clusters)
+    floats = np.empty((4, num_clusters))
+    variance, cost, gain, row = floats[0], floats[1], floats[2], floats[3]
     axes = np.empty((num_clusters, channels))
-    cost = np.empty(num_clusters)
-    neighbour = np.empty(num_clusters, np.int64)
-    row = np.empty(num_clusters, np.float32)
-    gone = np.zeros(num_clusters, np.bool_)
-    kept = np.zeros(num_clusters, np.bool_)
-    gain = np.empty(num_clusters)
-    copy_rows(centroids, trial)
+    integers = np.empty((3, num_clusters), np.int32)
+    neighbour, gone, kept = integers[0], integers[1], integers[2]
+    for c in range(channels):  # numba takes long to compile an assignment of slices
+        for k in range(num_clusters):
+            trial[c, k] = centroids[c, k]
     _longest_axes(moments, variance, axes)
     _list_merges(centroids, moments, pinned, row, cost, neighbour)
     for k in range(num_clusters):
         gain[k] = SPLIT_GAIN * moments[k, 0] * variance[k] * blur[1, k]
         cost[k] *= blur[0, k]
+        gone[k] = kept[k] = 0
     moves = 0
     for _ in range(num_clusters):
         if moves == limit:
@@ -306,7 +291,7 @@ def _relocate(centroids: Any, moments: Any, pinned: Any, limit: Any, blur: Any, 
         if not price < np.inf:
             break
         target = neighbour[source]
-        if kept[source] or gone[target]:
+        if kept[source] + gone[target] > 0:
             continue
         gain[source] = -1.0
         split = _greatest(gain)
@@ -314,9 +299,7 @@ def _relocate(centroids: Any, moments: Any, pinned: Any, limit: Any, blur: Any, 
             break
         gain[split] = -1.0
         moves += 1
-        gone[source] = True
-        kept[target] = True
-        kept[split] = True
+        gone[source] = kept[target] = kept[split] = 1
         if target >= pinned:
             weight = moments[source, 0]
             pull = weight / max(moments[target, 0] + weight, TINY)
@@ -330,66 +313,62 @@ def _relocate(centroids: Any, moments: Any, pinned: Any, limit: Any, blur: Any, 
     return moves
 
 
-@compiled
+def _distortion(moments: Any, channels: int) -> float:
+    """Sum of the traces of the scatters."""
+    total, column = 0.0, 1 + channels
+    for length in range(channels, 0, -1):
+        total += float(moments[:, column].sum())
+        column += length
+    return total
+
+
 def search(
-    counter: Any,
-    num_tasks: Any,
     tiles: Any,
     weights: Any,
     lower: Any,
     upper: Any,
-    pinned: Any,
+    pinned: int,
     uniforms: Any,
     blurs: Any,
-    steps: Any,
-    steps_a_round: Any,
+    steps: int,
+    steps_a_round: int,
     centroids: Any,
-    distortions: Any,
-) -> None:
-    """Take starts until none are left: seed, Lloyd, rounds of relocation and Lloyd.
+) -> float:
+    """Seed, Lloyd, rounds of relocation and Lloyd; returns the distortion.
 
     Args:
-        counter: of tasks, one a start.
-        num_tasks: R, how many starts.
         tiles: (T, C, 64).
         weights: (T, 64), 0 for the padding.
         lower: (T, C) corner of the boxes.
         upper: (T, C) corner of the boxes.
         pinned: how many of the centroids stay as they are.
-        uniforms: (R, K, candidates) in [0, 1), for the seeding; without candidates, the start is
-            in ``centroids``.
-        blurs: (R, rounds, 2, K) random factors of costs and gains.
+        uniforms: (K, candidates) in [0, 1), for the seeding; without candidates, the start is in
+            ``centroids``.
+        blurs: (rounds, 2, K) random factors of costs and gains.
         steps: of Lloyd's algorithm after seeding.
         steps_a_round: of Lloyd's algorithm.
-        centroids: (R, C, K), filled.
-        distortions: (R,) float64, filled.
+        centroids: (C, K), filled.
     """
-    channels, num_clusters = centroids.shape[1:]
+    channels, num_clusters = centroids.shape
     columns = 1 + channels + channels * (channels + 1) // 2
-    while True:
-        start = next_task(counter)
-        if start >= num_tasks:
-            break
-        found = centroids[start]
-        moments = np.empty((num_clusters, columns))
-        trial_moments = np.empty((num_clusters, columns))
-        trial = np.empty((channels, num_clusters), np.float32)
-        if uniforms.shape[2] > 0:
-            seed_centroids(tiles, weights, lower, upper, pinned, uniforms[start], found)
-        least = np.inf
-        limit = max(1, num_clusters // 8)
-        for turn in range(-1, blurs.shape[1]):
-            if turn < 0:
-                copy_rows(found, trial)
-            elif _relocate(found, moments, pinned, limit, blurs[start, turn], trial) == 0:
-                continue
-            further = steps if turn < 0 else steps_a_round
-            _lloyd(tiles, weights, lower, upper, pinned, further, trial, trial_moments)
-            distortion = _distortion(trial_moments, channels)
-            if distortion < least:
-                least = distortion
-                copy_rows(trial, found)
-                moments, trial_moments = trial_moments, moments
-            else:
-                limit = max(1, limit // 2)
-        distortions[start] = least
+    moments = np.empty((num_clusters, columns))
+    trial_moments = np.empty((num_clusters, columns))
+    trial = np.empty((channels, num_clusters), np.float32)
+    alpha = None if channels == 3 else True
+    if uniforms.shape[1] > 0:
+        seed_centroids(tiles, weights, lower, upper, pinned, uniforms, centroids)
+    _lloyd(tiles, weights, lower, upper, pinned, steps, centroids, alpha, moments)
+    least = _distortion(moments, channels)
+    limit = max(1, num_clusters // 8)
+    for blur in blurs:
+        if _relocate(centroids, moments, pinned, limit, blur, trial) == 0:
+            continue
+        _lloyd(tiles, weights, lower, upper, pinned, steps_a_round, trial, alpha, trial_moments)
+        distortion = _distortion(trial_moments, channels)
+        if distortion < least:
+            least = distortion
+            centroids[:] = trial
+            moments, trial_moments = trial_moments, moments
+        else:
+            limit = max(1, limit // 2)
+    return least

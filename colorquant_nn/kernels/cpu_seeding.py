@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from colorquant_nn.kernels._threads import compiled_reordered as compiled
+from colorquant_nn.kernels._compile import REORDERED, kernel, subroutine
 
 TILE = 64
 INFINITY = np.float32(np.inf)
@@ -16,7 +16,7 @@ ZERO = np.float32(0)
 ONE = np.float32(1)
 
 
-@compiled
+@subroutine(REORDERED)
 def _improve(tile: Any, weight: Any, color: Any, nearest: Any, trial: Any) -> Any:
     """Distances, limited to ``nearest``, of a tile's points to one more centroid; their sum."""
     for i in range(TILE):
@@ -32,7 +32,7 @@ def _improve(tile: Any, weight: Any, color: Any, nearest: Any, trial: Any) -> An
     return total
 
 
-@compiled
+@subroutine(REORDERED)
 def _out_of_reach(lower: Any, upper: Any, color: Any, reach: Any) -> Any:
     near = ZERO
     for c in range(len(color)):
@@ -41,7 +41,7 @@ def _out_of_reach(lower: Any, upper: Any, color: Any, reach: Any) -> Any:
     return near >= reach
 
 
-@compiled
+@subroutine(REORDERED)
 def _pick(tiles: Any, weights: Any, nearest: Any, sums: Any, target: Any, color: Any) -> None:
     """The colour at which the running sum of weighted distances passes ``target``."""
     before = 0.0
@@ -61,7 +61,7 @@ def _pick(tiles: Any, weights: Any, nearest: Any, sums: Any, target: Any, color:
         color[c] = tiles[t, c, last]
 
 
-@compiled
+@subroutine(REORDERED)
 def _start(weights: Any, far: Any, nearest: Any, sums: Any) -> None:
     """The same distance for all points: 1 makes a first pick, infinity lets it be lowered."""
     for t in range(len(weights)):
@@ -71,7 +71,7 @@ def _start(weights: Any, far: Any, nearest: Any, sums: Any) -> None:
             sums[t] += np.float64(weights[t, i])
 
 
-@compiled
+@subroutine(REORDERED)
 def _total(sums: Any) -> Any:
     total = 0.0
     for value in sums:
@@ -79,7 +79,7 @@ def _total(sums: Any) -> Any:
     return total
 
 
-@compiled
+@subroutine(REORDERED)
 def _add_centroid(
     tiles: Any,
     weights: Any,
@@ -89,9 +89,9 @@ def _add_centroid(
     nearest: Any,
     sums: Any,
     reach: Any,
+    trial: Any,
 ) -> None:
     """Bring the distances up to date with one more centroid."""
-    trial = np.empty(TILE, np.float32)
     for t in range(len(tiles)):
         if not _out_of_reach(lower[t], upper[t], color, reach[t]):
             sums[t] = _improve(tiles[t], weights[t], color, nearest[t], trial)
@@ -101,7 +101,7 @@ def _add_centroid(
                 reach[t] = max(reach[t], trial[i])
 
 
-@compiled
+@kernel(REORDERED)
 def seed_centroids(
     tiles: Any,
     weights: Any,
@@ -115,11 +115,11 @@ def seed_centroids(
     num_clusters, num_candidates = uniforms.shape
     channels = len(centroids)
     nearest = np.empty(weights.shape, np.float32)
-    trial = np.empty(TILE, np.float32)
-    sums = np.empty(len(tiles))
-    reach = np.empty(len(tiles), np.float32)
-    color = np.empty(channels, np.float32)
-    best_color = np.empty(channels, np.float32)
+    rows = np.empty((2, max(len(tiles), TILE)), np.float32)
+    trial, reach = rows[0], rows[1]
+    colors = np.empty((2, channels), np.float32)
+    color, best_color = colors[0], colors[1]
+    sums = np.empty((1, len(tiles)))[0]
     _start(weights, INFINITY, nearest, sums)
     for t in range(len(tiles)):
         reach[t] = INFINITY
@@ -146,4 +146,4 @@ def seed_centroids(
                 best_color[c] = centroids[c, k]
             else:
                 centroids[c, k] = best_color[c]
-        _add_centroid(tiles, weights, lower, upper, best_color, nearest, sums, reach)
+        _add_centroid(tiles, weights, lower, upper, best_color, nearest, sums, reach, trial)

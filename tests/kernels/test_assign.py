@@ -125,6 +125,14 @@ def test_grid_is_exact_at_any_scale(scale, shift, always_grid):
     assert_nearest(points, centroids, assign(points, centroids))
 
 
+def test_grid_is_exact_for_points_outside_of_its_sample(always_grid):
+    points = images("noise", 30_000, 3).clone()
+    points[0, 1::50] = points[0, 1::50] * 40 - 20  # every eighth point is looked at
+    points[0, ::8] = points[0, ::8] * 0.5
+    centroids = palette("noise", 300, 3) * 30 - 15
+    assert_nearest(points, centroids, assign(points, centroids))
+
+
 def test_grid_of_one_colour(always_grid):
     points = torch.full((1, 1000, 3), 0.3)
     centroids = palette("noise", 100, 3)
