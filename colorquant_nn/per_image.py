@@ -106,15 +106,16 @@ class PerImageColorQuantize(nn.Module):
         """Values, the colours that they stand for, palettes and indices of the points."""
         points = to_points(x)
         converted = in_space(points, self.space)
-        weights = finite_weights(points.detach())
         rgb = self.space == "rgb"  # the kernel clamps, and sees what is not finite
+        with_gradient = torch.is_grad_enabled() and x.requires_grad
+        weights = finite_weights(points.detach()) if with_gradient or not rgb else None
         with torch.no_grad():
             centroids, indices, counts = kernels.kmeans_per_image(
                 converted,
                 self.num_colors,
                 self.num_iters,
                 _uniforms(self.num_colors, x.device),
-                None if rgb else weights > 0,
+                None if rgb or weights is None else weights > 0,
                 clamp=rgb,
             )
         means = cluster_means(converted, indices, centroids, counts, weights)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from colorquant_nn import kernels
 from colorquant_nn.kernels.define import define
 from colorquant_nn.kernels.reference import finite, sanitize
 
@@ -160,7 +161,11 @@ def clamp_through(x: Tensor) -> Tensor:
 
 
 def cluster_means(
-    points: Tensor, indices: Tensor, centroids: Tensor, counts: Tensor, weights: Tensor
+    points: Tensor,
+    indices: Tensor,
+    centroids: Tensor,
+    counts: Tensor,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Centroids as what they are: the means of their points, differentiable with respect to these.
 
@@ -169,7 +174,8 @@ def cluster_means(
         indices: (B, N) int64, the cluster of each point.
         centroids: (B, K, C), the means, as computed before.
         counts: (B, K), the number of points in the mean; a centroid of count 0 is constant.
-        weights: (B, N), 0 for points that are left out of the mean and 1 for the others.
+        weights: (B, N), 0 for points that are left out of the mean and 1 for the others, which are
+            all without it.
 
     Returns:
         (B, K, C), ``centroids``, in the dtype of the points.
@@ -177,7 +183,7 @@ def cluster_means(
     Examples:
         >>> points = torch.tensor([[[0.0], [2.0]]], requires_grad=True)
         >>> indices, counts = torch.zeros(1, 2, dtype=torch.int64), torch.full((1, 1), 2.0)
-        >>> cluster_means(points, indices, torch.ones(1, 1, 1), counts, torch.ones(1, 2)).backward()
+        >>> cluster_means(points, indices, torch.ones(1, 1, 1), counts).backward()
         >>> points.grad.flatten()
         tensor([0.5000, 0.5000])
     """
@@ -194,9 +200,27 @@ def rows_of(palette: Tensor, indices: Tensor) -> Tensor:
     Returns:
         (B, N, C), channel by channel in memory, as images are.
     """
-    planes = palette.transpose(1, 2).contiguous()  # gathering rows would take four times as long
-    chosen = indices[:, None].expand(-1, palette.shape[2], -1)
-    return planes.gather(2, chosen).transpose(1, 2)
+    return _Lookup.apply(palette, indices)
+
+
+class _Lookup(torch.autograd.Function):
+    @staticmethod
+    def forward(palette: Tensor, indices: Tensor) -> Tensor:
+        return kernels.lookup(palette, indices)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        palette, indices = inputs
+        ctx.shape = palette.shape
+        ctx.save_for_backward(indices)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (indices,) = ctx.saved_tensors
+        images, num_colors, channels = ctx.shape
+        chosen = indices[:, None].expand(-1, channels, -1)
+        sums = grad.new_zeros(images, channels, num_colors)
+        return sums.scatter_add(2, chosen, grad.transpose(1, 2)).transpose(1, 2), None
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -234,7 +258,11 @@ class _ClampThrough(torch.autograd.Function):
 class _ClusterMeans(torch.autograd.Function):
     @staticmethod
     def forward(
-        points: Tensor, indices: Tensor, centroids: Tensor, counts: Tensor, weights: Tensor
+        points: Tensor,
+        indices: Tensor,
+        centroids: Tensor,
+        counts: Tensor,
+        weights: Tensor | None,
     ) -> Tensor:
         return centroids.to(torch.promote_types(points.dtype, torch.float32), copy=True)
 
@@ -250,7 +278,9 @@ class _ClusterMeans(torch.autograd.Function):
         indices, counts, weights = ctx.saved_tensors
         share = grad / counts.clamp_min(1)[..., None]
         spread = rows_of(share, indices)
-        return (spread * weights[..., None]).to(ctx.dtype), None, None, None, None
+        if weights is not None:
+            spread = spread * weights[..., None]
+        return spread.to(ctx.dtype), None, None, None, None
 
 
 class _Soft(torch.autograd.Function):

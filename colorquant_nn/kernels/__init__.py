@@ -1,7 +1,7 @@
 """The one hot operation: every point to its nearest centroid, with what k-means learns from it.
 
-And two made of the same parts: k-means of many small images, and the histogram of colours. Custom
-ops, one node each under ``torch.compile``, with an implementation per device:
+And what goes with it: k-means of many small images, the colours of indices, and the histogram of
+colours. Custom ops, one node each under ``torch.compile``, with an implementation per device:
 ``cpu`` (numba), ``cuda`` (Triton) and ``reference`` (plain torch: any device and dtype, the
 oracle of the tests). Memory is O(points + clusters); an N x K matrix never exists.
 
@@ -31,6 +31,7 @@ __all__ = [
     "cluster",
     "histogram",
     "kmeans_per_image",
+    "lookup",
     "unpack_statistics",
 ]
 
@@ -158,6 +159,19 @@ def kmeans_per_image(
     )
 
 
+def lookup(palette: Tensor, indices: Tensor) -> Tensor:
+    """Look up the colours of each image's indices.
+
+    Args:
+        palette: (B, K, D).
+        indices: (B, N) int64, from 0 to K - 1, which is not checked.
+
+    Returns:
+        (B, N, D), channel by channel in memory, as images are.
+    """
+    return torch.ops.colorquant_nn.lookup(palette, indices)
+
+
 def histogram(points: Tensor, bits: int, weights: Tensor | None = None) -> Tensor:
     """Count the points in each cell of a grid over the colour cube, and sum them up.
 
@@ -280,6 +294,17 @@ def _kmeans_per_image_cpu(
     return cpu_kmeans.kmeans_per_image(points, num_clusters, num_iters, uniforms, votes, clamp)
 
 
+def _lookup_fake(palette: Tensor, indices: Tensor) -> Tensor:
+    images, num_points = indices.shape
+    return palette.new_empty((images, palette.shape[2], num_points)).transpose(1, 2)
+
+
+def _lookup_cpu(palette: Tensor, indices: Tensor) -> Tensor:
+    from colorquant_nn.kernels import cpu_lookup
+
+    return cpu_lookup.lookup(palette, indices)
+
+
 def _histogram_fake(points: Tensor, bits: int, weights: Tensor | None) -> Tensor:
     return points.new_empty(((1 << bits) ** 3, 4), dtype=torch.float64)
 
@@ -302,4 +327,10 @@ define(
     reference.histogram,
     _histogram_fake,
     CPU=_histogram_cpu,
+)
+define(
+    "lookup(Tensor palette, Tensor indices) -> Tensor",
+    reference.lookup,
+    _lookup_fake,
+    CPU=_lookup_cpu,
 )

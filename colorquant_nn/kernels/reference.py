@@ -109,6 +109,13 @@ def _seed(clean: Tensor, vote: Tensor, num_clusters: int, uniforms: Tensor) -> T
     return torch.stack(chosen, 1)
 
 
+def lookup(palette: Tensor, indices: Tensor) -> Tensor:
+    """See `colorquant_nn.kernels.lookup`."""
+    planes = palette.transpose(1, 2).contiguous()  # gathering rows would take four times as long
+    chosen = indices[:, None].expand(-1, palette.shape[2], -1)
+    return planes.gather(2, chosen).transpose(1, 2)
+
+
 def histogram(points: Tensor, bits: int, weights: Tensor | None) -> Tensor:
     """See `colorquant_nn.kernels.histogram`."""
     side = 1 << bits
@@ -132,7 +139,7 @@ def allocate_kmeans(points: Tensor, num_clusters: int) -> tuple[Tensor, Tensor, 
     images, num_points, channels = points.shape
     return (
         points.new_zeros((images, num_clusters, channels), dtype=torch.float32),
-        points.new_zeros((images, num_points), dtype=torch.int64),
+        points.new_empty((images, num_points), dtype=torch.int64),
         points.new_zeros((images, num_clusters), dtype=torch.float32),
     )
 

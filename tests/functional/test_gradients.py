@@ -131,3 +131,10 @@ def test_clamp_through_and_cluster_means() -> None:
     (ours,) = torch.autograd.grad((means(points) * weight).sum(), points)
     (expected,) = torch.autograd.grad((one_hot.mT @ points / 3 * weight).sum(), points)
     torch.testing.assert_close(ours, expected)
+
+
+def test_rows_of_passes_the_gradient_to_the_rows() -> None:
+    palette = torch.rand(2, 5, 3, dtype=torch.float64, requires_grad=True)
+    indices = torch.randint(5, (2, 30))
+    torch.autograd.gradcheck(gradients.rows_of, (palette, indices))
+    torch.autograd.gradgradcheck(gradients.rows_of, (palette, indices))

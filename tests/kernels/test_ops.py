@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from colorquant_nn.kernels import assign, cluster, histogram, kmeans_per_image, reference
+from colorquant_nn.kernels import assign, cluster, histogram, kmeans_per_image, lookup, reference
 
 POINTS = torch.rand(2, 40, 3)
 CENTROIDS = torch.rand(1, 5, 3)
@@ -19,6 +19,7 @@ CENTROIDS = torch.rand(1, 5, 3)
             (POINTS.transpose(1, 2).contiguous().transpose(1, 2), CENTROIDS, None, None, True),
         ),
         ("kmeans_per_image", (POINTS, 4, 2, torch.rand(4, 2), None, True)),
+        ("lookup", (CENTROIDS.expand(2, -1, -1), torch.randint(5, (2, 40)))),
         ("histogram", (POINTS, 2, None)),
         ("histogram", (POINTS, 2, torch.rand(2, 40))),
     ],
@@ -62,3 +63,17 @@ def test_reference_agrees_with_the_device(recwarn):
         strict=True,
     ):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [0, 1, 40, 20_000])
+@pytest.mark.parametrize("width", [1, 3, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_lookup_gives_the_rows(count, width, dtype):
+    palette = torch.rand(3, 7, width, dtype=dtype)
+    indices = torch.randint(7, (3, count))
+    expected = torch.stack([rows[chosen] for rows, chosen in zip(palette, indices, strict=True)])
+    found = lookup(palette, indices)
+    assert torch.equal(found, expected)
+    assert found.transpose(1, 2).is_contiguous()
+    strided = indices[:, :, None].expand(-1, -1, 2).contiguous()[:, :, 1]
+    assert torch.equal(lookup(palette, strided), expected)

@@ -1,19 +1,13 @@
-"""The CPU kernels under threads, forks and installs that nobody may write to."""
+"""The CPU kernels under threads and forks."""
 
 import os
-import shutil
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 import torch
 
-import colorquant_nn.kernels
-from colorquant_nn.kernels import cluster, histogram, kmeans_per_image
-
-ROOT = Path(colorquant_nn.kernels.__file__).parents[2]
+from colorquant_nn.kernels import cluster, histogram, kmeans_per_image, lookup
+from tests.kernels.fresh import run_python
 
 
 def everything():
@@ -29,6 +23,7 @@ def everything():
         *kmeans_per_image(points, 5, 2, draws),
         *kmeans_per_image(points[:1], 5, 2, draws),
         histogram(points, 5, weights),
+        lookup(centroids.expand(4, -1, -1), (200 * weights).long()),
     ]
 
 
@@ -70,20 +65,6 @@ def test_several_callers_at_once(threads):
         assert_same(result, expected)
 
 
-def run_python(code, directory=ROOT, **environment):
-    """Standard output of a fresh interpreter."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_starts_its_own_threads():
     code = """
@@ -115,32 +96,3 @@ import colorquant_nn.kernels
 print([name for name in ("numba", "triton", "torch._dynamo") if name in set(sys.modules) - before])
 """
     assert run_python(code) == "[]\n"
-
-
-@pytest.mark.parametrize("cache", ["elsewhere", "nowhere"])
-def test_an_install_that_cannot_be_written(tmp_path, cache):
-    package = tmp_path / "site" / "colorquant_nn"
-    source = Path(colorquant_nn.kernels.__file__).parent
-    shutil.copytree(source, package / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "kernels" / "__pycache__").write_text("a file where a directory should be")
-    home = tmp_path / "home"
-    if cache == "elsewhere":
-        home.mkdir()
-    else:
-        home.write_text("not a directory")
-    code = """
-import torch
-from colorquant_nn.kernels import histogram
-assert histogram(torch.rand(1, 100, 3), 2).sum(0)[0] == 100
-from colorquant_nn.kernels import cpu_histogram
-print(cpu_histogram._finish.stats.cache_path)
-"""
-    found = run_python(
-        code,
-        tmp_path,
-        PYTHONPATH=str(package.parent),
-        HOME=str(home),
-        XDG_CACHE_HOME=str(home),
-        PYTHONDONTWRITEBYTECODE="1",
-    )
-    assert str(home) in found if cache == "elsewhere" else found == "None\n"
