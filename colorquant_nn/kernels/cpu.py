@@ -29,10 +29,12 @@ POINTS_PER_CLUSTER = 32  # in a block, or clearing and adding up its statistics 
 FLOATS = np.empty(0, np.float32)
 NO_GRID = (FLOATS, FLOATS, np.empty(0, np.int32), FLOATS)
 # Nanoseconds of one thread: for a point, for each centroid besides, to build, for each centroid.
+# Measured on uniform colours and on photographs, of which these are about the mean.
+BRUTE_COSTS = (1.0, 0.085)
 GRID_COSTS = (
-    (2, 7.0, 0.040, 0.6e6, 1e3),
-    (3, 7.0, 0.015, 2e6, 2e3),
-    (4, 7.0, 0.008, 12e6, 8e3),
+    (2, 5.5, 0.016, 0.3e6, 1.5e3),
+    (3, 5.5, 0.006, 1.2e6, 2.5e3),
+    (4, 7.0, 0.002, 10e6, 6e3),
 )
 SAMPLE = 1 << 12  # points, about, whose bounds are those of the grid
 GROUPS_PER_CELL = 2.0  # room for candidates, on average
@@ -112,7 +114,7 @@ def _run(
     run(
         cluster_blocks,
         groups * num_blocks,
-        images * num_points * (5 + 0.15 * num_clusters),
+        images * num_points * (5 + 0.1 * num_clusters),
         flat(points),
         points.stride(),
         tuple(c * points.stride(2) for c in range(channels)),
@@ -138,7 +140,7 @@ def _run(
 
 def choose_levels(num_points: int, num_clusters: int) -> int | None:
     """How fine a grid pays, or None where brute force is faster; by times that were measured."""
-    best, least = None, 0.13 * num_clusters * num_points
+    best, least = None, num_points * (BRUTE_COSTS[0] + BRUTE_COSTS[1] * num_clusters)
     if num_clusters > MOST_CLUSTERS:
         return None
     for levels, point, point_and_centroid, cells, centroid in GRID_COSTS:
