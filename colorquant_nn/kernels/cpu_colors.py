@@ -24,6 +24,7 @@ CELLS = 1 << 18
 LARGEST = np.float32(np.finfo(np.float32).max)
 ZERO = np.float32(0)
 ONE = np.float32(1)
+HALF = np.float32(0.5)
 BLOCK = 1 << 16
 
 
@@ -42,69 +43,51 @@ SPREAD = spread_bits(3).astype(np.int32)
 
 
 @kernel()
-def _encode_bytes(
+def _encode(
     counter: Any,
     num_tasks: Any,
     points: Any,
     strides: Any,
-    shape: Any,
-    spread: Any,
+    num_points: Any,
+    levels: Any,
     weights: Any,
     cells: Any,
     codes: Any,
 ) -> None:
-    """Write the code of each pixel, -1 without a vote, and mark its cell; by blocks."""
-    red, green, blue = spread[0], spread[1], spread[2]
-    second, third = np.uint64(strides[2]), np.uint64(2 * strides[2])
+    """Write the code of each pixel, -1 without a vote, and mark its cell; by blocks.
+
+    ``levels`` is None for bytes, and 255 for floats: what is not finite there has no vote.
+    """
+    red, green, blue = SPREAD[0], SPREAD[1], SPREAD[2]
+    step, second, third = np.uint64(strides[1]), np.uint64(strides[2]), np.uint64(2 * strides[2])
     while True:
         task = next_task(counter)
         if task >= num_tasks:
             break
-        for place in range(task * BLOCK, min((task + 1) * BLOCK, codes.size)):
-            image = place // shape[1]
-            first = np.uint64(image * strides[0] + (place - image * shape[1]) * strides[1])
-            upper = red[points[first]] | green[points[first + second]]
-            code = upper | blue[points[first + third]]
-            if weights.size > 0 and not weights[place] > 0:
-                codes[place] = -1
+        start = task * BLOCK
+        image = start // num_points
+        row = start - image * num_points
+        first = np.uint64(image * strides[0] + row * strides[1])
+        for place in range(start, min(start + BLOCK, codes.size)):
+            x, y, z = points[first], points[first + second], points[first + third]
+            if levels is None:
+                vote = True
+                code = red[np.uint8(x)] | green[np.uint8(y)] | blue[np.uint8(z)]
             else:
-                codes[place] = code
+                vote = max(max(abs(x), abs(y)), abs(z)) <= LARGEST
+                x, y, z = min(max(x, ZERO), ONE), min(max(y, ZERO), ONE), min(max(z, ZERO), ONE)
+                code = red[np.uint8(x * levels + HALF)] | green[np.uint8(y * levels + HALF)]
+                code |= blue[np.uint8(z * levels + HALF)]
+            if weights.size > 0:
+                vote &= weights[place] > 0
+            codes[place] = code if vote else np.int32(-1)
+            if vote:
                 cells[np.uint32(code >> 6)] = 1
-
-
-@kernel()
-def _encode_floats(
-    counter: Any,
-    num_tasks: Any,
-    points: Any,
-    strides: Any,
-    shape: Any,
-    spread: Any,
-    weights: Any,
-    cells: Any,
-    codes: Any,
-) -> None:
-    """The same for floats; what is not finite has no vote."""
-    while True:
-        task = next_task(counter)
-        if task >= num_tasks:
-            break
-        for place in range(task * BLOCK, min((task + 1) * BLOCK, codes.size)):
-            image = place // shape[1]
-            first = image * strides[0] + (place - image * shape[1]) * strides[1]
-            code = np.int32(0)
-            for c in range(3):
-                value = points[first + c * strides[2]]
-                if not abs(value) <= LARGEST:
-                    code = np.int32(-1)
-                if code >= 0:
-                    level = min(max(value, ZERO), ONE) * np.float32(255) + np.float32(0.5)
-                    code |= spread[c, np.uint8(level)]
-            if weights.size > 0 and not weights[place] > 0:
-                code = np.int32(-1)
-            codes[place] = code
-            if code >= 0:
-                cells[np.uint32(code >> 6)] = 1
+            first += step
+            row += 1
+            if row == num_points:
+                image, row = image + 1, 0
+                first = np.uint64(image * strides[0])
 
 
 @kernel()
@@ -142,7 +125,7 @@ def _list_codes(cells: Any, table: Any, codes: Any, colors: Any, counts: Any) ->
 def _average(
     points: Any,
     strides: Any,
-    shape: Any,
+    num_points: Any,
     weights: Any,
     cells: Any,
     codes: Any,
@@ -156,8 +139,8 @@ def _average(
         code = codes[i]
         if code < 0:
             continue
-        image = i // shape[1]
-        first = image * strides[0] + (i - image * shape[1]) * strides[1]
+        image = i // num_points
+        first = image * strides[0] + (i - image * num_points) * strides[1]
         vote = 1.0 if weights.size == 0 else np.float64(weights[i])
         place = np.uint32(table[np.uint32(cells[np.uint32(code >> 6)]), np.uint32(code & 63)])
         for c in range(3):
@@ -185,14 +168,12 @@ def distinct_colors(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Ten
         points = points.to(torch.float32)
     votes = FLOATS if weights is None else weights.to(torch.float32).contiguous().view(-1).numpy()
     is_bytes = points.dtype == torch.uint8
-    source = (flat(points), points.stride(), (points.shape[0], points.shape[1]))
+    source = (flat(points), points.stride(), points.shape[1])
     cells = np.zeros(CELLS, np.int32)
     pixel_codes = np.empty(points.shape[0] * points.shape[1], np.int32)
     run(
-        _encode_bytes if is_bytes else _encode_floats,
-        -(-pixel_codes.size // BLOCK),
-        2.0 * pixel_codes.size,
-        *source, SPREAD, votes, cells, pixel_codes,
+        _encode, -(-pixel_codes.size // BLOCK), 2.0 * pixel_codes.size,
+        *source, None if is_bytes else np.float32(255), votes, cells, pixel_codes,
     )  # fmt: skip
     occupied = np.flatnonzero(cells)
     cells[:] = -1

@@ -177,17 +177,16 @@ def _lloyd(
 def _longest_axes(moments: Any, variance: Any, axes: Any) -> None:
     """Variance along, and direction (K, C) of, the longest axis of each cluster."""
     channels = axes.shape[1]
-    covariance = np.empty((channels, channels))
-    rows = np.empty((2, channels))
-    vector, product = rows[0], rows[1]
+    covariance = np.empty((channels + 1, channels))
+    product = covariance[channels]
     for k in range(len(moments)):
         weight = max(moments[k, 0], TINY)
+        vector = axes[k]
         column = 1 + channels
         for c in range(channels):
             for d in range(c, channels):
-                mixed = moments[k, 1 + c] / weight * (moments[k, 1 + d] / weight)
-                covariance[c, d] = moments[k, column] / weight - mixed
-                covariance[d, c] = covariance[c, d]
+                mixed = moments[k, 1 + c] * moments[k, 1 + d] / weight
+                covariance[c, d] = covariance[d, c] = (moments[k, column] - mixed) / weight
                 column += 1
         longest = 0
         for c in range(channels):
@@ -195,27 +194,17 @@ def _longest_axes(moments: Any, variance: Any, axes: Any) -> None:
                 longest = c
         for c in range(channels):
             vector[c] = covariance[longest, c]
-        length = 0.0
+        square = 0.0
         for _ in range(12):  # of the power iteration
-            largest = TINY
+            square = TINY
             for c in range(channels):
                 product[c] = 0.0
                 for d in range(channels):
                     product[c] += covariance[c, d] * vector[d]
-                largest = max(largest, abs(product[c]))
+                square += product[c] * product[c]
             for c in range(channels):
-                vector[c] = product[c] / largest
-        length = 0.0
-        for c in range(channels):
-            length += vector[c] * vector[c]
-        length = max(np.sqrt(length), TINY)
-        variance[k] = 0.0
-        for c in range(channels):
-            axes[k, c] = vector[c] / length
-        for c in range(channels):
-            for d in range(channels):
-                variance[k] += axes[k, c] * covariance[c, d] * axes[k, d]
-        variance[k] = max(variance[k], 0.0)
+                vector[c] = product[c] / np.sqrt(square)
+        variance[k] = np.sqrt(square)  # the covariance has stretched a vector of length 1 to this
 
 
 @subroutine(REORDERED)
@@ -254,21 +243,12 @@ def _least(values: Any) -> int:
     return best
 
 
-@subroutine(REORDERED)
-def _greatest(values: Any) -> int:
-    best = 0
-    for k in range(values.size):
-        if values[k] > values[best]:
-            best = k
-    return best
-
-
 @kernel(REORDERED)
 def _relocate(centroids: Any, moments: Any, pinned: Any, limit: Any, blur: Any, trial: Any) -> int:
     """See `colorquant_nn.functional.relocation.relocate`; fills ``trial``, returns the moves."""
     channels, num_clusters = centroids.shape
     floats = np.empty((4, num_clusters))
-    variance, cost, gain, row = floats[0], floats[1], floats[2], floats[3]
+    variance, cost, loss, row = floats[0], floats[1], floats[2], floats[3]
     axes = np.empty((num_clusters, channels))
     integers = np.empty((3, num_clusters), np.int32)
     neighbour, gone, kept = integers[0], integers[1], integers[2]
@@ -278,7 +258,7 @@ def _relocate(centroids: Any, moments: Any, pinned: Any, limit: Any, blur: Any, 
     _longest_axes(moments, variance, axes)
     _list_merges(centroids, moments, pinned, row, cost, neighbour)
     for k in range(num_clusters):
-        gain[k] = SPLIT_GAIN * moments[k, 0] * variance[k] * blur[1, k]
+        loss[k] = -SPLIT_GAIN * moments[k, 0] * variance[k] * blur[1, k]
         cost[k] *= blur[0, k]
         gone[k] = kept[k] = 0
     moves = 0
@@ -293,11 +273,11 @@ def _relocate(centroids: Any, moments: Any, pinned: Any, limit: Any, blur: Any, 
         target = neighbour[source]
         if kept[source] + gone[target] > 0:
             continue
-        gain[source] = -1.0
-        split = _greatest(gain)
-        if not gain[split] > MARGIN * price:
+        loss[source] = np.inf
+        split = _least(loss)
+        if not -loss[split] > MARGIN * price:
             break
-        gain[split] = -1.0
+        loss[split] = np.inf
         moves += 1
         gone[source] = kept[target] = kept[split] = 1
         if target >= pinned:

@@ -114,21 +114,20 @@ def seed_centroids(
     """Greedy k-means++ after the pinned centroids."""
     num_clusters, num_candidates = uniforms.shape
     channels = len(centroids)
+    # Each kind of array takes a while to compile, so scratch is rows of a few.
     nearest = np.empty(weights.shape, np.float32)
     rows = np.empty((2, max(len(tiles), TILE)), np.float32)
     trial, reach = rows[0], rows[1]
     colors = np.empty((2, channels), np.float32)
     color, best_color = colors[0], colors[1]
     sums = np.empty((1, len(tiles)))[0]
+    _start(weights, ONE, nearest, sums)
+    _pick(tiles, weights, nearest, sums, uniforms[0, 0] * _total(sums), best_color)
     _start(weights, INFINITY, nearest, sums)
     for t in range(len(tiles)):
         reach[t] = INFINITY
     for k in range(num_clusters):
-        if k == 0 and pinned == 0:
-            _start(weights, ONE, nearest, sums)
-            _pick(tiles, weights, nearest, sums, uniforms[0, 0] * _total(sums), best_color)
-            _start(weights, INFINITY, nearest, sums)
-        elif k >= pinned and _total(sums) > 0:
+        if k >= max(pinned, 1) and _total(sums) > 0:
             most = -1.0
             for candidate in range(num_candidates):
                 target = np.float64(uniforms[k, candidate]) * _total(sums)
