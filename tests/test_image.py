@@ -113,6 +113,30 @@ def test_weights_are_votes() -> None:
     torch.testing.assert_close(doubled, fit_palette(twice, 4), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("weight", [2.0**-140, 1e-38, 3e38])
+def test_all_weights_alike_are_none(weight: float) -> None:
+    image = noise(5)
+    weights = torch.full(image.shape[1:], weight)
+    assert torch.equal(fit_palette(image, 6, weights=weights), fit_palette(image, 6))
+
+
+def test_default_dtype_and_device_change_nothing() -> None:
+    image = noise(6)
+    expected = [fit_palette(given, 6) for given in (image, image / 255)]
+    applied = apply_palette(image, expected[0]).rgb
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        found = [fit_palette(given, 6) for given in (image, image / 255)]
+        again = apply_palette(image, expected[0]).rgb
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    for a, b in zip([*found, again], [*expected, applied], strict=True):
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize("space", list(SPACES))
 def test_kept_colors_are_in_the_palette_and_the_rest_adapts(space: str) -> None:
     image = noise(4)

@@ -172,8 +172,8 @@ def split_floats(points: Tensor, weights: Tensor | None, counted: WeightedColors
     colors, places = flat[voting].clamp(0, 1).unique(dim=0, return_inverse=True)
     if len(colors) == len(counted.codes):
         return counted
-    votes = torch.ones(len(places)) if weights is None else weights.cpu().flatten()[voting]
-    sums = torch.zeros(len(colors), dtype=torch.float64).index_add_(0, places, votes.double())
+    votes = torch.ones_like(places) if weights is None else weights.cpu().flatten()[voting]
+    sums = votes.new_zeros(len(colors), dtype=torch.float64).index_add_(0, places, votes.double())
     order, codes = _encode(colors)
     return WeightedColors(codes, colors[order], sums[order])
 
@@ -211,7 +211,7 @@ def _merge(parts: list[WeightedColors], bits: int = 8) -> WeightedColors:
 
 def _count_with_alpha(points: Tensor, weights: Tensor | None) -> WeightedColors:
     flat = points.flatten(0, 1)
-    votes = torch.ones(len(flat)) if weights is None else weights.flatten()
+    votes = torch.ones_like(flat[:, 0]) if weights is None else weights.flatten()
     if flat.dtype == torch.uint8:
         voting = (votes > 0) & (flat[:, 3] > 0)
         colors = flat[voting].to(torch.float32) / 255
@@ -228,7 +228,7 @@ def _encode(colors: Tensor) -> tuple[Tensor, Tensor]:
 
     spread = torch.from_numpy(spread_bits(colors.shape[1]))
     levels = (colors * 255 + 0.5).to(torch.int64)
-    codes = torch.zeros(len(colors), dtype=torch.int64)
+    codes = levels.new_zeros(len(colors))
     for channel in range(colors.shape[1]):
         codes |= spread[channel][levels[:, channel]]
     codes, order = codes.sort(stable=True)

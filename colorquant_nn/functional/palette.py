@@ -46,7 +46,7 @@ def check_colors(colors: Tensor) -> Tensor:
 def check_kept(keep: Tensor | None, channels: int, num_colors: int) -> Tensor:
     """Check the colours to keep, (J, 3) or (J, C), and make them (J, C) float32, each once."""
     if keep is None or (isinstance(keep, Tensor) and keep.numel() == 0):
-        return torch.zeros(0, channels)
+        return torch.zeros(0, channels, dtype=torch.float32, device="cpu")
     kept = check_colors(keep).cpu()
     if kept.shape[1] == 3 and channels == 4:
         kept = torch.cat([kept, kept.new_ones(len(kept), 1)], dim=1)
@@ -63,8 +63,8 @@ def check_kept(keep: Tensor | None, channels: int, num_colors: int) -> Tensor:
 
 def dark_to_light(palette: Tensor) -> Tensor:
     """Order a palette (K, C) by luminance, transparent colours first, equals by their channels."""
-    luminance = rgb_to_linear(palette[:, :3].double()) @ torch.tensor(LUMINANCE).double()
-    seen = (palette[:, 3] > 0) if palette.shape[1] == 4 else torch.ones(len(palette))
+    luminance = rgb_to_linear(palette[:, :3].double()) @ palette.new_tensor(LUMINANCE).double()
+    seen = (palette[:, 3] > 0) if palette.shape[1] == 4 else torch.ones_like(palette[:, 0])
     channels = palette.flip(1).unbind(1)
     order = np.lexsort([key.numpy() for key in (*channels, luminance, seen)])
     return palette[torch.from_numpy(order)]

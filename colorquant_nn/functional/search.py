@@ -5,6 +5,7 @@ Letters: M colours, K centroids, C channels (3 or 4), J pinned centroids, R star
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,7 +69,11 @@ def fit_centroids(
     Returns:
         (K, C) float32.
     """
+    if len(pinned) == num_clusters:
+        return pinned
     generator = torch.Generator("cpu").manual_seed(seed)
+    # A power of two, which changes no digit: the search counts in float32, but weights may be any.
+    weights = weights * 2.0 ** -math.frexp(float(weights.max()))[1]
     bits = effort.bits
     cells = _pool(points, weights, codes, bits)
     while bits < 8 and len(cells[0]) < effort.cells * num_clusters:
@@ -77,28 +82,28 @@ def fit_centroids(
     candidates = min(effort.candidates, 2 + int(math.log(num_clusters)))
     # With few centroids local minima are further apart, and a start is cheap.
     starts = max(effort.starts, min(8, effort.starts * 64 // num_clusters))
-    start = torch.zeros(starts, num_clusters, points.shape[1])
+    start = points.new_zeros(starts, num_clusters, points.shape[1])
     start[:, : len(pinned)] = pinned
-    if len(pinned) == num_clusters:
-        return pinned
+    draw = partial(torch.rand, generator=generator, device="cpu", dtype=torch.float32)
+    draw_normal = partial(torch.randn, generator=generator, device="cpu", dtype=torch.float32)
     found = _search(
         *cells,
         start,
         len(pinned),
-        torch.rand(starts, num_clusters, candidates, generator=generator, device="cpu"),
-        torch.randn(starts, effort.rounds, 2, num_clusters, generator=generator, device="cpu"),
+        draw(starts, num_clusters, candidates),
+        draw_normal(starts, effort.rounds, 2, num_clusters),
         effort.steps,
         effort.steps_a_round,
     )
-    if bits == 8 and len(cells[0]) == len(points):
+    if bits == 8:
         return found
     return _search(
         points,
         weights,
         found[None],
         len(pinned),
-        torch.zeros(1, num_clusters, 0),
-        torch.randn(1, effort.last_rounds, 2, num_clusters, generator=generator, device="cpu"),
+        draw(1, num_clusters, 0),
+        draw_normal(1, effort.last_rounds, 2, num_clusters),
         effort.last_steps,
         effort.steps_a_round,
     )

@@ -119,7 +119,16 @@ def cluster(
         palette: (G, K, D), the rows written out as ``values``; none are written without it.
         weights: (B, N) float32, at least 0; all 1 without it.
         clamp: limit the points to [0, 1].
+
+    Raises:
+        ValueError: for weights or a palette of another shape.
     """
+    if weights is not None and weights.shape != points.shape[:2]:
+        raise ValueError(f"expected weights {tuple(points.shape[:2])}, got {tuple(weights.shape)}")
+    if palette is not None and palette.shape[:2] != centroids.shape[:2]:
+        raise ValueError(
+            f"expected a palette {(*centroids.shape[:2], 'D')}, got {tuple(palette.shape)}"
+        )
     return Clustered(*torch.ops.colorquant_nn.cluster(points, centroids, palette, weights, clamp))
 
 
@@ -148,8 +157,12 @@ def kmeans_per_image(
         clamp: limit the points to [0, 1].
 
     Raises:
-        ValueError: for fewer than one step.
+        ValueError: for fewer than one step, or random numbers of another shape.
     """
+    if uniforms.dim() != 2 or uniforms.shape[0] != num_clusters or uniforms.shape[1] < 1:
+        raise ValueError(
+            f"expected uniforms ({num_clusters}, candidates), got {tuple(uniforms.shape)}"
+        )
     if num_iters < 1:
         raise ValueError(f"expected num_iters of at least 1, got {num_iters}")
     return FittedImages(
@@ -168,7 +181,14 @@ def lookup(palette: Tensor, indices: Tensor) -> Tensor:
 
     Returns:
         (B, N, D), channel by channel in memory, as images are.
+
+    Raises:
+        ValueError: for different numbers of images.
     """
+    if palette.shape[0] != indices.shape[0]:
+        raise ValueError(
+            f"expected a palette for each of {indices.shape[0]} images, got {palette.shape[0]}"
+        )
     return torch.ops.colorquant_nn.lookup(palette, indices)
 
 

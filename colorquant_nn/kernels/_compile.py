@@ -11,11 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from numba.core import config
 from numba.core.caching import FunctionCache
 from numba.core.registry import CPUDispatcher
 from numba.core.runtime import rtsys  # type: ignore[attr-defined]
 
 __all__ = ["EXACT", "FUSED", "REORDERED", "kernel", "subroutine"]
+
+if config.DISABLE_JIT:  # type: ignore[attr-defined]
+    raise ImportError("colorquant_nn on the CPU needs numba's compiler: unset NUMBA_DISABLE_JIT")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -40,8 +44,12 @@ class _Storage(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         rtsys.initialize(target_context)  # memory for arrays, which compiled code asks for
-        with self._guard_against_spurious_io_errors():
-            return self._load_overload(sig, target_context)
+        try:
+            with self._guard_against_spurious_io_errors():
+                return self._load_overload(sig, target_context)
+        except Exception:  # a damaged file, whatever it holds
+            self.flush()
+            return None
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return (*super()._index_key(sig, codegen), _SOURCES)

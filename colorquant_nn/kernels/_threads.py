@@ -62,11 +62,13 @@ def run(
     worthwhile = 1 + int(nanoseconds / 30_000)
     threads = min(torch.get_num_threads(), num_tasks, worthwhile, max_threads)
     helpers: list[Future[Any]] = []
+    pool = _pool()
     try:
         for _ in range(threads - 1):
-            helpers.append(_pool().submit(function, counter, num_tasks, *arguments))
-    except RuntimeError:  # the interpreter is shutting down: no new threads, but ours will do
-        pass
+            helpers.append(pool.submit(function, counter, num_tasks, *arguments))
+    except RuntimeError:  # no thread can be started, as at the interpreter's end: ours will do
+        _pools.clear()
+        pool.shutdown(cancel_futures=True)  # what is queued all the same must not begin later
     try:
         function(counter, num_tasks, *arguments)
     finally:

@@ -173,7 +173,7 @@ def build_grid(points: Tensor, centroids: Any, clamp: bool, levels: int) -> tupl
     cells = np.empty(side**3 + 1, np.int32)
     cells[-1] = EVERYTHING  # for points outside of the box
     all_groups = -(-num_clusters // GROUP)
-    groups = all_groups + CHUNK + int(GROUPS_PER_CELL * cells.size)
+    groups = all_groups + CHUNK * torch.get_num_threads() + int(GROUPS_PER_CELL * cells.size)
     groups += GROUPS_PER_CENTROID * num_clusters
     lists = np.empty(groups * GROUP_FLOATS, np.float32)
     everything = np.minimum(np.arange(all_groups * GROUP), num_clusters - 1)

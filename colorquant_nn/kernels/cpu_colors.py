@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from colorquant_nn.kernels._compile import kernel
+from colorquant_nn.kernels._compile import kernel, subroutine
 from colorquant_nn.kernels._threads import next_task, run
 from colorquant_nn.kernels.cpu import FLOATS, flat
 
@@ -40,6 +40,13 @@ def spread_bits(channels: int) -> Any:
 
 
 SPREAD = spread_bits(3).astype(np.int32)
+
+
+@subroutine()
+def _limit(value: Any) -> Any:
+    """To [0, 1], NaN to 0; what numba's min and max do with NaN depends on its place."""
+    value = value if value > ZERO else ZERO
+    return value if value < ONE else ONE
 
 
 @kernel()
@@ -74,8 +81,8 @@ def _encode(
                 vote = True
                 code = red[np.uint8(x)] | green[np.uint8(y)] | blue[np.uint8(z)]
             else:
-                vote = max(max(abs(x), abs(y)), abs(z)) <= LARGEST
-                x, y, z = min(max(x, ZERO), ONE), min(max(y, ZERO), ONE), min(max(z, ZERO), ONE)
+                vote = (abs(x) <= LARGEST) & (abs(y) <= LARGEST) & (abs(z) <= LARGEST)
+                x, y, z = _limit(x), _limit(y), _limit(z)
                 code = red[np.uint8(x * levels + HALF)] | green[np.uint8(y * levels + HALF)]
                 code |= blue[np.uint8(z * levels + HALF)]
             if weights.size > 0:
@@ -144,7 +151,7 @@ def _average(
         vote = 1.0 if weights.size == 0 else np.float64(weights[i])
         place = np.uint32(table[np.uint32(cells[np.uint32(code >> 6)]), np.uint32(code & 63)])
         for c in range(3):
-            value = min(max(points[first + c * strides[2]], ZERO), ONE)
+            value = _limit(points[first + c * strides[2]])
             if bases[place, c] < ZERO:
                 bases[place, c] = value
             step = np.float64(value) - np.float64(bases[place, c])
@@ -163,7 +170,8 @@ def distinct_colors(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Ten
         Ascending codes (M,) int64, means (M, 3) float32 in [0, 1] and weights (M,) float64.
     """
     if points.numel() == 0:
-        return torch.zeros(0).long(), torch.zeros(0, 3), torch.zeros(0).double()
+        nothing = points.new_zeros(0, dtype=torch.int64)
+        return nothing, nothing.new_zeros(0, 3, dtype=torch.float32), nothing.double()
     if points.dtype not in (torch.uint8, torch.float32):
         points = points.to(torch.float32)
     votes = FLOATS if weights is None else weights.to(torch.float32).contiguous().view(-1).numpy()

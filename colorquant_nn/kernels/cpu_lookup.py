@@ -24,7 +24,7 @@ def _write_blocks(
     """Write (B, D, N) values from (B, D, K) planes and indices of any strides."""
     images, width, _ = values.shape
     blocks = num_tasks // images
-    step = np.uint64(strides[1])
+    step, last = np.uint64(strides[1]), np.uint64(planes.shape[2] - 1)
     while True:
         task = next_task(counter)
         if task >= num_tasks:
@@ -36,15 +36,17 @@ def _write_blocks(
             row = planes[image, d]
             target = values[image, d, start : start + BLOCK]
             for i in range(target.size):
-                target[i] = row[np.uint64(indices[first + np.uint64(i) * step])]
+                target[i] = row[min(np.uint64(indices[first + np.uint64(i) * step]), last)]
 
 
 def lookup(palette: Tensor, indices: Tensor) -> Tensor:
     """See `colorquant_nn.kernels.lookup`."""
-    if palette.dtype != torch.float32 or indices.dtype != torch.int64 or indices.numel() == 0:
+    if palette.dtype != torch.float32 or indices.dtype != torch.int64 or 0 in palette.shape:
+        return reference.lookup(palette, indices)
+    if indices.numel() == 0:
         return reference.lookup(palette, indices)
     images, num_points = indices.shape
-    values = torch.empty(images, palette.shape[2], num_points)
+    values = palette.new_empty(images, palette.shape[2], num_points)
     num_tasks = images * -(-num_points // BLOCK)
     planes = palette.detach().transpose(1, 2).contiguous().numpy()
     run(

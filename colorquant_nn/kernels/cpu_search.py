@@ -68,6 +68,7 @@ def _assign_tile(
     x, y, z, a = tile[0], tile[1], tile[2], tile[-1]
     for i in range(TILE):
         best[i] = INFINITY
+        index[i] = 0
     for k in candidates:
         cx, cy, cz, ca = centroids[0, k], centroids[1, k], centroids[2, k], centroids[-1, k]
         for i in range(TILE):
@@ -204,7 +205,9 @@ def _longest_axes(moments: Any, variance: Any, axes: Any) -> None:
                 square += product[c] * product[c]
             for c in range(channels):
                 vector[c] = product[c] / np.sqrt(square)
-        variance[k] = np.sqrt(square)  # the covariance has stretched a vector of length 1 to this
+        variance[k] = np.sqrt(
+            square - TINY
+        )  # the covariance has stretched a vector of length 1 to this
 
 
 @subroutine(REORDERED)

@@ -21,6 +21,7 @@ from colorquant_nn.kernels import reference
 TILE = 512  # points: four a thread
 CLUSTERS = 8  # whose sums are taken together
 MAX_PROGRAMS = 512  # a group; a number that no device decides, since it decides about rounding
+MAX_SUMS = 1 << 24  # float64 of all programs: 128 MiB
 WARPS = 4
 
 
@@ -218,8 +219,9 @@ def _launch(
             statistics.zero_()
         return
     num_tiles = -(-group_size // TILE)
-    programs = min(num_tiles, MAX_PROGRAMS)
     columns = 1 + channels + channels * (channels + 1) // 2
+    affordable = max(1, MAX_SUMS // (groups * num_clusters * columns))
+    programs = min(num_tiles, MAX_PROGRAMS, affordable)
     centroids = centroids.to(torch.float32).contiguous()
     sums = None
     if statistics is not None:

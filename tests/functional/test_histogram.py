@@ -47,6 +47,16 @@ def test_floats_are_averaged_within_a_byte_and_odd_ones_do_not_count() -> None:
     )
 
 
+@pytest.mark.parametrize("odd", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_one_odd_channel_is_no_vote(odd: float, channel: int) -> None:
+    points = torch.rand(1, 50, 3, generator=torch.Generator().manual_seed(0))
+    expected = count_colors(points[:, 1:])
+    points[0, 0, channel] = odd
+    for a, b in zip(count_colors(points), expected, strict=True):
+        assert torch.equal(a, b)
+
+
 def test_weights_add_up_and_zero_is_no_vote() -> None:
     points = torch.tensor([[[10, 20, 30], [10, 20, 30], [1, 2, 3]]], dtype=torch.uint8)
     counted = count_colors(points, torch.tensor([[0.25, 2.0, 0.0]]))

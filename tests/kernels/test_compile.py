@@ -51,6 +51,35 @@ print(sum(cpu_lookup._write_blocks.stats.cache_hits.values()))
     assert run_python(code, tmp_path, **environment) == "0\n"
 
 
+def test_a_damaged_file_is_compiled_anew(tmp_path):
+    code = """
+import torch
+from colorquant_nn.kernels import lookup
+assert torch.equal(lookup(torch.eye(3)[None], torch.tensor([[0, 2]])), torch.eye(3)[None, [0, 2]])
+"""
+    cache = tmp_path / "cache"
+    run_python(code, NUMBA_CACHE_DIR=str(cache))
+    for ending in ("nbc", "nbi"):
+        files = list(cache.rglob(f"*.{ending}"))
+        assert files
+        for file in files:
+            file.write_bytes(file.read_bytes()[:20])
+        run_python(code, NUMBA_CACHE_DIR=str(cache))
+        assert all(len(file.read_bytes()) > 20 for file in cache.rglob("*write_blocks*"))
+
+
+def test_without_a_compiler_the_reason_is_named(tmp_path):
+    code = """
+import torch
+from colorquant_nn.kernels import lookup
+try:
+    lookup(torch.eye(3)[None], torch.tensor([[0, 2]]))
+except ImportError as error:
+    print(error)
+"""
+    assert "unset NUMBA_DISABLE_JIT" in run_python(code, NUMBA_DISABLE_JIT="1")
+
+
 @pytest.mark.parametrize("cache", ["elsewhere", "nowhere"])
 def test_an_install_that_cannot_be_written(tmp_path, cache):
     package = copy_of_the_package(tmp_path / "site")

@@ -65,6 +65,20 @@ def test_reference_agrees_with_the_device(recwarn):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: cluster(POINTS, CENTROIDS, weights=torch.rand(1, 40)), r"weights \(2, 40\)"),
+        (lambda: cluster(POINTS, CENTROIDS, torch.rand(1, 4, 3)), r"palette \(1, 5, 'D'\)"),
+        (lambda: kmeans_per_image(POINTS, 4, 2, torch.rand(5, 2)), r"uniforms \(4, candidates"),
+        (lambda: lookup(CENTROIDS, torch.zeros(2, 40, dtype=torch.int64)), "each of 2 images"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
 @pytest.mark.parametrize("count", [0, 1, 40, 20_000])
 @pytest.mark.parametrize("width", [1, 3, 4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -6,7 +6,8 @@ import threading
 import pytest
 import torch
 
-from colorquant_nn.kernels import cluster, histogram, kmeans_per_image, lookup
+from colorquant_nn.kernels import _threads, cluster, cpu, histogram, kmeans_per_image, lookup
+from colorquant_nn.kernels._grid import EVERYTHING
 from tests.kernels.fresh import run_python
 
 
@@ -96,3 +97,24 @@ import colorquant_nn.kernels
 print([name for name in ("numba", "triton", "torch._dynamo") if name in set(sys.modules) - before])
 """
     assert run_python(code) == "[]\n"
+
+
+def test_where_no_thread_can_be_started_ours_does_all(threads, monkeypatch):
+    threads(1)
+    expected = everything()
+    threads(3)
+    monkeypatch.setattr(_threads, "_pools", [])
+
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert_same(everything(), expected)
+
+
+def test_the_grid_has_room_for_many_threads(threads):
+    threads(16)
+    centroids = torch.rand(256, 3, generator=torch.Generator().manual_seed(0))
+    points = torch.rand(1, 4096, 3)
+    cells = cpu.build_grid(points, cpu._rows(centroids[None]), True, 2)[2]
+    assert (cells[:-1] != EVERYTHING).all()
