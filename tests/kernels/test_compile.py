@@ -105,6 +105,7 @@ print(cpu_histogram._finish.stats.cache_path)
         HOME=str(home),
         XDG_CACHE_HOME=str(home),
         PYTHONDONTWRITEBYTECODE="1",
+        NUMBA_CACHE_DIR="",
     )
     assert str(home) in found if cache == "elsewhere" else found == "None\n"
 
