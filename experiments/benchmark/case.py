@@ -50,6 +50,8 @@ class Case(NamedTuple):
     """Repeats at least."""
     most: int = 15
     """Repeats at most."""
+    together: bool = False
+    """All methods in one process: for differences smaller than those between processes."""
     once: bool = False
     """No run before the timed ones: ``methods`` have warmed up on something small."""
 

@@ -18,7 +18,7 @@ SHORT = {
     "scikit-learn KMeans, best of 10, unique colours": "scikit-learn, best of 10",
     "training forward + backward, ": "train ",
     "training step of a network, ": "",
-    "k-means of each image, ": "",
+    "k-means of each image, ": "k-means of each of ",
     "chunked torch ": "chunked ",
     ", image by image": "",
     ", its Lloyd step alone": "",
@@ -100,7 +100,7 @@ def _palettes(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_xscale("log")
     axes.set_xlim(0.01, 40)
     axes.set_xlabel("seconds a picture")
-    axes.set_title(f"Palettes of photographs, K={COLORS}: time, and relative error", fontsize=11)
+    axes.set_title(f"Photographs, K={COLORS}: time and relative error", fontsize=11)
 
 
 def _curves(axes: Axes, rows: Sequence[Row], key: str, name: str) -> None:

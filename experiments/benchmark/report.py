@@ -25,10 +25,11 @@ TITLES = {
 }
 INTRODUCTION = """
 Written by `python -m experiments.benchmark` (needs the extra `benchmark`); the numbers in full
-are in [benchmark.json](benchmark.json). Each method has a process of its own; their runs take
-turns. Times are medians over the turns; where a run is short, a turn takes the mean of as many as
-fit into a tenth of a second. Memory is the peak of a run beyond what the process held before it,
-input included in the latter. Only ratios within a table mean anything on another machine.
+are in [benchmark.json](benchmark.json). Each method has a process of its own, but for the network,
+whose methods share one: two processes differ by more than its target. Their runs take turns. Times
+are medians over the turns; where a run is short, a turn takes the mean of as many as fit into a
+tenth of a second. Memory is the peak of a run beyond what the process held before it, input
+included in the latter. Only ratios within a table mean anything on another machine.
 """
 EFFORTS = {  # of the images: peer and limit of the error, peer and limit of the time
     "ours, fast": (ONE_START, 1.03, LIBIMAGEQUANT, 1 / 3),

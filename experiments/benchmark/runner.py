@@ -20,8 +20,8 @@ PAUSE = 0.1  # seconds, until the threads of the last method have stopped to wai
 class Process:
     """A worker at the other end of two pipes."""
 
-    def __init__(self, suite: str, method: str, options: Options) -> None:
-        command = [sys.executable, "-m", "experiments.benchmark.worker", suite, method]
+    def __init__(self, suite: str, options: Options) -> None:
+        command = [sys.executable, "-m", "experiments.benchmark.worker", suite]
         self.process = subprocess.Popen(
             [*command, json.dumps(options._asdict())],
             cwd=ROOT,
@@ -66,13 +66,16 @@ def run_suite(
         for number, case in enumerate(suite_cases(suite, options)):
             if only not in case.name:
                 continue
+            mine = {}
             for method in case.methods:
-                if method not in processes:
-                    processes[method] = Process(suite, method, options)
+                name = case.name if case.together else method
+                if name not in processes:
+                    processes[name] = Process(suite, options)
+                mine[method] = processes[name]
             say(f"{suite}: {case.name}")
             if options.quick:
                 case = case._replace(most=case.least)
-            yield _run_case(suite, number, case, processes)
+            yield _run_case(suite, number, case, mine)
     finally:
         for process in processes.values():
             process.close()
@@ -80,19 +83,20 @@ def run_suite(
 
 def _run_case(suite: str, number: int, case: Case, processes: dict[str, Process]) -> list[Row]:
     rows: dict[str, Row] = {}
+    places = {method: place for place, method in enumerate(case.methods)}
     for method in case.methods:
         rows[method] = {"suite": suite, "case": case.name, "method": method, **case.labels}
         rows[method] |= {"points": case.points, "times": []}
         rows[method] |= {"target": case.targets.get(method), "limit": case.limits.get(method)}
-        rows[method] |= processes[method].ask("prepare", number)
+        rows[method] |= processes[method].ask("prepare", number, places[method])
         if "skipped" not in rows[method] and not case.once:
-            rows[method] |= processes[method].ask("memory")
+            rows[method] |= processes[method].ask("memory", places[method])
     waiting = [method for method in case.methods if "skipped" not in rows[method]]
     while waiting:
         for method in list(waiting):
             row = rows[method]
             time.sleep(PAUSE)
-            answer = processes[method].ask("time")
+            answer = processes[method].ask("time", places[method])
             row["times"] += [answer.pop("seconds")] if "seconds" in answer else []
             row |= answer
             times = row["times"]
@@ -101,5 +105,6 @@ def _run_case(suite: str, number: int, case: Case, processes: dict[str, Process]
                 waiting.remove(method)
     for method, row in rows.items():
         if "skipped" not in row:
-            row |= {"seconds": statistics.median(row["times"])} | processes[method].ask("judge")
+            row |= {"seconds": statistics.median(row["times"])}
+            row |= processes[method].ask("judge", places[method])
     return list(rows.values())

@@ -155,9 +155,11 @@ def _network(batch: int, size: int, colors: int) -> Case:
             with_layer: lambda: step(ColorQuantize(colors)),
             "ResNet-18 alone": lambda: step(nn.Identity()),
             "ColorQuantize alone, forward": alone,
+            COPY: lambda: copying_of(_images(batch, size)),
         },
         points=batch * size * size,
         targets={"ResNet-18 alone": 1 / 1.03},
         budget=40.0,  # a step varies by more than the target
         least=5,
+        together=True,
     )

@@ -1,7 +1,8 @@
-"""The process of one method: ``python -m experiments.benchmark.worker SUITE METHOD OPTIONS``.
+"""The process of a method: ``python -m experiments.benchmark.worker SUITE OPTIONS``.
 
-Lines come in, a verb and perhaps a case's number; a line of JSON goes out for each:
-``prepare I``, ``memory`` (a run that is watched), ``time`` (a run that is timed), ``judge``.
+Lines come in, a verb and a method's place J in its case; a line of JSON goes out for each:
+``prepare I J`` of case I, ``memory J`` (a run that is watched), ``time J`` (a run that is timed),
+``judge J``.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,69 +64,81 @@ def _status(key: str) -> int:
     return int(line.split()[1]) * 1024
 
 
+@dataclass
+class Work:
+    """One method of a case."""
+
+    run: Run
+    result: Any = None
+    seconds: float = SHORT
+    """Of a run, about."""
+
+
 class Worker:
-    """Does one method of a suite's cases."""
+    """Does methods of a suite's cases, one case after the other."""
 
-    def __init__(self, cases: list[Case], method: str) -> None:
+    def __init__(self, cases: list[Case]) -> None:
         self.cases = cases
-        self.method = method
-        self.run: Run = lambda: None
-        self.result: Any = None
-        self.seconds = SHORT  # of a run, about
+        self.case = cases[0]
+        self.works: dict[str, Work] = {}
 
-    def prepare(self, number: str) -> dict[str, Any]:
+    def prepare(self, number: str, place: str) -> dict[str, Any]:
         """Import, make the input, run for the first time."""
+        if self.case is not self.cases[int(number)]:
+            self.works.clear()
         self.case = self.cases[int(number)]
-        self.run, self.result, self.seconds = lambda: None, None, SHORT
-        self.run = self.case.methods[self.method]()
+        self.works.pop(place, None)
+        self.works[place] = Work(list(self.case.methods.values())[int(place)]())
         if not self.case.once:
-            self.run()
+            self.works[place].run()
         return {}
 
-    def memory(self) -> dict[str, Any]:
+    def memory(self, place: str) -> dict[str, Any]:
         """Run and watch the memory."""
-        self.result = None
+        work = self.works[place]
+        work.result = None
         trim()
         peak = watch_memory()
         start = time.perf_counter()
-        self.result = self.run()
-        self.seconds = time.perf_counter() - start
+        work.result = work.run()
+        work.seconds = time.perf_counter() - start
         return {"memory": peak()}
 
-    def time(self) -> dict[str, Any]:
+    def time(self, place: str) -> dict[str, Any]:
         """Run and watch the clock; and the memory, where there is no other run for it.
 
         Short runs are repeated, after one that is not watched, and their mean is taken: what other
         processes left in the caches meanwhile would otherwise weigh more than the work.
         """
-        self.result = None
+        work = self.works[place]
+        work.result = None
         if self.case.once:
             trim()
         repeats = 1
-        if self.seconds < SHORT and not self.case.once:
-            repeats = max(1, int(BLOCK / max(self.seconds, 1e-6)))
-            self.run()
+        if work.seconds < SHORT and not self.case.once:
+            repeats = max(1, int(BLOCK / max(work.seconds, 1e-6)))
+            work.run()
         peak = watch_memory() if self.case.once else None
         start = time.perf_counter()
         for _ in range(repeats):
-            self.result = self.run()
+            work.result = work.run()
         seconds = (time.perf_counter() - start) / repeats
-        if isinstance(self.result, Seconds):
-            return {"seconds": self.result}
+        if isinstance(work.result, Seconds):
+            return {"seconds": work.result}
         return {"seconds": seconds} | ({"memory": peak()} if peak else {})
 
-    def judge(self) -> dict[str, Any]:
+    def judge(self, place: str) -> dict[str, Any]:
         """Further numbers from the last result."""
-        return {} if self.case.judge is None else dict(self.case.judge(self.result))
+        return {} if self.case.judge is None else dict(self.case.judge(self.works[place].result))
 
 
 def main() -> None:
     """Answer until the input ends."""
-    suite, method, options = sys.argv[1:]
+    suite, options = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries may print what they like
     warnings.simplefilter("ignore")
-    worker = Worker(suite_cases(suite, Options(**json.loads(options))), method)
+    worker = Worker(suite_cases(suite, Options(**json.loads(options))))
     for line in sys.stdin:
         verb, *arguments = line.split()
         try:
