@@ -1,8 +1,8 @@
 """The loops of `dither` over pixels, compiled by numba: each pixel depends on those before it.
 
 Letters: H rows, W columns, K centroids, C channels (3 or 4). Centroids have four channels here,
-a missing one is 0. Everything is float32 in a fixed order, so a slow loop in numpy gives the same
-bits. Colours are kept in scalars: numba then holds them in registers.
+a missing one is 0. Everything is `EXACT` float32 in a fixed order, so a slow loop in numpy gives
+the same bits. Colours are kept in scalars: numba then holds them in registers.
 """
 
 from typing import Any, NamedTuple
@@ -11,7 +11,6 @@ import numpy as np
 
 from colorquant_nn.kernels._compile import EXACT, kernel, subroutine
 
-# The order of sums is part of the result: EXACT throughout.
 CACHE_SIZE = 1 << 14  # colours whose mixtures are remembered: some hundred kilobytes
 NOTHING = np.float32(0)
 

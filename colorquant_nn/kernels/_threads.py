@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from colorquant_nn.kernels._compile import kernel
+from colorquant_nn.kernels._compile import subroutine
 
 MAX_THREADS = 256
 
@@ -36,7 +36,7 @@ def _atomic_add(typing_context: Any, counter: Any, amount: Any) -> Any:
 atomic_add: Any = intrinsic(_atomic_add)
 
 
-@kernel()
+@subroutine()
 def next_task(counter: Any) -> Any:
     """Take the number of the next task."""
     return atomic_add(counter, 1)

@@ -68,7 +68,7 @@ assert torch.equal(lookup(torch.eye(3)[None], torch.tensor([[0, 2]])), torch.eye
         assert all(len(file.read_bytes()) > 20 for file in cache.rglob("*write_blocks*"))
 
 
-def test_without_a_compiler_the_reason_is_named(tmp_path):
+def test_without_a_compiler_the_reason_is_named():
     code = """
 import torch
 from colorquant_nn.kernels import lookup
