@@ -15,11 +15,9 @@ if TYPE_CHECKING:
         within_cluster_sum_of_squares,
     )
     from colorquant_nn.io import load_image, save_image
-    from colorquant_nn.layers import ColorQuantize
+    from colorquant_nn.layers import ColorQuantize, PerImageColorQuantize, Quantized
     from colorquant_nn.palettes import load_palette, save_palette
-    from colorquant_nn.per_image import PerImageColorQuantize
     from colorquant_nn.plot import comparison, palette_swatch
-    from colorquant_nn.views import Quantized
 
 __all__ = [
     "ColorHistogram",
@@ -47,8 +45,8 @@ __version__ = "0.1.0"
 _HOME = {
     "ColorHistogram": "functional.histogram",
     "ColorQuantize": "layers",
-    "PerImageColorQuantize": "per_image",
-    "Quantized": "views",
+    "PerImageColorQuantize": "layers",
+    "Quantized": "layers",
     "QuantizedImage": "image",
     "apply_palette": "image",
     "comparison": "plot",

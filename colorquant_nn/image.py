@@ -25,23 +25,23 @@ from colorquant_nn.functional.histogram import (
     split_floats,
 )
 from colorquant_nn.functional.palette import (
-    check_colors,
-    check_kept,
     dark_to_light,
     mean_squared_error,
     paint,
     round_to_bytes,
 )
-from colorquant_nn.functional.premultiplied import from_working_space, to_working_space
-from colorquant_nn.functional.search import EFFORTS, fit_centroids, smallest_count
-from colorquant_nn.image_views import (
+from colorquant_nn.functional.points import (
+    check_colors,
     check_image,
     check_images,
+    check_kept,
     check_weights,
     first_hole,
     in_working_space,
     to_pixels,
 )
+from colorquant_nn.functional.premultiplied import from_working_space, to_working_space
+from colorquant_nn.functional.search import EFFORTS, fit_centroids, smallest_count
 
 __all__ = [
     "ColorHistogram",
@@ -320,7 +320,7 @@ def within_cluster_sum_of_squares(image: Tensor, palette: Tensor, *, space: str 
                 votes &= part[:, 3] > 0
             points = in_working_space(part, channels, space)
             clustered = kernels.cluster(points[None], centroids, weights=votes[None].float())
-            total += distortion(clustered.statistics[0])
+            total += distortion(clustered.moments[0])
     return total
 
 

@@ -4,8 +4,9 @@ Letters: B images, N = H W pixels, K colours. Images are channels first here, an
 functions below see (B, N, 3) views of them.
 """
 
+import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +15,17 @@ from colorquant_nn import kernels
 from colorquant_nn.functional import online
 from colorquant_nn.functional.clustering import distortion
 from colorquant_nn.functional.color import color_space
-from colorquant_nn.functional.gradients import palette_mse, straight_through
-from colorquant_nn.functional.histogram import ColorHistogram
-from colorquant_nn.functional.seeding import spread_colors
-from colorquant_nn.image import fit_palette
-from colorquant_nn.kernels import traced
-from colorquant_nn.views import (
+from colorquant_nn.functional.gradients import (
     Estimator,
-    Quantized,
+    clamp_through,
+    cluster_means,
+    palette_mse,
+    rows_of,
+    straight_through,
+    through_palette,
+)
+from colorquant_nn.functional.histogram import ColorHistogram
+from colorquant_nn.functional.points import (
     check_palette,
     finite_weights,
     in_space,
@@ -29,10 +33,27 @@ from colorquant_nn.views import (
     to_index_map,
     to_points,
 )
+from colorquant_nn.functional.seeding import spread_colors
+from colorquant_nn.image import fit_palette
+from colorquant_nn.kernels import traced
 
-__all__ = ["ColorQuantize"]
+__all__ = ["ColorQuantize", "PerImageColorQuantize", "Quantized"]
 
-STATISTICS = 10  # of each cluster in three channels: count, offset, scatter
+NUM_MOMENTS = 10  # of each cluster in three channels: count, offset, scatter
+GOLDEN_RATIO = (5**0.5 - 1) / 2  # its multiples, modulo 1, fill [0, 1) evenly
+
+
+class Quantized(NamedTuple):
+    """A quantized image or batch, and all that is known of it."""
+
+    values: Tensor
+    """The image in palette colours: shape and dtype of the input."""
+    indices: Tensor
+    """(B, H, W) int64, or (H, W): the palette's row at each pixel."""
+    palette: Tensor
+    """(K, 3) float32 sRGB, or (B, K, 3) where each image has its own."""
+    mse: Tensor
+    """Mean squared error over all elements, with a gradient to the input."""
 
 
 class ColorQuantize(nn.Module):
@@ -119,7 +140,7 @@ class ColorQuantize(nn.Module):
         self._batches = torch.zeros((), dtype=torch.int64, device="cpu")
         if deferred:
             self._pending_histogram = torch.zeros_like(self._histogram)
-            self._pending_statistics = torch.zeros(num_colors, STATISTICS, dtype=torch.float64)
+            self._pending_moments = torch.zeros(num_colors, NUM_MOMENTS, dtype=torch.float64)
 
     @classmethod
     def from_palette(
@@ -201,14 +222,14 @@ class ColorQuantize(nn.Module):
             if learning and self.deferred:
                 online.observe(
                     pixels,
-                    clustered.statistics[0],
+                    clustered.moments[0],
                     self._pending_histogram,
-                    self._pending_statistics,
+                    self._pending_moments,
                     self._batches,
                 )
             elif learning:
                 online.learn(
-                    clustered.statistics[0],
+                    clustered.moments[0],
                     self.centroids,
                     self.counts,
                     self._batches,
@@ -216,7 +237,7 @@ class ColorQuantize(nn.Module):
                     self.dead_below,
                 )
         hard = clustered.values.to(x.dtype)
-        known = _mean_squared_error(clustered.statistics[0]) if rgb else None
+        known = _mean_squared_error(clustered.moments[0]) if rgb else None
         values = self.estimator(points, hard, palette)
         return Quantized(
             to_image(values, x),
@@ -287,12 +308,12 @@ class ColorQuantize(nn.Module):
         palette[: fitted.shape[0]] = fitted
         points, weights = histogram.colors()[1:]
         space = color_space(self.space)
-        statistics = kernels.cluster(
+        moments = kernels.cluster(
             space.from_rgb(points)[None],
             space.from_rgb(palette)[None],
             weights=weights[None].to(torch.float32),
-        ).statistics[0]
-        self._set_state(palette, kernels.unpack_statistics(statistics).counts)
+        ).moments[0]
+        self._set_state(palette, kernels.unpack_moments(moments).counts)
         return self
 
     @torch.no_grad()
@@ -311,7 +332,7 @@ class ColorQuantize(nn.Module):
             return
         online.commit(
             self._pending_histogram,
-            self._pending_statistics,
+            self._pending_moments,
             self.centroids,
             self.counts,
             self._histogram,
@@ -369,7 +390,7 @@ class ColorQuantize(nn.Module):
         self._histogram = self._histogram.to(device)
         if self.deferred:
             self._pending_histogram = self._pending_histogram.to(device)
-            self._pending_statistics = self._pending_statistics.to(device)
+            self._pending_moments = self._pending_moments.to(device)
         return self
 
     def _set_state(self, palette: Tensor, counts: Tensor) -> None:
@@ -385,16 +406,119 @@ class ColorQuantize(nn.Module):
         """Drop what waits for a commit: it was observed about other centroids."""
         if self.deferred:
             self._pending_histogram.zero_()
-            self._pending_statistics.zero_()
+            self._pending_moments.zero_()
 
 
-def _mean_squared_error(statistics: Tensor) -> Tensor:
-    """Of the points in the statistics (K, F), over all three channels; 0 without points."""
-    size = 3 * statistics[:, 0].sum()
-    return distortion(statistics) / size.clamp_min(1)
+class PerImageColorQuantize(nn.Module):
+    """Quantizes every image with K colours of its own, found by k-means inside forward.
+
+    It has no state: training and evaluation are the same. The default gradient is the exact one
+    with the assignment held fixed, where each colour is the mean of its pixels. An image of at
+    most K distinct colours comes out as it went in: bit for bit in rgb (float64 as float32), after
+    rounding to 8 bits in the other spaces.
+
+    Args:
+        num_colors: K, at least 1.
+        space: where means and distances are taken: "rgb", "linear", "lab" or "oklab".
+        num_iters: steps of Lloyd's algorithm after k-means++, at least 1.
+        estimator: ``f(x, hard, palette)``, how the gradient passes; see
+            `colorquant_nn.functional.gradients`.
+
+    Shapes:
+        (B, 3, H, W) or (3, H, W) of floating point sRGB; the output is the same.
+
+    Raises:
+        ValueError: for an argument out of range, or an input of another shape.
+        TypeError: for an input that is not floating point.
+
+    Examples:
+        >>> layer = PerImageColorQuantize(4)
+        >>> out = layer(torch.rand(2, 3, 16, 16))
+        >>> [len(image.flatten(1).T.unique(dim=0)) for image in out]
+        [4, 4]
+    """
+
+    def __init__(
+        self,
+        num_colors: int,
+        *,
+        space: str = "rgb",
+        num_iters: int = 10,
+        estimator: Estimator = through_palette,
+    ) -> None:
+        super().__init__()
+        if num_colors < 1:
+            raise ValueError(f"num_colors must be at least 1, got {num_colors}")
+        if num_iters < 1:
+            raise ValueError(f"num_iters must be at least 1, got {num_iters}")
+        color_space(space)
+        self.num_colors = num_colors
+        self.space = space
+        self.num_iters = num_iters
+        self.estimator = estimator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Quantize; the values alone of `quantize`."""
+        return to_image(self._quantize(x)[0], x)
+
+    def quantize(self, x: Tensor) -> Quantized:
+        """Quantize each image by itself.
+
+        ``values`` are ``palette[b, indices[b]]`` in the input's dtype, bit for bit, and each colour
+        is the mean of its pixels in the working space.
+
+        Args:
+            x: (B, 3, H, W) or (3, H, W), floating point sRGB.
+        """
+        values, hard, palette, indices = self._quantize(x)
+        snapshot = palette.detach()
+        return Quantized(
+            to_image(values, x),
+            to_index_map(indices, x),
+            snapshot if x.dim() == 4 else snapshot.squeeze(0),
+            palette_mse(to_points(x), hard),
+        )
+
+    def _quantize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Values, the colours that they stand for, palettes and indices of the points."""
+        points = to_points(x)
+        converted = in_space(points, self.space)
+        rgb = self.space == "rgb"  # the kernel clamps, and sees what is not finite
+        with_gradient = torch.is_grad_enabled() and x.requires_grad
+        weights = finite_weights(points.detach()) if with_gradient or not rgb else None
+        with torch.no_grad():
+            centroids, indices, counts = kernels.kmeans_per_image(
+                converted,
+                self.num_colors,
+                self.num_iters,
+                _uniforms(self.num_colors, x.device),
+                None if rgb or weights is None else weights > 0,
+                clamp=rgb,
+            )
+        means = cluster_means(converted, indices, centroids, counts, weights)
+        palette = clamp_through(color_space(self.space).to_rgb(means)).to(torch.float32)
+        hard = rows_of(palette, indices).to(x.dtype)
+        return self.estimator(points, hard, palette), hard, palette, indices
+
+    def extra_repr(self) -> str:
+        """The arguments that say what the layer does."""
+        return f"{self.num_colors}, space={self.space!r}, num_iters={self.num_iters}"
+
+
+def _mean_squared_error(moments: Tensor) -> Tensor:
+    """Of the points in the moments (K, F), over all three channels; 0 without points."""
+    size = 3 * moments[:, 0].sum()
+    return distortion(moments) / size.clamp_min(1)
 
 
 def _worth_learning(pixels: Tensor) -> bool:
     """Whether there is a pixel, here or possibly on another rank."""
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     return distributed or pixels.numel() > 0
+
+
+def _uniforms(num_colors: int, device: torch.device) -> Tensor:
+    """(K, candidates) numbers in [0, 1), always the same, for the draws of k-means++."""
+    candidates = 2 + int(math.log(num_colors))
+    ordinal = torch.arange(1, num_colors * candidates + 1, device=device, dtype=torch.float32)
+    return (ordinal * GOLDEN_RATIO).frac().reshape(num_colors, candidates)

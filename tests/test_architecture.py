@@ -16,7 +16,7 @@ import colorquant_nn
 
 ROOT = Path(__file__).parents[1]
 CORE = {"functional", "kernels"}
-SHELL = {"layers", "per_image", "views", "color_layers", "image", "image_views"}
+SHELL = {"layers", "color_layers", "image"}
 HEAVY = {"pytorch_lightning", "lightning", "torchvision", "matplotlib", "PIL", "numba", "tqdm"}
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages(colorquant_nn.__path__, "colorquant_nn.")

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from colorquant_nn import ColorQuantize, PerImageColorQuantize
 from colorquant_nn.functional import gradients, online
-from colorquant_nn.views import Estimator
+from colorquant_nn.functional.gradients import Estimator
 from tests.layer_helpers import FEW, assert_same_state, batch, state_of
 
 HALVES = [torch.float16, torch.bfloat16]

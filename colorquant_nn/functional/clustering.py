@@ -1,6 +1,6 @@
 """K-means: the one update rule, and the classic algorithm.
 
-Letters: N points, K clusters, C channels; F is the width of the kernel's statistics.
+Letters: N points, K clusters, C channels; F is the width of the kernel's moments.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Seeding = Callable[[Tensor, int, Tensor | None, torch.Generator | None], Tensor]
 
 
 def update(
-    centroids: Tensor, counts: Tensor, statistics: Tensor, decay: float
+    centroids: Tensor, counts: Tensor, moments: Tensor, decay: float
 ) -> tuple[Tensor, Tensor]:
     """Move centroids towards the means of a batch: the one rule of every palette update.
 
@@ -30,7 +30,7 @@ def update(
     Args:
         centroids: (K, C).
         counts: (K,) running counts n, in points.
-        statistics: (K, F) of the batch about these centroids, see `colorquant_nn.kernels.cluster`.
+        moments: (K, F) of the batch about these centroids, see `colorquant_nn.kernels.cluster`.
         decay: from 0 to 1.
 
     Returns:
@@ -43,28 +43,28 @@ def update(
     Examples:
         >>> points = torch.tensor([[[0.0], [2.0]]])
         >>> centroids, counts = torch.zeros(1, 1), torch.zeros(1)
-        >>> statistics = kernels.cluster(points, centroids[None]).statistics[0]
-        >>> update(centroids, counts, statistics, decay=1.0)
+        >>> moments = kernels.cluster(points, centroids[None]).moments[0]
+        >>> update(centroids, counts, moments, decay=1.0)
         (tensor([[1.]]), tensor([2.]))
     """
-    batch = kernels.unpack_statistics(statistics)
-    new_counts = decay * counts.to(statistics.dtype) + batch.counts
+    batch = kernels.unpack_moments(moments)
+    new_counts = decay * counts.to(moments.dtype) + batch.counts
     seen = (batch.counts > 0)[..., None]
     step = batch.offsets / torch.where(seen, new_counts[..., None], 1)
     moved = (centroids + step).to(centroids.dtype)
     return torch.where(seen, moved, centroids), new_counts.to(counts.dtype)
 
 
-def distortion(statistics: Tensor) -> Tensor:
+def distortion(moments: Tensor) -> Tensor:
     """Weighted squared distance of the points from their centroids, summed over the clusters.
 
     Args:
-        statistics: (K, F).
+        moments: (K, F).
 
     Returns:
         A scalar, float64.
     """
-    return kernels.unpack_statistics(statistics).distortions.sum()
+    return kernels.unpack_moments(moments).distortions.sum()
 
 
 def lloyd(points: Tensor, centroids: Tensor, weights: Tensor | None, steps: int) -> Tensor:
@@ -81,7 +81,7 @@ def lloyd(points: Tensor, centroids: Tensor, weights: Tensor | None, steps: int)
     """
     counts = centroids.new_zeros(centroids.shape[0])
     for _ in range(steps):
-        centroids, _ = update(centroids, counts, _statistics(points, centroids, weights), 0.0)
+        centroids, _ = update(centroids, counts, _moments(points, centroids, weights), 0.0)
     return centroids
 
 
@@ -162,20 +162,20 @@ def kmeans(
     else:
         centroids = seeding(points, num_clusters, weights, generator)
     counts = centroids.new_zeros(num_clusters)
-    statistics = _statistics(points, centroids, weights)
-    objective, converged = [distortion(statistics)], False
+    moments = _moments(points, centroids, weights)
+    objective, converged = [distortion(moments)], False
     for _ in range(max_iters):
-        moved, counts = update(centroids, counts, statistics, 0.0)
-        statistics = _statistics(points, moved, weights)
+        moved, counts = update(centroids, counts, moments, 0.0)
+        moments = _moments(points, moved, weights)
         converged = bool((moved - centroids).norm(dim=1).max() <= tol)
         centroids = moved
-        objective.append(distortion(statistics))
+        objective.append(distortion(moments))
         if converged:
             break
     indices = kernels.assign(points[None], centroids[None])[0]
     return KMeans(centroids, indices, torch.stack(objective), converged)
 
 
-def _statistics(points: Tensor, centroids: Tensor, weights: Tensor | None) -> Tensor:
+def _moments(points: Tensor, centroids: Tensor, weights: Tensor | None) -> Tensor:
     weights = None if weights is None else weights[None]
-    return kernels.cluster(points[None], centroids[None], weights=weights).statistics[0]
+    return kernels.cluster(points[None], centroids[None], weights=weights).moments[0]

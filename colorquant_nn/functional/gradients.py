@@ -7,6 +7,7 @@ channels last. Any function of this signature will do; bind further arguments wi
 Letters: N points, K colours, C channels, B palettes.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from colorquant_nn.kernels.define import define
 from colorquant_nn.kernels.reference import finite, sanitize
 
 __all__ = [
+    "Estimator",
     "clamp_through",
     "cluster_means",
     "cut",
@@ -27,6 +29,9 @@ __all__ = [
     "straight_through",
     "through_palette",
 ]
+
+Estimator = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""``f(x, hard, palette)``: the values of ``hard``, and what flows back; all (..., N, C) sRGB."""
 
 CHUNK_ELEMENTS = 1 << 20  # of the (chunk, K) probabilities in the backward of `soft`
 

@@ -6,10 +6,10 @@ batches, and `commit` learns from them as from one. All change the state in plac
 `commit` are custom ops, opaque to ``torch.compile``. The phase is the number of steps so far, an
 int64 scalar that stays on the CPU: reading it waits for no device.
 
-With a process group, a step sums the histograms, or the statistics, over the ranks: one all-reduce
+With a process group, a step sums the histograms, or the moments, over the ranks: one all-reduce
 of a fixed shape, after which every rank learns the same.
 
-Letters: B images, N points, K centroids; F is the width of the kernel's statistics.
+Letters: B images, N points, K centroids; F is the width of the kernel's moments.
 """
 
 import torch
@@ -55,7 +55,7 @@ def warm_up(
 
 
 def learn(
-    statistics: Tensor,
+    moments: Tensor,
     centroids: Tensor,
     counts: Tensor,
     batches: Tensor,
@@ -65,35 +65,33 @@ def learn(
     """After the warm-up, move the centroids by the update rule and revive the dead ones.
 
     Args:
-        statistics: (K, F) of the batch about these centroids.
+        moments: (K, F) of the batch about these centroids.
         centroids: (K, 3).
         counts: (K,).
         batches: int64 scalar on the CPU, how many batches were learnt from; counted up.
         decay: from 0 to 1.
         dead_below: a fraction of the mean count.
     """
-    torch.ops.colorquant_nn.learn(statistics, centroids, counts, batches, decay, dead_below)
+    torch.ops.colorquant_nn.learn(moments, centroids, counts, batches, decay, dead_below)
 
 
 def observe(
     points: Tensor,
-    statistics: Tensor,
+    moments: Tensor,
     pending_histogram: Tensor,
-    pending_statistics: Tensor,
+    pending_moments: Tensor,
     batches: Tensor,
 ) -> None:
     """Add a batch to what the next `commit` learns from; a recomputed forward adds nothing.
 
     Args:
         points: (B, N, 3) sRGB.
-        statistics: (K, F) of the batch about the centroids.
+        moments: (K, F) of the batch about the centroids.
         pending_histogram: (8 ** `HISTOGRAM_BITS`, 4), what was observed in the warm-up.
-        pending_statistics: (K, F), what was observed after it.
+        pending_moments: (K, F), what was observed after it.
         batches: int64 scalar on the CPU, how many commits there were.
     """
-    torch.ops.colorquant_nn.observe(
-        points, statistics, pending_histogram, pending_statistics, batches
-    )
+    torch.ops.colorquant_nn.observe(points, moments, pending_histogram, pending_moments, batches)
 
 
 def _warm_up(
@@ -112,7 +110,7 @@ def _warm_up(
 
 
 def _learn(
-    statistics: Tensor,
+    moments: Tensor,
     centroids: Tensor,
     counts: Tensor,
     batches: Tensor,
@@ -121,15 +119,15 @@ def _learn(
 ) -> None:
     if int(batches) >= WARM_UP_BATCHES:
         _refuse_recomputation()
-        _apply_rule(statistics.clone(), centroids, counts, decay, dead_below)
+        _apply_rule(moments.clone(), centroids, counts, decay, dead_below)
     batches.add_(1)
 
 
 def _observe(
     points: Tensor,
-    statistics: Tensor,
+    moments: Tensor,
     pending_histogram: Tensor,
-    pending_statistics: Tensor,
+    pending_moments: Tensor,
     batches: Tensor,
 ) -> None:
     if _recomputing():
@@ -137,12 +135,12 @@ def _observe(
     if int(batches) < WARM_UP_BATCHES:
         pending_histogram.add_(kernels.histogram(points, HISTOGRAM_BITS))
     else:
-        pending_statistics.add_(statistics)
+        pending_moments.add_(moments)
 
 
 def commit(
     pending_histogram: Tensor,
-    pending_statistics: Tensor,
+    pending_moments: Tensor,
     centroids: Tensor,
     counts: Tensor,
     histogram: Tensor,
@@ -155,7 +153,7 @@ def commit(
 
     Args:
         pending_histogram: as ``histogram``; emptied.
-        pending_statistics: (K, F); emptied.
+        pending_moments: (K, F); emptied.
         centroids: (K, 3), and so on: as for `warm_up` and `learn`.
         counts: (K,).
         histogram: (8 ** `HISTOGRAM_BITS`, 4).
@@ -168,9 +166,9 @@ def commit(
         batch = pending_histogram.clone()
         _fit_histogram(batch, centroids, counts, histogram, int(batches), decay, space)
     else:
-        _apply_rule(pending_statistics.clone(), centroids, counts, decay, dead_below)
+        _apply_rule(pending_moments.clone(), centroids, counts, decay, dead_below)
     pending_histogram.zero_()
-    pending_statistics.zero_()
+    pending_moments.zero_()
     batches.add_(1)
 
 
@@ -194,19 +192,19 @@ def _fit_histogram(
     fitted = centroids if step else _seed(colors, weights, centroids)
     fitted = lloyd(colors, fitted, weights, steps=20 if last else 3)
     fitted = breathe(colors, fitted, weights, rounds=20 if last else 2)
-    statistics = kernels.cluster(colors[None], fitted[None], weights=weights[None]).statistics[0]
-    _assign_state(centroids, counts, update(fitted, counts, statistics, decay=0.0))
+    moments = kernels.cluster(colors[None], fitted[None], weights=weights[None]).moments[0]
+    _assign_state(centroids, counts, update(fitted, counts, moments, decay=0.0))
     if last:
         histogram.zero_()
 
 
 def _apply_rule(
-    statistics: Tensor, centroids: Tensor, counts: Tensor, decay: float, dead_below: float
+    moments: Tensor, centroids: Tensor, counts: Tensor, decay: float, dead_below: float
 ) -> None:
-    statistics = _all_reduce(statistics)
-    state = update(centroids, counts, statistics, decay)
+    moments = _all_reduce(moments)
+    state = update(centroids, counts, moments, decay)
     if dead_below > 0:
-        state = revive(*state, statistics, dead_below)
+        state = revive(*state, moments, dead_below)
     _assign_state(centroids, counts, state)
 
 
@@ -256,14 +254,14 @@ define(
     _nothing,
 )
 define(
-    "learn(Tensor statistics, Tensor(a!) centroids, Tensor(b!) counts, Tensor(c!) batches, "
+    "learn(Tensor moments, Tensor(a!) centroids, Tensor(b!) counts, Tensor(c!) batches, "
     "float decay, float dead_below) -> ()",
     _learn,
     _nothing,
 )
 define(
-    "observe(Tensor points, Tensor statistics, Tensor(a!) pending_histogram, "
-    "Tensor(b!) pending_statistics, Tensor batches) -> ()",
+    "observe(Tensor points, Tensor moments, Tensor(a!) pending_histogram, "
+    "Tensor(b!) pending_moments, Tensor batches) -> ()",
     _observe,
     _nothing,
 )

@@ -11,11 +11,10 @@ from colorquant_nn import kernels
 from colorquant_nn.functional.clustering import kmeans
 from colorquant_nn.functional.color import rgb_to_linear
 from colorquant_nn.functional.histogram import WeightedColors
+from colorquant_nn.functional.points import check_colors
 from colorquant_nn.functional.premultiplied import to_working_space
 
 __all__ = [
-    "check_colors",
-    "check_kept",
     "dark_to_light",
     "mean_squared_error",
     "paint",
@@ -24,41 +23,6 @@ __all__ = [
 ]
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
-
-
-def check_colors(colors: Tensor) -> Tensor:
-    """Check that colours are (K, 3) or (K, 4), K at least 1, and make them float32 in [0, 1]."""
-    if not isinstance(colors, Tensor):
-        raise TypeError(f"expected colours as a tensor (K, 3), got {type(colors).__name__}")
-    if colors.dim() != 2 or colors.shape[1] not in (3, 4) or len(colors) == 0:
-        raise ValueError(f"expected colours (K, 3) or (K, 4), got {tuple(colors.shape)}")
-    colors = colors.detach()
-    if colors.dtype == torch.uint8:
-        return colors.to(torch.float32) / 255
-    if not colors.is_floating_point():
-        raise TypeError(f"expected colours of uint8 or floating point, got {colors.dtype}")
-    if not bool(((colors >= 0) & (colors <= 1)).all()):
-        low, high = colors.min().item(), colors.max().item()
-        raise ValueError(f"expected colours in [0, 1], got from {low:g} to {high:g}")
-    return colors.to(torch.float32)
-
-
-def check_kept(keep: Tensor | None, channels: int, num_colors: int) -> Tensor:
-    """Check the colours to keep, (J, 3) or (J, C), and make them (J, C) float32, each once."""
-    if keep is None or (isinstance(keep, Tensor) and keep.numel() == 0):
-        return torch.zeros(0, channels, dtype=torch.float32, device="cpu")
-    kept = check_colors(keep).cpu()
-    if kept.shape[1] == 3 and channels == 4:
-        kept = torch.cat([kept, kept.new_ones(len(kept), 1)], dim=1)
-    if kept.shape[1] != channels:
-        raise ValueError(
-            f"expected colours to keep (J, {channels}) for images of {channels} channels, "
-            f"got {tuple(keep.shape)}"
-        )
-    kept = kept.unique(dim=0)
-    if len(kept) > num_colors:
-        raise ValueError(f"expected at most {num_colors} colours to keep, got {len(kept)}")
-    return kept
 
 
 def dark_to_light(palette: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Moving the least useful centroids to where the error is, which Lloyd's algorithm cannot do.
 
 Nothing here branches on the values of a GPU's tensor, so that it is never waited for.
-Letters: N points, K centroids, C channels, M moves; F is the width of the kernel's statistics.
+Letters: N points, K centroids, C channels, M moves; F is the width of the kernel's moments.
 """
 
 import torch
@@ -22,7 +22,7 @@ TINY = 1e-30
 
 
 def revive(
-    centroids: Tensor, counts: Tensor, statistics: Tensor, dead_below: float
+    centroids: Tensor, counts: Tensor, moments: Tensor, dead_below: float
 ) -> tuple[Tensor, Tensor]:
     """Give dead centroids a new life where the error is largest, if that lowers the error.
 
@@ -32,7 +32,7 @@ def revive(
     Args:
         centroids: (K, C) after the update.
         counts: (K,) running counts after the update.
-        statistics: (K, F) of the batch that they were updated with.
+        moments: (K, F) of the batch that they were updated with.
         dead_below: a fraction of the mean count; 0 never revives.
 
     Returns:
@@ -42,7 +42,7 @@ def revive(
     if dead.device.type == "cpu" and not dead.any():
         return centroids, counts  # what the moves would come to; elsewhere asking would wait
     most = max(1, centroids.shape[0] // 8)
-    return relocate(centroids, counts, statistics, dead, most, margin=2.0)
+    return relocate(centroids, counts, moments, dead, most, margin=2.0)
 
 
 def breathe(
@@ -67,8 +67,8 @@ def breathe(
     num_clusters, device = centroids.shape[0], points.device
     weighted = None if weights is None else weights[None]
 
-    def statistics_about(centroids: Tensor) -> Tensor:
-        return kernels.cluster(points[None], centroids[None], weights=weighted).statistics[0]
+    def moments_about(centroids: Tensor) -> Tensor:
+        return kernels.cluster(points[None], centroids[None], weights=weighted).moments[0]
 
     most = max(1, num_clusters // 8)
     # Drawn on the CPU, so that every device does the same.
@@ -77,15 +77,15 @@ def breathe(
     blurs = (CHANCE * draws).exp_().to(device, non_blocking=True)
     limit = torch.full((), most, device=device)
     everyone = torch.ones(num_clusters, dtype=torch.bool, device=device)
-    statistics = statistics_about(centroids)
+    moments = moments_about(centroids)
     for blur in blurs:
-        counts = statistics[:, 0].to(centroids.dtype)
-        trial, _ = relocate(centroids, counts, statistics, everyone, most, 0.5, limit, blur)
+        counts = moments[:, 0].to(centroids.dtype)
+        trial, _ = relocate(centroids, counts, moments, everyone, most, 0.5, limit, blur)
         trial = lloyd(points, trial, weights, steps)
-        trial_statistics = statistics_about(trial)
-        better = distortion(trial_statistics) < distortion(statistics)
+        trial_moments = moments_about(trial)
+        better = distortion(trial_moments) < distortion(moments)
         centroids = torch.where(better, trial, centroids)
-        statistics = torch.where(better, trial_statistics, statistics)
+        moments = torch.where(better, trial_moments, moments)
         limit = torch.where(better, limit, (limit // 2).clamp_min(1))
     return centroids
 
@@ -93,7 +93,7 @@ def breathe(
 def relocate(
     centroids: Tensor,
     counts: Tensor,
-    statistics: Tensor,
+    moments: Tensor,
     movable: Tensor,
     most: int,
     margin: float,
@@ -110,7 +110,7 @@ def relocate(
     Args:
         centroids: (K, C).
         counts: (K,).
-        statistics: (K, F) of points about these or very near centroids.
+        moments: (K, F) of points about these or very near centroids.
         movable: (K,) bool, which centroids may be merged away.
         most: M, the most moves, an upper bound of ``limit``.
         margin: how many times the cost the gain has to be.
@@ -127,10 +127,10 @@ def relocate(
     num_clusters = centroids.shape[0]
     if num_clusters == 1:
         return centroids, counts
-    position, number = centroids.to(statistics.dtype), counts.to(statistics.dtype)
+    position, number = centroids.to(moments.dtype), counts.to(moments.dtype)
     share = number / number.sum().clamp_min(TINY)
-    variance, axis = _longest_axis(statistics)
-    batch_share = statistics[:, 0] / statistics[:, 0].sum().clamp_min(TINY)
+    variance, axis = _longest_axis(moments)
+    batch_share = moments[:, 0] / moments[:, 0].sum().clamp_min(TINY)
     # A cluster counts by the smaller of its shares: one odd batch is no reason to move.
     gain = SPLIT_GAIN * torch.minimum(share, batch_share) * variance
 
@@ -174,12 +174,12 @@ def relocate(
     return (position + change).to(centroids.dtype), (number + shift).to(counts.dtype)
 
 
-def _longest_axis(statistics: Tensor) -> tuple[Tensor, Tensor]:
+def _longest_axis(moments: Tensor) -> tuple[Tensor, Tensor]:
     """Variance (K,) along, and direction (K, C) of, the longest axis of each cluster."""
-    moments = kernels.unpack_statistics(statistics)
-    count = moments.counts.clamp_min(TINY)
-    mean = moments.offsets / count[:, None]
-    covariance = moments.scatter / count[:, None, None] - mean[:, :, None] * mean[:, None]
+    named = kernels.unpack_moments(moments)
+    count = named.counts.clamp_min(TINY)
+    mean = named.offsets / count[:, None]
+    covariance = named.scatter / count[:, None, None] - mean[:, :, None] * mean[:, None]
     # Squaring six times is 64 steps of the power iteration; torch.linalg.eigh waits for a GPU.
     power = covariance / _trace(covariance)
     for _ in range(6):

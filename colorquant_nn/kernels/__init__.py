@@ -24,15 +24,15 @@ from colorquant_nn.kernels import reference, traced
 from colorquant_nn.kernels.define import define
 
 __all__ = [
-    "ClusterStatistics",
     "Clustered",
     "FittedImages",
+    "Moments",
     "assign",
     "cluster",
     "histogram",
     "kmeans_per_image",
     "lookup",
-    "unpack_statistics",
+    "unpack_moments",
 ]
 
 
@@ -41,13 +41,13 @@ class Clustered(NamedTuple):
 
     indices: Tensor
     """(B, N) int64, the nearest centroid of each point."""
-    statistics: Tensor
-    """(G, K, 1 + C + C (C + 1) / 2) float64, one row a cluster: see `unpack_statistics`."""
+    moments: Tensor
+    """(G, K, 1 + C + C (C + 1) / 2) float64, one row a cluster: see `unpack_moments`."""
     values: Tensor
     """(B, N, D) rows of ``palette`` in the points' dtype (float32 for uint8); (0,) without one."""
 
 
-class ClusterStatistics(NamedTuple):
+class Moments(NamedTuple):
     """Moments of the points of each cluster about its centroid, in float64."""
 
     counts: Tensor
@@ -111,7 +111,7 @@ def cluster(
     weights: Tensor | None = None,
     clamp: bool = False,
 ) -> Clustered:
-    """`assign`, the statistics of each cluster and the quantized points, in one pass.
+    """`assign`, the moments of each cluster and the quantized points, in one pass.
 
     Args:
         points: (B, N, C).
@@ -210,13 +210,13 @@ def histogram(points: Tensor, bits: int, weights: Tensor | None = None) -> Tenso
     return torch.ops.colorquant_nn.histogram(points, bits, weights)
 
 
-def unpack_statistics(statistics: Tensor) -> ClusterStatistics:
-    """Name the columns of `Clustered.statistics`: count, C offsets, upper triangle of scatter."""
-    channels = {3: 1, 6: 2, 10: 3, 15: 4}.get(statistics.shape[-1])
+def unpack_moments(moments: Tensor) -> Moments:
+    """Name the columns of `Clustered.moments`: count, C offsets, upper triangle of scatter."""
+    channels = {3: 1, 6: 2, 10: 3, 15: 4}.get(moments.shape[-1])
     if channels is None:
-        channels = round(((9 + 8 * (statistics.shape[-1] - 1)) ** 0.5 - 3) / 2)
+        channels = round(((9 + 8 * (moments.shape[-1] - 1)) ** 0.5 - 3) / 2)
     first = 1 + channels
-    return ClusterStatistics(statistics[..., 0], statistics[..., 1:first], statistics[..., first:])
+    return Moments(moments[..., 0], moments[..., 1:first], moments[..., first:])
 
 
 def _assign_fake(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:

@@ -5,7 +5,7 @@ and dtype; every later loop then runs over neighbours in memory and compiles to 
 stays in the first-level cache, so that the points are read and the results written once.
 
 Letters as in the package. G groups share nothing: the points of a group are those of its images
-in order, cut into blocks, which are the tasks of the threads. A block has statistics of its own,
+in order, cut into blocks, which are the tasks of the threads. A block has moments of its own,
 whose sum in order of the blocks does not depend on the threads.
 
 numba compiles a version for each type of argument: float32 and uint8 points, and 3 and 4 channels
@@ -211,7 +211,7 @@ def _nearest_of_cell(
 
 
 @subroutine()
-def _add_statistics(
+def _add_moments(
     tile: Any,
     count: Any,
     centroids: Any,
@@ -219,7 +219,7 @@ def _add_statistics(
     index: Any,
     weight: Any,
     unequal: Any,
-    statistics: Any,
+    moments: Any,
 ) -> None:
     """Add the moments of the tile's points about their centroids to (K, columns)."""
     for i in range(count):
@@ -229,7 +229,7 @@ def _add_statistics(
             x = np.float64(tile[0, i] - centroids[0, k])
             y = np.float64(tile[1, i] - centroids[1, k])
             z = np.float64(tile[2, i] - centroids[2, k])
-            row = statistics[k]
+            row = moments[k]
             row[0] += vote
             row[1] += vote * x
             row[2] += vote * y
@@ -305,7 +305,7 @@ def cluster_blocks(
     weight_strides: Any,
     palette: Any,
     indices: Any,
-    statistics: Any,
+    moments: Any,
     values: Any,
     value_strides: Any,
 ) -> None:
@@ -323,8 +323,8 @@ def cluster_blocks(
         group = task // blocks_per_group
         start = (task - group * blocks_per_group) * block_size
         stop = min(start + block_size, group_size)
-        if statistics.size > 0:
-            statistics[task] = 0.0
+        if moments.size > 0:
+            moments[task] = 0.0
         for begin in range(group * group_size + start, group * group_size + stop, TILE):
             count = min(TILE, group * group_size + stop - begin)
             unequal = load_tile(
@@ -340,10 +340,10 @@ def cluster_blocks(
             found = indices[begin : begin + count]
             for i in range(count):
                 found[i] = index[i]
-            if statistics.size > 0:
-                _add_statistics(
+            if moments.size > 0:
+                _add_moments(
                     tile, count, centroids[group], channels, index, weight, unequal,
-                    statistics[task],
+                    moments[task],
                 )  # fmt: skip
             if palette.size > 0:
                 _store_values(

@@ -24,7 +24,7 @@ from colorquant_nn.kernels._tiles import TILE, cluster_blocks
 # How points are cut into blocks decides how sums are rounded, so it looks at the shape only.
 MIN_BLOCK = 16 * TILE
 MAX_BLOCKS = 256
-POINTS_PER_CLUSTER = 32  # in a block, or clearing and adding up its statistics would show
+POINTS_PER_CLUSTER = 32  # in a block, or clearing and adding up its moments would show
 
 FLOATS = np.empty(0, np.float32)
 NO_GRID = (FLOATS, FLOATS, np.empty(0, np.int32), FLOATS)
@@ -61,15 +61,15 @@ def cluster(
     """See `colorquant_nn.kernels.cluster`."""
     if not _supported(points, centroids):
         return reference.cluster(points, centroids, palette, weights, clamp)
-    indices, statistics, values = reference.allocate(points, centroids, palette)
+    indices, moments, values = reference.allocate(points, centroids, palette)
     if points.dtype == torch.float32 or palette is None or not points.is_floating_point():
-        _run(points, centroids, palette, weights, clamp, indices, statistics, values)
+        _run(points, centroids, palette, weights, clamp, indices, moments, values)
     else:
         exact = torch.empty_like(values, dtype=torch.float32)
         rounded = palette.to(values.dtype)
-        _run(points, centroids, rounded, weights, clamp, indices, statistics, exact)
+        _run(points, centroids, rounded, weights, clamp, indices, moments, exact)
         values.copy_(exact)
-    return indices, statistics, values
+    return indices, moments, values
 
 
 def _supported(points: Tensor, centroids: Tensor) -> bool:
@@ -83,7 +83,7 @@ def _run(
     weights: Tensor | None,
     clamp: bool,
     indices: Tensor,
-    statistics: Tensor | None,
+    moments: Tensor | None,
     values: Tensor | None,
 ) -> None:
     """Fill the outputs that are given."""
@@ -96,14 +96,14 @@ def _run(
     block_size = -(-block_size // TILE) * TILE
     num_blocks = -(-group_size // block_size)
     if group_size == 0:
-        if statistics is not None:
-            statistics.zero_()
+        if moments is not None:
+            moments.zero_()
         return
     partial = np.empty((0, 0, 0))
-    if statistics is not None:
-        columns = statistics.shape[-1]
+    if moments is not None:
+        columns = moments.shape[-1]
         if num_blocks == 1:
-            partial = statistics.numpy()
+            partial = moments.numpy()
         else:
             partial = np.empty((groups * num_blocks, num_clusters, columns))
     rows = _rows(centroids)
@@ -133,9 +133,9 @@ def _run(
         FLOATS if palette is None or values is None else flat(values),
         (0, 0, 0) if palette is None or values is None else values.stride(),
     )
-    if statistics is not None and num_blocks > 1:
+    if moments is not None and num_blocks > 1:
         shape = (groups, num_blocks, num_clusters * partial.shape[-1])
-        np.sum(partial.reshape(shape), axis=1, out=statistics.view(groups, -1).numpy())
+        np.sum(partial.reshape(shape), axis=1, out=moments.view(groups, -1).numpy())
 
 
 def choose_levels(num_points: int, num_clusters: int) -> int | None:

@@ -6,7 +6,7 @@ to some point of the box: the others cannot win and are left out, and the result
 
 Letters: T tiles of 64 points, K centroids, C channels (3 or 4), J pinned centroids. Tiles are
 (T, C, 64), their boxes (T, C), centroids (C, K), all float32; moments (K, 1 + C + C (C + 1) / 2)
-float64, as `colorquant_nn.kernels.unpack_statistics` names them. ``alpha`` is None where there are
+float64, as `colorquant_nn.kernels.unpack_moments` names them. ``alpha`` is None where there are
 three channels: numba then leaves the code for a fourth out before it compiles the rest.
 """
 

@@ -191,9 +191,9 @@ def cluster(
     """See `colorquant_nn.kernels.cluster`."""
     if not _supported(points, centroids):
         return reference.cluster(points, centroids, palette, weights, clamp)
-    indices, statistics, values = reference.allocate(points, centroids, palette)
-    _launch(points, centroids, palette, weights, clamp, indices, statistics, values)
-    return indices, statistics, values
+    indices, moments, values = reference.allocate(points, centroids, palette)
+    _launch(points, centroids, palette, weights, clamp, indices, moments, values)
+    return indices, moments, values
 
 
 def _supported(points: Tensor, centroids: Tensor) -> bool:
@@ -207,7 +207,7 @@ def _launch(
     weights: Tensor | None,
     clamp: bool,
     indices: Tensor,
-    statistics: Tensor | None,
+    moments: Tensor | None,
     values: Tensor | None,
 ) -> None:
     """Fill the outputs that are given."""
@@ -215,8 +215,8 @@ def _launch(
     groups, num_clusters, _ = centroids.shape
     group_size = images * num_points // groups
     if group_size == 0:
-        if statistics is not None:
-            statistics.zero_()
+        if moments is not None:
+            moments.zero_()
         return
     num_tiles = -(-group_size // TILE)
     columns = 1 + channels + channels * (channels + 1) // 2
@@ -224,8 +224,8 @@ def _launch(
     programs = min(num_tiles, MAX_PROGRAMS, affordable)
     centroids = centroids.to(torch.float32).contiguous()
     sums = None
-    if statistics is not None:
-        sums = statistics.new_zeros((groups, programs, num_clusters, columns))
+    if moments is not None:
+        sums = moments.new_zeros((groups, programs, num_clusters, columns))
     if palette is None or values is None:
         palette = values = None
     else:
@@ -254,10 +254,10 @@ def _launch(
             is_bytes=points.dtype == torch.uint8,
             clamp=clamp,
             weighted=weights is not None,
-            summed=statistics is not None,
+            summed=moments is not None,
             tile=TILE,
             clusters=CLUSTERS,
             num_warps=WARPS,
         )
-    if statistics is not None and sums is not None:
-        torch.sum(sums, 1, out=statistics)
+    if moments is not None and sums is not None:
+        torch.sum(sums, 1, out=moments)

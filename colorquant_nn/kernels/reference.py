@@ -25,8 +25,8 @@ def cluster(
     clamp: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `colorquant_nn.kernels.cluster`."""
-    indices, statistics, values = allocate(points, centroids, palette)
-    statistics.zero_()
+    indices, moments, values = allocate(points, centroids, palette)
+    moments.zero_()
     groups, num_clusters, channels = centroids.shape
     rows, columns = torch.triu_indices(channels, channels, device=points.device)
     group = torch.arange(groups, device=points.device)[:, None]  # broadcasts to (B, chunk)
@@ -36,24 +36,18 @@ def cluster(
         indices[:, part] = nearest
         if palette is not None:
             values[:, part] = palette[group, nearest].to(values.dtype)
-        vote = torch.isfinite(points[:, part]).all(-1).to(statistics.dtype)
+        vote = torch.isfinite(points[:, part]).all(-1).to(moments.dtype)
         if weights is not None:
             vote *= weights[:, part]
-        offset = (clean - centroids[group, nearest]).to(statistics.dtype)
+        offset = (clean - centroids[group, nearest]).to(moments.dtype)
         offset = torch.where(vote[..., None] > 0, offset, 0)  # 0 * inf is NaN
-        moments = torch.cat(
-            [
-                offset.new_ones(*offset.shape[:2], 1),
-                offset,
-                offset[..., rows] * offset[..., columns],
-            ],
-            dim=-1,
-        )
+        ones = offset.new_ones(*offset.shape[:2], 1)
+        powers = torch.cat([ones, offset, offset[..., rows] * offset[..., columns]], dim=-1)
         slot = (group * num_clusters + nearest).flatten()
-        statistics.view(groups * num_clusters, -1).index_add_(
-            0, slot, (vote[..., None] * moments).flatten(0, 1)
+        moments.view(groups * num_clusters, -1).index_add_(
+            0, slot, (vote[..., None] * powers).flatten(0, 1)
         )
-    return indices, statistics, values
+    return indices, moments, values
 
 
 def kmeans_per_image(
@@ -75,8 +69,8 @@ def kmeans_per_image(
     centroids = _seed(clean, vote, num_clusters, uniforms)
     weights = vote.to(torch.float32)
     for _ in range(num_iters):
-        indices, statistics, _ = cluster(clean, centroids, None, weights, clamp)
-        counts, offsets = statistics[..., 0], statistics[..., 1 : 1 + channels]
+        indices, moments, _ = cluster(clean, centroids, None, weights, clamp)
+        counts, offsets = moments[..., 0], moments[..., 1 : 1 + channels]
         moved = centroids + offsets / counts[..., None]
         centroids = torch.where(counts[..., None] > 0, moved, centroids).to(torch.float32)
     return centroids, indices, counts.to(torch.float32)
@@ -153,7 +147,7 @@ def allocate(
     # MPS has no float64.
     exact = torch.float32 if points.device.type == "mps" else torch.float64
     columns = 1 + channels + channels * (channels + 1) // 2
-    statistics = points.new_empty((*centroids.shape[:2], columns), dtype=exact)
+    moments = points.new_empty((*centroids.shape[:2], columns), dtype=exact)
     dtype = points.dtype if points.is_floating_point() else torch.float32
     if palette is None:
         values = points.new_empty((0,), dtype=dtype)
@@ -161,7 +155,7 @@ def allocate(
         values = torch.empty_like(points, dtype=dtype)
     else:
         values = points.new_empty((*points.shape[:2], palette.shape[-1]), dtype=dtype)
-    return indices, statistics, values
+    return indices, moments, values
 
 
 def sanitize(points: Tensor, clamp: bool) -> Tensor:

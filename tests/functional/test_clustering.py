@@ -12,8 +12,8 @@ from colorquant_nn.functional.clustering import distortion, kmeans, lloyd, updat
 from colorquant_nn.functional.seeding import kmeans_plus_plus, random_points
 
 
-def statistics_of(points: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
-    return kernels.cluster(points[None], centroids[None]).statistics[0]
+def moments_of(points: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
+    return kernels.cluster(points[None], centroids[None]).moments[0]
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.99, 1.0])
@@ -23,7 +23,7 @@ def test_update_is_the_formula(decay: float) -> None:
     centroids = torch.rand(7, 3, generator=generator)
     centroids[3] = 40.0  # nothing is near
     counts = 100 * torch.rand(7, generator=generator)
-    moved, new_counts = update(centroids, counts, statistics_of(points, centroids), decay)
+    moved, new_counts = update(centroids, counts, moments_of(points, centroids), decay)
 
     nearest = (points.double()[:, None] - centroids.double()).square().sum(-1).argmin(1)
     for k in range(7):
@@ -41,7 +41,7 @@ def test_update_is_the_formula(decay: float) -> None:
 def test_update_with_decay_zero_is_the_mean() -> None:
     points = torch.tensor([[0.0, 0.0], [1.0, 0.0], [9.0, 9.0]])
     centroids = torch.tensor([[0.2, 0.3], [8.0, 8.0]])
-    moved, counts = update(centroids, torch.zeros(2), statistics_of(points, centroids), 0.0)
+    moved, counts = update(centroids, torch.zeros(2), moments_of(points, centroids), 0.0)
     torch.testing.assert_close(moved, torch.tensor([[0.5, 0.0], [9.0, 9.0]]))
     assert counts.tolist() == [2.0, 1.0]
 
@@ -50,7 +50,7 @@ def test_update_with_decay_one_is_the_mean_of_all_that_was_seen() -> None:
     batches = torch.rand(20, 50, 3, generator=torch.Generator().manual_seed(2))
     centroid, count = torch.full((1, 3), 0.3), torch.zeros(1)
     for batch in batches:
-        centroid, count = update(centroid, count, statistics_of(batch, centroid), 1.0)
+        centroid, count = update(centroid, count, moments_of(batch, centroid), 1.0)
     torch.testing.assert_close(centroid[0], batches.mean((0, 1)))
     assert count.item() == 1000
 
@@ -121,6 +121,6 @@ def test_kmeans_refuses_what_it_cannot_cluster() -> None:
 
 def test_lloyd_lowers_the_distortion() -> None:
     points = torch.rand(400, 3, generator=torch.Generator().manual_seed(5))
-    before = distortion(statistics_of(points, points[:8]))
-    after = distortion(statistics_of(points, lloyd(points, points[:8], None, steps=5)))
+    before = distortion(moments_of(points, points[:8]))
+    after = distortion(moments_of(points, lloyd(points, points[:8], None, steps=5)))
     assert after < 0.8 * before

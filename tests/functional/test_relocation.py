@@ -10,9 +10,9 @@ from colorquant_nn.functional.search import EFFORTS, fit_centroids
 from colorquant_nn.kernels.cpu_colors import distinct_colors
 
 
-def statistics(points: Tensor, centroids: Tensor, weights: Tensor | None = None) -> Tensor:
+def moments(points: Tensor, centroids: Tensor, weights: Tensor | None = None) -> Tensor:
     weights = None if weights is None else weights[None]
-    return kernels.cluster(points[None], centroids[None], weights=weights).statistics[0]
+    return kernels.cluster(points[None], centroids[None], weights=weights).moments[0]
 
 
 def four_groups() -> tuple[Tensor, Tensor]:
@@ -26,17 +26,17 @@ def four_groups() -> tuple[Tensor, Tensor]:
 
 def test_a_relocation_leaves_the_minimum_that_lloyd_is_stuck_in() -> None:
     points, stuck = four_groups()
-    before = statistics(points, stuck)
+    before = moments(points, stuck)
     assert distortion(before) > 10  # two groups 1.1 apart share a centroid
     after = breathe(points, stuck, None, rounds=1)
-    assert distortion(statistics(points, after)) < 0.2
+    assert distortion(moments(points, after)) < 0.2
 
 
 def test_relocate_touches_only_what_moves() -> None:
     points, stuck = four_groups()
     extra = torch.cat([stuck, torch.tensor([[0.0, 1.0, 0.0]])])
     points = torch.cat([points, torch.tensor([[0.0, 1.0, 0.0]]).expand(50, 3)])
-    found = statistics(points, extra)
+    found = moments(points, extra)
     counts = found[:, 0].float()
     movable = torch.ones(4, dtype=torch.bool)
     moved, new_counts = relocate(extra, counts, found, movable, most=1, margin=0.5)
@@ -57,8 +57,8 @@ def test_breathing_never_makes_it_worse_and_repeats_itself(num_clusters: int) ->
     after = breathe(points, start, weights, rounds=10)
     assert torch.equal(after, breathe(points, start, weights, rounds=10))
     assert torch.equal(torch.get_rng_state(), state)
-    before = distortion(statistics(points, start, weights))
-    assert distortion(statistics(points, after, weights)) <= before
+    before = distortion(moments(points, start, weights))
+    assert distortion(moments(points, after, weights)) <= before
 
 
 @pytest.mark.parametrize("effort", list(EFFORTS))
@@ -70,11 +70,11 @@ def test_search_ends_below_plain_kmeans(effort: str, channels: int) -> None:
     fitted = fit_centroids(points, weights, codes, 20, points[:0], EFFORTS[effort], 0)
     random = points[torch.randperm(len(points), generator=generator)[:20]]
     plain = lloyd(points, random, weights.float(), 50)
-    ours = distortion(statistics(points, fitted, weights.float()))
-    assert ours < 1.02 * distortion(statistics(points, plain, weights.float()))
+    ours = distortion(moments(points, fitted, weights.float()))
+    assert ours < 1.02 * distortion(moments(points, plain, weights.float()))
     # One more step of the plain algorithm finds hardly anything left to gain.
     once_more = lloyd(points, fitted, weights.float(), 1)
-    assert distortion(statistics(points, once_more, weights.float())) > 0.99 * ours
+    assert distortion(moments(points, once_more, weights.float())) > 0.99 * ours
 
 
 def test_search_measures_what_the_kernel_measures() -> None:

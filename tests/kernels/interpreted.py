@@ -5,15 +5,15 @@ import itertools
 import torch
 
 from colorquant_nn.kernels import cuda, reference
-from tests.kernels.oracle import assert_nearest, images, moments, palette
+from tests.kernels.oracle import assert_nearest, images, palette
 
 
 def check(points, centroids, colors=None, weights=None, clamp=False):
     assert_nearest(points, centroids, cuda.assign(points, centroids, clamp), clamp)
-    indices, statistics, values = cuda.cluster(points, centroids, colors, weights, clamp)
+    indices, moments, values = cuda.cluster(points, centroids, colors, weights, clamp)
     assert_nearest(points, centroids, indices, clamp)
     expected = moments(points, centroids, indices, weights, clamp)
-    torch.testing.assert_close(statistics, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(moments, expected, rtol=1e-5, atol=1e-5)
     empty = reference.allocate(points, centroids, colors)[2]
     assert values.stride() == empty.stride()
     assert values.dtype == empty.dtype

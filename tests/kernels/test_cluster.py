@@ -1,9 +1,9 @@
-"""`cluster` on the CPU: statistics and values against sums in float64."""
+"""`cluster` on the CPU: moments and values against sums in float64."""
 
 import pytest
 import torch
 
-from colorquant_nn.kernels import assign, cluster, unpack_statistics
+from colorquant_nn.kernels import assign, cluster, unpack_moments
 from tests.kernels.oracle import images, moments, palette
 
 
@@ -11,7 +11,7 @@ def check(points, centroids, weights=None, clamp=False, colors=None):
     found = cluster(points, centroids, colors, weights, clamp)
     assert torch.equal(found.indices, assign(points, centroids, clamp))
     expected = moments(points, centroids, found.indices, weights, clamp)
-    torch.testing.assert_close(found.statistics, expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found.moments, expected, rtol=1e-9, atol=1e-12)
     if colors is not None:
         dtype = points.dtype if points.is_floating_point() else torch.float32
         groups = torch.arange(colors.shape[0])[:, None]
@@ -38,7 +38,7 @@ def test_no_points(shape):
     found = cluster(torch.zeros(shape), centroids, centroids)
     assert found.values.shape == shape
     assert found.indices.shape == shape[:2]
-    assert (found.statistics == 0).all()
+    assert (found.moments == 0).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.uint8])
@@ -83,8 +83,8 @@ def test_points_that_are_not_finite_never_vote(clamp):
     for row, value in ((3, float("nan")), (900, float("inf")), (1999, float("-inf"))):
         points[0, row, row % 3] = value
     found = check(points, centroids, clamp=clamp, colors=centroids)
-    assert torch.isfinite(found.statistics).all()
-    assert found.statistics[..., 0].sum() == 1997
+    assert torch.isfinite(found.moments).all()
+    assert found.moments[..., 0].sum() == 1997
     check(points, centroids, torch.rand(1, 2000), clamp=clamp)
 
 
@@ -96,14 +96,14 @@ def test_grid_gives_the_same_sums(monkeypatch):
     monkeypatch.setattr(cpu, "choose_levels", lambda num_points, num_clusters: 3)
     grid = cluster(points, centroids, centroids)
     assert torch.equal(plain.indices, grid.indices)
-    assert torch.equal(plain.statistics, grid.statistics)
+    assert torch.equal(plain.moments, grid.moments)
     assert torch.equal(plain.values, grid.values)
 
 
 def test_unpacked_names():
     points, centroids = images("noise", 3000, 3), palette("noise", 5, 3)
     found = cluster(points, centroids)
-    named = unpack_statistics(found.statistics)
+    named = unpack_moments(found.moments)
     mine = points[0][found.indices[0] == 2].double() - centroids[0, 2].double()
     torch.testing.assert_close(named.offsets[0, 2], mine.sum(0), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(named.scatter[0, 2], mine.T @ mine, rtol=1e-5, atol=1e-5)
@@ -116,4 +116,4 @@ def test_gradients_stop_at_the_op():
     points = images("noise", 100, 3).requires_grad_()
     found = cluster(points, palette("noise", 5, 3), palette("noise", 5, 3))
     assert not found.values.requires_grad
-    assert not found.statistics.requires_grad
+    assert not found.moments.requires_grad

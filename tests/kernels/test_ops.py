@@ -34,7 +34,7 @@ def test_compiles_to_one_graph_with_any_shape():
         points = x.flatten(2).transpose(1, 2)
         found = cluster(points, centroids, centroids, None, True)
         again = assign(points, centroids)
-        return found.values.transpose(1, 2).reshape(x.shape) + 0, found.statistics, again
+        return found.values.transpose(1, 2).reshape(x.shape) + 0, found.moments, again
 
     compiled = torch.compile(quantize, fullgraph=True, dynamic=True, backend="aot_eager")
     for shape in ((2, 3, 8, 9), (1, 3, 20, 5), (4, 3, 7, 7)):
