@@ -4,12 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from colorquant_nn import functional, kernels
+    from colorquant_nn.functional.fitting import resize_palette
     from colorquant_nn.functional.histogram import ColorHistogram
-    from colorquant_nn.functional.palette import resize_palette
     from colorquant_nn.image import (
         QuantizedImage,
         apply_palette,
         fit_palette,
+        match_palette,
+        quantize_frames,
         quantize_image,
         smallest_palette,
         within_cluster_sum_of_squares,
@@ -28,9 +31,13 @@ __all__ = [
     "apply_palette",
     "comparison",
     "fit_palette",
+    "functional",
+    "kernels",
     "load_image",
     "load_palette",
+    "match_palette",
     "palette_swatch",
+    "quantize_frames",
     "quantize_image",
     "resize_palette",
     "save_image",
@@ -41,33 +48,18 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# Names come in when they are first used, so that `colorquant --help` need not wait for torch.
-_HOME = {
-    "ColorHistogram": "functional.histogram",
-    "ColorQuantize": "layers",
-    "PerImageColorQuantize": "layers",
-    "Quantized": "layers",
-    "QuantizedImage": "image",
-    "apply_palette": "image",
-    "comparison": "plot",
-    "fit_palette": "image",
-    "load_image": "io",
-    "load_palette": "palettes",
-    "palette_swatch": "plot",
-    "quantize_image": "image",
-    "resize_palette": "functional.palette",
-    "save_image": "io",
-    "save_palette": "palettes",
-    "smallest_palette": "image",
-    "within_cluster_sum_of_squares": "image",
-}
+# Names come in when they are first used, so that `colorquant --help` need not wait for torch. Each
+# is in `__all__` of its home; those that are used most come first.
+_HOMES = ("layers", "image", "functional.histogram", "functional.fitting", "io", "palettes", "plot")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
+    if name in ("functional", "kernels"):
+        return import_module(f"{__name__}.{name}")
+    homes = (import_module(f"{__name__}.{home}") for home in _HOMES)
+    globals()[name] = value = next(getattr(home, name) for home in homes if name in home.__all__)
     return value
 
 

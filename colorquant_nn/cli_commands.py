@@ -19,8 +19,8 @@ from tqdm import tqdm
 from colorquant_nn import cli_report as report
 from colorquant_nn.cli import EXIT_BAD_INPUT, EXIT_SOME_FAILED, print_error
 from colorquant_nn.encoding import FORMATS
+from colorquant_nn.functional.histogram import ColorHistogram
 from colorquant_nn.image import (
-    ColorHistogram,
     QuantizedImage,
     apply_palette,
     fit_palette,

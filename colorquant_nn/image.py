@@ -1,53 +1,51 @@
 """Palettes for pictures: find the best colours, and draw a picture in given ones.
 
-Letters: H rows, W columns, K colours of a palette, M distinct colours of a picture, C channels (3,
-or 4 with alpha).
+Letters: H rows, W columns, K colours of a palette, C channels (3, or 4 with alpha).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from colorquant_nn import kernels
 from colorquant_nn.functional.clustering import distortion
-from colorquant_nn.functional.color import color_space
+from colorquant_nn.functional.color import SPACES, to_working_space
 from colorquant_nn.functional.dither import DITHERS
-from colorquant_nn.functional.histogram import (
-    ColorHistogram,
-    WeightedColors,
-    count_colors,
-    merge_colors,
-    split_floats,
-)
-from colorquant_nn.functional.palette import (
-    dark_to_light,
-    mean_squared_error,
-    paint,
+from colorquant_nn.functional.fitting import (
+    EFFORTS,
+    fit,
+    palette_error,
     round_to_bytes,
+    smallest_count,
 )
+from colorquant_nn.functional.histogram import ColorHistogram, count, list_pixels, split_floats
+from colorquant_nn.functional.metrics import mse_to_psnr
 from colorquant_nn.functional.points import (
-    check_colors,
+    check_count,
     check_image,
     check_images,
     check_kept,
+    check_palette,
+    check_strength,
     check_weights,
-    first_hole,
     in_working_space,
     to_pixels,
+    with_alpha,
 )
-from colorquant_nn.functional.premultiplied import from_working_space, to_working_space
-from colorquant_nn.functional.search import EFFORTS, fit_centroids, smallest_count
+from colorquant_nn.kernels.reference import sanitize
+from colorquant_nn.names import Dither, Effort, Space, check_name
 
 __all__ = [
-    "ColorHistogram",
     "QuantizedImage",
     "apply_palette",
     "fit_palette",
+    "match_palette",
+    "quantize_frames",
     "quantize_image",
     "smallest_palette",
     "within_cluster_sum_of_squares",
@@ -57,7 +55,15 @@ CHUNK = 1 << 20  # pixels that are converted to another space at a time
 
 
 class QuantizedImage(NamedTuple):
-    """A picture in the colours of a palette."""
+    """A picture in the colours of a palette.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn import quantize_image
+        >>> rgb, indices, palette = quantize_image(torch.rand(3, 8, 8), 4)
+        >>> torch.equal(rgb, palette[indices].movedim(-1, 0))
+        True
+    """
 
     rgb: Tensor
     """(C, H, W) ``palette[indices]`` in the picture's dtype; uint8 is rounded."""
@@ -68,26 +74,27 @@ class QuantizedImage(NamedTuple):
 
 
 def fit_palette(
-    images: Tensor | ColorHistogram | Iterable[Tensor],
+    images: Tensor | ColorHistogram | Iterable[Any],
     num_colors: int,
     *,
-    space: str = "rgb",
-    effort: str = "balanced",
+    space: Space = "rgb",
+    effort: Effort = "balanced",
     weights: Tensor | None = None,
     keep: Tensor | None = None,
     seed: int = 0,
 ) -> Tensor:
     """Find the palette with the smallest mean squared error: k-means over the colours.
 
-    The pixels of an image or a batch are all counted, by their 8-bit colours. An iterable is read
-    once and in bounded memory: with more than 262144 distinct colours, neighbours merge. The same
-    arguments give the same palette; the global random numbers are not used.
+    The pixels are all counted, by their 8-bit colours. An iterable is read once and in bounded
+    memory: with more than 262144 distinct colours, neighbours merge. The same arguments give the
+    same palette; the global random numbers are not used.
 
     Args:
         images: (C, H, W) or (B, C, H, W) sRGB, float in [0, 1] or uint8; an iterable of these, of
-            any sizes; or a `ColorHistogram`. With alpha (C = 4), distances are between
-            premultiplied colours, and fully transparent pixels do not vote; if there are any, one
-            colour of several is transparent.
+            any sizes, or of tuples whose first item they are, as a DataLoader gives them; or a
+            `ColorHistogram`. With alpha (C = 4), distances are between premultiplied colours, and
+            fully transparent pixels do not vote; if there are any, one colour of several is
+            transparent. Beside images with alpha, those without it are opaque.
         num_colors: K, at least 1.
         space: where distances are taken: "rgb", "linear", "lab" or "oklab".
         effort: "fast", "balanced" or "best".
@@ -107,6 +114,8 @@ def fit_palette(
         Lloyd 1982; Arthur and Vassilvitskii 2007 (k-means++); Fritzke 2020 (breathing k-means).
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn import fit_palette
         >>> image = torch.tensor([[[0.0, 0.2, 1.0]]]).expand(3, 1, 3)
         >>> fit_palette(image, 2)
         tensor([[0.1000, 0.1000, 0.1000],
@@ -114,82 +123,131 @@ def fit_palette(
         >>> fit_palette(image, 2, keep=torch.zeros(1, 3))[0]
         tensor([0., 0., 0.])
     """
-    if weights is not None and not isinstance(images, Tensor):
+    num_colors = check_count(num_colors)
+    check_name("a colour space", space, SPACES)
+    check_name("an effort", effort, EFFORTS)
+    kept = check_kept(keep, num_colors)
+    votes = None
+    if isinstance(images, Tensor):
+        check_images(images)
+        votes = None if weights is None else check_weights(weights, images)
+    elif weights is not None:
         raise ValueError("expected weights only with an image or a batch")
-    if isinstance(images, ColorHistogram):
-        counted, hole, device = images.colors(), None, torch.device("cpu")
-    elif isinstance(images, Tensor):
-        counted, hole, device = (
-            _count(images, weights, num_colors),
-            first_hole(images),
-            images.device,
-        )
-    else:
-        counted, hole, device = _count_stream(images)
-    palette = _fit(counted, hole, num_colors, space, effort, keep, seed)
-    return palette.to(device)
+    colors = count(images, votes, num_colors)
+    return fit(colors, num_colors, space, effort, kept, seed)
 
 
 def smallest_palette(
-    image: Tensor,
+    image: Tensor | Sequence[Tensor],
     min_psnr: float,
     *,
-    space: str = "rgb",
-    effort: str = "balanced",
+    space: Space = "rgb",
+    effort: Effort = "balanced",
     seed: int = 0,
 ) -> Tensor:
     """Find the palette of fewest colours that reaches a peak signal-to-noise ratio.
 
     PSNR is that of `apply_palette` without dither, ``10 log10(1 / MSE)`` over all channels in
-    sRGB. It falls nearly on a line over log K, along which a handful of fits close in on K.
+    sRGB, of the pixels that are finite and not fully transparent. It falls nearly on a line over
+    log K, along which a handful of fits close in on K.
 
     Args:
-        image: (C, H, W) sRGB, float in [0, 1] or uint8.
+        image: (C, H, W) sRGB, float in [0, 1] or uint8; or several, as for `quantize_frames`.
         min_psnr: in dB.
         space: see `fit_palette`.
         effort: see `fit_palette`.
         seed: see `fit_palette`.
 
     Returns:
-        (K, C) float32 sRGB, dark to light: K colours reach ``min_psnr``, the fit of K - 1 does not.
+        (K, C) float32 sRGB, dark to light: K colours reach ``min_psnr``, the fit of K - 1 does
+        not. For uint8 they are rounded to bytes.
 
     Raises:
         ValueError: for a wrong shape or name, or a ``min_psnr`` that is not a number.
+        TypeError: for something else than tensors, or a wrong dtype.
+
+    References:
+        Gray and Neuhoff 1998, "Quantization": MSE falls as a power of K.
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn import smallest_palette
         >>> image = torch.linspace(0, 1, 256).expand(3, 1, 256)
         >>> [len(smallest_palette(image, psnr)) for psnr in (10, 20, 30)]
         [1, 3, 10]
     """
-    check_image(image)
+    check_name("a colour space", space, SPACES)
+    check_name("an effort", effort, EFFORTS)
     if math.isnan(min_psnr):
         raise ValueError(f"expected min_psnr in dB, got {min_psnr}")
-    counted, hole = _count(image, None, 0), first_hole(image)
-    most = len(counted.codes) + (hole is not None)
-    if most == 0:
-        raise ValueError("expected an image with at least one finite pixel")
+    whole = _one_picture(_list_frames(image))
+    points, of_bytes = to_pixels(whole), whole.dtype == torch.uint8
+    colors = count(whole)
+    pixels = colors if of_bytes else list_pixels(points)  # a float differs from its byte's mean
     fits: dict[int, tuple[float, Tensor]] = {}
 
     def psnr(num_colors: int) -> float:
         if num_colors not in fits:
-            palette = _fit(counted, hole, num_colors, space, effort, None, seed)
-            if image.dtype == torch.uint8:
-                palette = round_to_bytes(palette)
-            error = mean_squared_error(counted, palette, space)
-            fits[num_colors] = (-10 * math.log10(error) if error > 0 else math.inf, palette)
+            palette = fit(colors, num_colors, space, effort, seed=seed)
+            palette = round_to_bytes(palette) if of_bytes else palette
+            error = palette_error(pixels, palette.cpu(), space)
+            fits[num_colors] = (float(mse_to_psnr(error)), palette)
         return fits[num_colors][0]
 
-    count = smallest_count(psnr, min_psnr, most)
-    psnr(count)
-    return fits[count][1].to(image.device)
+    most = len(colors.codes) + (colors.hole is not None)
+    if most == 0:
+        raise ValueError("expected an image with at least one finite pixel")
+    if not of_bytes and psnr(most) < min_psnr:
+        colors = split_floats(points, None, colors)
+        fits.clear()
+        most = len(colors.codes) + (colors.hole is not None)
+    fewest = smallest_count(psnr, min_psnr, most)
+    psnr(fewest)
+    return fits[fewest][1]
+
+
+def match_palette(palette: Tensor, image: Tensor) -> Tensor:
+    """Give a palette the channels of the picture that is to be drawn in it.
+
+    Args:
+        palette: (K, 3) or (K, 4) sRGB, float in [0, 1] or uint8.
+        image: (C, H, W) sRGB, float in [0, 1] or uint8.
+
+    Returns:
+        (K', C) float32: for an opaque picture the opaque colours; for one with alpha, the colours
+        as opaque ones, and before them a transparent one if it has fully transparent pixels.
+
+    Raises:
+        ValueError: for a wrong shape or range, or if the picture is opaque and no colour is.
+        TypeError: for something else than tensors, or a wrong dtype.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn import match_palette
+        >>> match_palette(torch.ones(1, 3), torch.zeros(4, 8, 8))
+        tensor([[0., 0., 0., 0.],
+                [1., 1., 1., 1.]])
+    """
+    check_image(image)
+    colors = check_palette(palette, alpha=True)
+    if colors.shape[1] == image.shape[0]:
+        return colors
+    if image.shape[0] == 3:
+        opaque = colors[colors[:, 3] == 1, :3]
+        if len(opaque) == 0:
+            raise ValueError("expected a palette with an opaque colour, for the picture is opaque")
+        return opaque
+    colors = with_alpha(colors)
+    hole = colors.new_zeros(int((image[3] <= 0).any()), 4)
+    return torch.cat([hole, colors])
 
 
 def apply_palette(
     image: Tensor,
     palette: Tensor,
     *,
-    space: str = "rgb",
-    dither: str = "none",
+    space: Space = "rgb",
+    dither: Dither = "none",
     strength: float = 1.0,
 ) -> QuantizedImage:
     """Draw an image in the colours of a palette.
@@ -210,22 +268,19 @@ def apply_palette(
         TypeError: for something else than tensors, or a wrong dtype.
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn import apply_palette
         >>> image = torch.rand(3, 8, 8)
         >>> result = apply_palette(image, torch.tensor([[0.0, 0, 0], [1, 1, 1]]))
         >>> result.rgb.unique(), result.indices.shape
         (tensor([0., 1.]), torch.Size([8, 8]))
     """
+    _check_drawing(space, dither, strength)
     check_image(image)
-    color_space(space)
-    palette = check_colors(palette).to(image.device)
-    if dither not in DITHERS:
-        raise ValueError(f"expected a dither of {', '.join(DITHERS)}, got {dither!r}")
-    if not 0 <= strength <= 1:
-        raise ValueError(f"expected a strength from 0 to 1, got {strength}")
+    palette = check_palette(palette, alpha=True).to(image.device)
     image = image.detach()
     channels = max(image.shape[0], palette.shape[1])
-    if palette.shape[1] < channels:
-        palette = torch.cat([palette, palette.new_ones(len(palette), 1)], dim=1)
+    palette = with_alpha(palette) if channels == 4 else palette
     centroids = to_working_space(palette, space)
     height, width = image.shape[1:]
     pixels = image.flatten(1).T  # (N, C)
@@ -243,20 +298,21 @@ def apply_palette(
     else:
         points = in_working_space(pixels, channels, space).view(height, width, channels)
         indices = DITHERS[dither](points, centroids, strength)
-    return QuantizedImage(paint(palette, indices, image.dtype), indices, palette)
+    return QuantizedImage(_paint(palette, indices, image.dtype), indices, palette)
 
 
 def quantize_image(
     image: Tensor,
     num_colors: int,
     *,
-    space: str = "rgb",
-    dither: str = "none",
+    space: Space = "rgb",
+    dither: Dither = "none",
     strength: float = 1.0,
-    effort: str = "balanced",
+    effort: Effort = "balanced",
     seed: int = 0,
+    keep: Tensor | None = None,
 ) -> QuantizedImage:
-    """Fit a palette to an image and draw the image in it.
+    """Fit a palette to an image and draw the image in it: `quantize_frames` of one.
 
     An image of at most ``num_colors`` distinct colours comes back as it was. The palette of a
     uint8 image is rounded to bytes first.
@@ -269,21 +325,129 @@ def quantize_image(
         strength: see `apply_palette`.
         effort: see `fit_palette`.
         seed: see `fit_palette`.
+        keep: see `fit_palette`.
+
+    Returns:
+        The image, its indices and the palette.
+
+    Raises:
+        ValueError: for a wrong shape, range or name, or if no pixel has a vote.
+        TypeError: for something else than tensors, or a wrong dtype.
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn import quantize_image
         >>> image = torch.randint(256, (3, 16, 16), dtype=torch.uint8)
         >>> result = quantize_image(image, 8)
         >>> result.rgb.dtype, result.palette.shape, int(result.indices.max())
         (torch.uint8, torch.Size([8, 3]), 7)
     """
     check_image(image)
-    palette = fit_palette(image, num_colors, space=space, effort=effort, seed=seed)
-    if image.dtype == torch.uint8:
+    return quantize_frames(
+        [image],
+        num_colors,
+        space=space,
+        dither=dither,
+        strength=strength,
+        effort=effort,
+        seed=seed,
+        keep=keep,
+    )[0]
+
+
+def quantize_frames(
+    frames: Sequence[Tensor] | Tensor,
+    num_colors: int,
+    *,
+    space: Space = "rgb",
+    dither: Dither = "none",
+    strength: float = 1.0,
+    effort: Effort = "balanced",
+    seed: int = 0,
+    keep: Tensor | None = None,
+) -> list[QuantizedImage]:
+    """Fit one palette to the frames of an animation, or to pages, and draw each in it.
+
+    Args:
+        frames: (C, H, W) sRGB each, float in [0, 1] or uint8, of any sizes; or (B, C, H, W). If
+            some have alpha, the others are opaque.
+        num_colors: K, at least 1.
+        space: see `fit_palette`.
+        dither: see `apply_palette`.
+        strength: see `apply_palette`.
+        effort: see `fit_palette`.
+        seed: see `fit_palette`.
+        keep: see `fit_palette`.
+
+    Returns:
+        The frames, all with the same palette, which has alpha if one of them has it; rounded to
+        bytes if all are uint8.
+
+    Raises:
+        ValueError: for a wrong shape, range or name, or if there is no frame or no pixel that has
+            a vote.
+        TypeError: for something else than tensors, or a wrong dtype.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn import quantize_frames
+        >>> frames = quantize_frames([torch.rand(3, 8, 8), torch.rand(4, 5, 9)], 16)
+        >>> [frame.rgb.shape for frame in frames], torch.equal(frames[0].palette, frames[1].palette)
+        ([torch.Size([4, 8, 8]), torch.Size([4, 5, 9])], True)
+    """
+    _check_drawing(space, dither, strength)
+    frames = _list_frames(frames)
+    whole = _one_picture(frames)
+    palette = fit_palette(whole, num_colors, space=space, effort=effort, keep=keep, seed=seed)
+    if whole.dtype == torch.uint8:
         palette = round_to_bytes(palette)
-    return apply_palette(image, palette, space=space, dither=dither, strength=strength)
+    return [
+        apply_palette(frame, palette, space=space, dither=dither, strength=strength)
+        for frame in frames
+    ]
 
 
-def within_cluster_sum_of_squares(image: Tensor, palette: Tensor, *, space: str = "rgb") -> Tensor:
+def _check_drawing(space: Space, dither: Dither, strength: float) -> None:
+    check_name("a colour space", space, SPACES)
+    check_name("a dither", dither, DITHERS)
+    check_strength(strength)
+
+
+def _list_frames(images: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    """The frames of an image, a batch or several images, checked."""
+    several = isinstance(images, (list, tuple)) or (isinstance(images, Tensor) and images.ndim == 4)
+    frames: list[Any] = list(images) if several else [images]
+    for frame in frames:
+        check_image(frame)
+    if not frames:
+        raise ValueError("expected at least one image, got none")
+    return frames
+
+
+def _one_picture(frames: list[Tensor]) -> Tensor:
+    """Frames of any sizes as one image (C, 1, N) for counting, with alpha if one has it."""
+    if len(frames) == 1:
+        return frames[0]
+    pixels = [frame.detach().flatten(1).T.to(frames[0].device) for frame in frames]  # (N, C)
+    if len({frame.dtype for frame in frames}) > 1:
+        pixels = [sanitize(part, clamp=False) for part in pixels]
+    if len({frame.shape[0] for frame in frames}) > 1:
+        pixels = [with_alpha(part) for part in pixels]
+    return torch.cat(pixels).T[:, None]
+
+
+def _paint(palette: Tensor, indices: Tensor, dtype: torch.dtype) -> Tensor:
+    """The image (C, H, W) of indices (H, W) in a dtype; uint8 is rounded."""
+    rows = (palette * 255).round() if dtype == torch.uint8 else palette
+    image = torch.empty(palette.shape[1], *indices.shape, dtype=dtype, device=indices.device)
+    for channel, row in zip(image, rows.to(dtype).T.contiguous(), strict=True):
+        torch.take(row, indices, out=channel)
+    return image
+
+
+def within_cluster_sum_of_squares(
+    image: Tensor, palette: Tensor, *, space: Space = "rgb"
+) -> Tensor:
     """Sum the squared distances of the pixels from their nearest colours: what k-means minimises.
 
     Args:
@@ -300,13 +464,15 @@ def within_cluster_sum_of_squares(image: Tensor, palette: Tensor, *, space: str 
         TypeError: for something else than tensors, or a wrong dtype.
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn import within_cluster_sum_of_squares
         >>> image = torch.tensor([0.0, 0.5, 1.0]).expand(3, 1, 3)
         >>> within_cluster_sum_of_squares(image, torch.tensor([[0.0, 0, 0], [1, 1, 1]]))
         tensor(0.7500, dtype=torch.float64)
     """
     check_images(image)
-    color_space(space)
-    palette = check_colors(palette).to(image.device)
+    check_name("a colour space", space, SPACES)
+    palette = check_palette(palette, alpha=True).to(image.device)
     channels = image.shape[-3]
     if palette.shape[1] != channels:
         raise ValueError(f"expected a palette (K, {channels}), got {tuple(palette.shape)}")
@@ -322,76 +488,3 @@ def within_cluster_sum_of_squares(image: Tensor, palette: Tensor, *, space: str 
             clustered = kernels.cluster(points[None], centroids, weights=votes[None].float())
             total += distortion(clustered.moments[0])
     return total
-
-
-def _fit(
-    counted: WeightedColors,
-    hole: Tensor | None,
-    num_colors: int,
-    space: str,
-    effort: str,
-    keep: Tensor | None,
-    seed: int,
-) -> Tensor:
-    """`fit_palette` of counted colours; ``hole`` is the colour (C,) of the transparent pixels."""
-    color_space(space)
-    if effort not in EFFORTS:
-        raise ValueError(f"expected an effort of {', '.join(EFFORTS)}, got {effort!r}")
-    if isinstance(num_colors, bool) or not isinstance(num_colors, int) or num_colors < 1:
-        raise ValueError(f"expected num_colors of at least 1, got {num_colors}")
-    channels = counted.colors.shape[1]
-    kept = check_kept(keep, channels, num_colors)
-    if hole is not None and (len(kept) + 1 < num_colors or len(counted.codes) == 0):
-        kept = torch.cat([kept, hole[None]])
-    if len(counted.codes) == 0 and len(kept) == 0:
-        raise ValueError("expected an image with at least one pixel that has a vote")
-    if len(counted.codes) + len(kept) <= 2 * num_colors:
-        rows = torch.cat([kept, counted.colors]).unique(dim=0)
-        if len(rows) <= num_colors:
-            return dark_to_light(rows)
-    points = to_working_space(counted.colors, space)
-    centroids = fit_centroids(
-        points,
-        counted.weights,
-        counted.codes,
-        num_colors,
-        to_working_space(kept, space),
-        EFFORTS[effort],
-        seed,
-    )
-    return dark_to_light(torch.cat([kept, from_working_space(centroids[len(kept) :], space)]))
-
-
-def _count(images: Tensor, weights: Tensor | None, num_colors: int) -> WeightedColors:
-    """The distinct colours of an image or a batch; exact ones if they may all fit."""
-    check_images(images)
-    points = to_pixels(images)
-    weights = None if weights is None else check_weights(weights, images)
-    counted = count_colors(points, weights)
-    if images.dtype == torch.uint8 or len(counted.codes) > num_colors:
-        return counted
-    return split_floats(points, weights, counted)
-
-
-def _count_stream(
-    images: Iterable[Tensor],
-) -> tuple[WeightedColors, Tensor | None, torch.device]:
-    """The colours of several images, the first transparent one, and the first device."""
-    holes: list[Tensor] = []
-    devices: list[torch.device] = []
-    channels: set[int] = set()
-
-    def parts() -> Iterable[WeightedColors]:
-        for image in images:
-            check_images(image)
-            channels.add(image.shape[-3])
-            if len(channels) > 1:
-                raise ValueError("expected images that all have alpha, or none, got both")
-            devices.append(image.device)
-            hole = None if holes else first_hole(image)
-            if hole is not None:
-                holes.append(hole)
-            yield count_colors(to_pixels(image))
-
-    counted = merge_colors(parts())
-    return counted, holes[0] if holes else None, devices[0]

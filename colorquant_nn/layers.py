@@ -15,6 +15,7 @@ from colorquant_nn import kernels
 from colorquant_nn.functional import online
 from colorquant_nn.functional.clustering import distortion
 from colorquant_nn.functional.color import color_space
+from colorquant_nn.functional.fitting import fit
 from colorquant_nn.functional.gradients import (
     Estimator,
     clamp_through,
@@ -26,6 +27,7 @@ from colorquant_nn.functional.gradients import (
 )
 from colorquant_nn.functional.histogram import ColorHistogram
 from colorquant_nn.functional.points import (
+    check_count,
     check_palette,
     finite_weights,
     in_space,
@@ -34,8 +36,8 @@ from colorquant_nn.functional.points import (
     to_points,
 )
 from colorquant_nn.functional.seeding import spread_colors
-from colorquant_nn.image import fit_palette
 from colorquant_nn.kernels import traced
+from colorquant_nn.names import Space
 
 __all__ = ["ColorQuantize", "PerImageColorQuantize", "Quantized"]
 
@@ -111,7 +113,7 @@ class ColorQuantize(nn.Module):
         self,
         num_colors: int,
         *,
-        space: str = "rgb",
+        space: Space = "rgb",
         decay: float = 0.99,
         dead_below: float = 0.1,
         frozen: bool = False,
@@ -119,8 +121,7 @@ class ColorQuantize(nn.Module):
         estimator: Estimator = straight_through,
     ) -> None:
         super().__init__()
-        if num_colors < 1:
-            raise ValueError(f"num_colors must be at least 1, got {num_colors}")
+        num_colors = check_count(num_colors)
         if not 0 <= decay <= 1:
             raise ValueError(f"decay must be from 0 to 1, got {decay}")
         if not dead_below >= 0:
@@ -144,7 +145,7 @@ class ColorQuantize(nn.Module):
 
     @classmethod
     def from_palette(
-        cls, palette: Tensor, *, space: str = "rgb", frozen: bool = True, **arguments: Any
+        cls, palette: Tensor, *, space: Space = "rgb", frozen: bool = True, **arguments: Any
     ) -> "ColorQuantize":
         """Make a layer of given colours, fixed unless ``frozen`` is false.
 
@@ -161,7 +162,7 @@ class ColorQuantize(nn.Module):
             >>> ColorQuantize.from_palette(torch.tensor([[0.0, 0, 0], [1, 1, 1]]))
             ColorQuantize(2, space='rgb', frozen=True)
         """
-        check_palette(palette)
+        palette = check_palette(palette)
         layer = cls(palette.shape[0], space=space, frozen=frozen, **arguments)
         layer._set_state(palette, torch.zeros(palette.shape[0]))
         return layer.to(palette.device)
@@ -301,17 +302,16 @@ class ColorQuantize(nn.Module):
             tensor(128.)
         """
         histogram = ColorHistogram()
-        for batch in [images] if isinstance(images, Tensor) else images:
-            histogram.update(batch[0] if isinstance(batch, (tuple, list)) else batch)
-        fitted = fit_palette(histogram, self.num_colors, space=self.space)
+        histogram.update(images)
+        colors = histogram.colors()
+        fitted = fit(colors, self.num_colors, self.space)
         palette = spread_colors(self.num_colors)  # where there are fewer colours, these stay
         palette[: fitted.shape[0]] = fitted
-        points, weights = histogram.colors()[1:]
         space = color_space(self.space)
         moments = kernels.cluster(
-            space.from_rgb(points)[None],
+            space.from_rgb(colors.colors)[None],
             space.from_rgb(palette)[None],
-            weights=weights[None].to(torch.float32),
+            weights=colors.weights[None].to(torch.float32),
         ).moments[0]
         self._set_state(palette, kernels.unpack_moments(moments).counts)
         return self
@@ -442,15 +442,13 @@ class PerImageColorQuantize(nn.Module):
         self,
         num_colors: int,
         *,
-        space: str = "rgb",
+        space: Space = "rgb",
         num_iters: int = 10,
         estimator: Estimator = through_palette,
     ) -> None:
         super().__init__()
-        if num_colors < 1:
-            raise ValueError(f"num_colors must be at least 1, got {num_colors}")
-        if num_iters < 1:
-            raise ValueError(f"num_iters must be at least 1, got {num_iters}")
+        num_colors = check_count(num_colors)
+        num_iters = check_count(num_iters, "num_iters")
         color_space(space)
         self.num_colors = num_colors
         self.space = space

@@ -14,7 +14,7 @@ from PIL import Image
 from colorquant_nn import cli
 from colorquant_nn.functional.color import SPACES
 from colorquant_nn.functional.dither import DITHERS
-from colorquant_nn.functional.search import EFFORTS
+from colorquant_nn.functional.fitting import EFFORTS
 from colorquant_nn.io import load_frames, load_image
 from colorquant_nn.palettes import load_palette
 from tests.cli_helpers import (

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from colorquant_nn.functional.color import SPACES, color_space
 from colorquant_nn.functional.dither import DITHERS
-from colorquant_nn.functional.search import EFFORTS, smallest_count
+from colorquant_nn.functional.fitting import EFFORTS, smallest_count
+from colorquant_nn.functional.histogram import ColorHistogram
 from colorquant_nn.image import (
-    ColorHistogram,
     apply_palette,
     fit_palette,
     quantize_image,

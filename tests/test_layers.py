@@ -166,7 +166,7 @@ def test_wrong_types_are_named() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_colors": 0}, "num_colors must be at least 1, got 0"),
+        ({"num_colors": 0}, "num_colors of at least 1, got 0"),
         ({"num_colors": 4, "space": "hsv"}, "hsv"),
         ({"num_colors": 4, "decay": 1.5}, "decay must be from 0 to 1, got 1.5"),
         ({"num_colors": 4, "decay": float("nan")}, "decay"),

@@ -126,9 +126,9 @@ def test_odd_shapes(shape: tuple[int, ...]) -> None:
 
 
 def test_wrong_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match="num_colors must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_colors of at least 1, got 0"):
         PerImageColorQuantize(0)
-    with pytest.raises(ValueError, match="num_iters must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_iters of at least 1, got 0"):
         PerImageColorQuantize(2, num_iters=0)
     with pytest.raises(ValueError, match="hsv"):
         PerImageColorQuantize(2, space="hsv")

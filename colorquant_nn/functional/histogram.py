@@ -10,18 +10,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from colorquant_nn import kernels
+from colorquant_nn.functional.points import check_images, iterate_images, to_pixels, with_alpha
+from colorquant_nn.kernels.reference import sanitize
 
-__all__ = ["ColorHistogram", "WeightedColors", "count_colors", "merge_colors", "split_floats"]
+__all__ = [
+    "ColorHistogram",
+    "WeightedColors",
+    "count",
+    "count_colors",
+    "list_pixels",
+    "merge_colors",
+    "split_floats",
+]
 
 BITS = 6
 MERGE_ABOVE = 1 << 18  # distinct colours of a stream; beyond, cells of `BITS` are merged
 
 
 class WeightedColors(NamedTuple):
-    """Distinct colours with the weight of their pixels."""
+    """Distinct colours with the weight of their pixels; all tensors are on the CPU."""
 
     codes: Tensor
     """(M,) int64, ascending: the interleaved bits of the bytes, for order and for coarser cells."""
@@ -29,6 +40,10 @@ class WeightedColors(NamedTuple):
     """(M, C) float32 sRGB in [0, 1], alpha straight: the mean of the pixels of each code."""
     weights: Tensor
     """(M,) float64, above 0."""
+    hole: Tensor | None = None
+    """(4,) float32, the first fully transparent colour; these are not among the others."""
+    device: torch.device = torch.device("cpu")
+    """Where the pixels are."""
 
 
 class ColorHistogram:
@@ -43,6 +58,8 @@ class ColorHistogram:
             of a pixel; blue varies fastest.
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn import ColorHistogram
         >>> histogram = ColorHistogram()
         >>> for image in torch.rand(3, 3, 8, 8):
         ...     histogram = histogram.update(image)
@@ -55,43 +72,38 @@ class ColorHistogram:
     cells: Tensor
 
     def __init__(self) -> None:
-        self.cells = torch.zeros(8**BITS, 4, dtype=torch.float64)
+        self.cells = torch.zeros(8**BITS, 4, dtype=torch.float64, device="cpu")
 
     @property
     def count(self) -> float:
         """The number of pixels."""
         return float(self.cells[:, 0].sum())
 
-    def update(self, images: Tensor | Iterable[Tensor]) -> ColorHistogram:
+    def update(self, images: Tensor | Iterable[Any]) -> ColorHistogram:
         """Add the pixels of images; those that are not finite do not count.
 
         Args:
-            images: (3, H, W) or (B, 3, H, W) sRGB, float in [0, 1] or uint8; or several of these.
+            images: (3, H, W) or (B, 3, H, W) sRGB, float in [0, 1] or uint8; or several of these,
+                or of tuples whose first item they are, as a DataLoader gives them.
 
         Returns:
             This histogram.
 
         Raises:
-            TypeError: for something else than tensors.
+            TypeError: for something else than tensors; the counts are as before.
             ValueError: for another shape; the counts are as before.
         """
-        if not isinstance(images, Tensor):
-            for image in images:
-                self.update(image)
-            return self
-        if images.dim() not in (3, 4) or images.shape[-3] != 3:
-            raise ValueError(
-                f"expected images (3, H, W) or (B, 3, H, W), got {tuple(images.shape)}; "
-                "a histogram has no alpha"
-            )
-        if not images.is_floating_point() and images.dtype != torch.uint8:
-            raise TypeError(f"expected images of uint8 or floating point, got {images.dtype}")
-        batch = images.detach() if images.dim() == 4 else images.detach()[None]
-        points = batch.flatten(2).transpose(1, 2)
-        if points.numel() > 0:
-            cells = kernels.histogram(points, BITS).to(self.cells)
-            cells[:, 1:] *= 255
-            self.cells += cells.round_() if images.dtype == torch.uint8 else cells
+        added: Tensor | None = None
+        for batch in iterate_images(images):
+            check_images(batch, alpha=False)
+            if batch.numel() > 0:
+                cells = kernels.histogram(to_pixels(batch.detach()), BITS).to(self.cells)
+                cells[:, 1:] *= 255
+                if batch.dtype == torch.uint8:
+                    cells.round_()
+                added = cells if added is None else added.add_(cells)
+        if added is not None:
+            self.cells += added
         return self
 
     def merge(self, other: ColorHistogram) -> ColorHistogram:
@@ -112,11 +124,12 @@ class ColorHistogram:
         return self
 
     def colors(self) -> WeightedColors:
-        """The means of the cells that are not empty."""
+        """The means of the cells that are not empty, and how many pixels each has."""
         from colorquant_nn.kernels.cpu_colors import SPREAD
 
-        occupied = self.cells[:, 0].nonzero().squeeze(1)
-        cells = self.cells[occupied]
+        cells = self.cells.cpu()
+        occupied = cells[:, 0].nonzero().squeeze(1)
+        cells = cells[occupied]
         spread = torch.from_numpy(SPREAD).to(torch.int64)
         shift = 8 - BITS
         blue = (occupied << shift) & 0xFF
@@ -131,6 +144,43 @@ class ColorHistogram:
         return f"ColorHistogram({self.count:g} pixels)"
 
 
+def count(
+    images: Tensor | ColorHistogram | Iterable[Any],
+    weights: Tensor | None = None,
+    num_colors: int = 0,
+) -> WeightedColors:
+    """List the colours of whatever holds some: an image, a batch, many of them, a histogram.
+
+    Args:
+        images: see `colorquant_nn.fit_palette`; a tensor is taken as it is, others are checked.
+        weights: (B, N) of a tensor's pixels, at least 0; all 1 without it.
+        num_colors: floats of an image or a batch that round to the same byte are told apart if
+            there are at most so many that do not.
+
+    Returns:
+        Colours without repetition.
+
+    Raises:
+        ValueError: there is no image, or one of another shape.
+        TypeError: something in an iterable is no image.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.histogram import count
+        >>> count(torch.tensor([[[0, 9, 0]]], dtype=torch.uint8).expand(3, 1, 3)).weights
+        tensor([2., 1.], dtype=torch.float64)
+    """
+    if isinstance(images, ColorHistogram):
+        return images.colors()
+    if not isinstance(images, Tensor):
+        return merge_colors(count_colors(to_pixels(image)) for image in iterate_images(images))
+    points = to_pixels(images)
+    counted = count_colors(points, weights)
+    if images.dtype == torch.uint8 or len(counted.codes) > num_colors:
+        return counted
+    return split_floats(points, weights, counted)
+
+
 def count_colors(points: Tensor, weights: Tensor | None = None) -> WeightedColors:
     """List the distinct 8-bit colours of images; of floats, the means of what rounds to each.
 
@@ -139,20 +189,32 @@ def count_colors(points: Tensor, weights: Tensor | None = None) -> WeightedColor
     Args:
         points: (B, N, C) sRGB, uint8 or float; limited to [0, 1].
         weights: (B, N), at least 0; all 1 without it.
+
+    Returns:
+        Colours whose codes differ.
     """
     from colorquant_nn.kernels.cpu_colors import distinct_colors
 
+    device = points.device
     points = points.detach().cpu()
     weights = None if weights is None else weights.detach().cpu()
     if points.shape[-1] == 3:
-        return WeightedColors(*distinct_colors(points, weights))
+        return WeightedColors(*distinct_colors(points, weights), device=device)
     opaque = 255 if points.dtype == torch.uint8 else 1
     if bool((points[..., 3] == opaque).all()):
-        codes, colors, weights = distinct_colors(points[..., :3], weights)
-        colors = torch.cat([colors, colors.new_ones(len(colors), 1)], dim=1)
-        order, codes = _encode(colors)
-        return WeightedColors(codes, colors[order], weights[order])
-    return _count_with_alpha(points, weights)
+        found = WeightedColors(*distinct_colors(points[..., :3], weights), device=device)
+        return _as_opaque(found)
+    colors, votes, hole = _visible(points, weights)
+    order, codes = _encode(colors)
+    counted = _means(codes.numpy(), colors[order], votes[order].to(torch.float64))
+    return counted._replace(hole=hole, device=device)
+
+
+def list_pixels(points: Tensor, weights: Tensor | None = None) -> WeightedColors:
+    """List every pixel that counts in `count_colors` by itself, in no order, without codes."""
+    colors, votes, hole = _visible(points.detach().cpu(), weights)
+    codes = torch.zeros(0, dtype=torch.int64, device="cpu")
+    return WeightedColors(codes, colors, votes.to(torch.float64), hole, points.device)
 
 
 def split_floats(points: Tensor, weights: Tensor | None, counted: WeightedColors) -> WeightedColors:
@@ -162,29 +224,33 @@ def split_floats(points: Tensor, weights: Tensor | None, counted: WeightedColors
         points: (B, N, C) floating point.
         weights: (B, N) or None.
         counted: what `count_colors` made of them, returned where it is exact.
+
+    Returns:
+        Distinct colours, whose codes may be the same.
     """
-    flat = points.detach().cpu().to(torch.float32).flatten(0, 1)
-    voting = flat.isfinite().all(1)
-    if weights is not None:
-        voting &= weights.cpu().flatten() > 0
-    if flat.shape[1] == 4:
-        voting &= flat[:, 3] > 0
-    colors, places = flat[voting].clamp(0, 1).unique(dim=0, return_inverse=True)
+    pixels = list_pixels(points, weights)
+    colors, places = pixels.colors.unique(dim=0, return_inverse=True)
     if len(colors) == len(counted.codes):
         return counted
-    votes = torch.ones_like(places) if weights is None else weights.cpu().flatten()[voting]
-    sums = votes.new_zeros(len(colors), dtype=torch.float64).index_add_(0, places, votes.double())
+    sums = pixels.weights.new_zeros(len(colors)).index_add_(0, places, pixels.weights)
     order, codes = _encode(colors)
-    return WeightedColors(codes, colors[order], sums[order])
+    return counted._replace(codes=codes, colors=colors[order], weights=sums[order])
 
 
 def merge_colors(parts: Iterable[WeightedColors]) -> WeightedColors:
     """Add up the colours of several images, in memory that does not grow with their number.
 
-    With more than 262144 distinct ones, those in the same cell of a grid of 64 a side merge.
+    Up to 262144 distinct ones stay as they are; with more, those in the same cell of a grid of 64
+    a side merge.
 
     Args:
-        parts: of one number of channels.
+        parts: with alpha or without; if some have it, the others count as opaque.
+
+    Returns:
+        Colours whose codes differ, the first hole, and the device of the first part.
+
+    Raises:
+        ValueError: there is no part.
     """
     pending: list[WeightedColors] = []
     for part in parts:
@@ -201,25 +267,39 @@ def merge_colors(parts: Iterable[WeightedColors]) -> WeightedColors:
 def _merge(parts: list[WeightedColors], bits: int = 8) -> WeightedColors:
     if len(parts) == 1 and bits == 8:
         return parts[0]
+    if len({part.colors.shape[1] for part in parts}) > 1:
+        parts = [_as_opaque(part) if part.colors.shape[1] == 3 else part for part in parts]
     codes = torch.cat([part.codes for part in parts])
     colors = torch.cat([part.colors for part in parts])
     weights = torch.cat([part.weights for part in parts])
     shift = colors.shape[1] * (8 - bits)
     order = codes.argsort(stable=True)
-    return _means((codes >> shift << shift)[order].numpy(), colors[order], weights[order])
+    merged = _means((codes >> shift << shift)[order].numpy(), colors[order], weights[order])
+    holes = (part.hole for part in parts if part.hole is not None)
+    return merged._replace(hole=next(holes, None), device=parts[0].device)
 
 
-def _count_with_alpha(points: Tensor, weights: Tensor | None) -> WeightedColors:
-    flat = points.flatten(0, 1)
-    votes = torch.ones_like(flat[:, 0]) if weights is None else weights.flatten()
-    if flat.dtype == torch.uint8:
-        voting = (votes > 0) & (flat[:, 3] > 0)
-        colors = flat[voting].to(torch.float32) / 255
-    else:
-        voting = (votes > 0) & (flat[:, 3] > 0) & flat.isfinite().all(1)
-        colors = flat[voting].to(torch.float32).clamp(0, 1)
+def _as_opaque(counted: WeightedColors) -> WeightedColors:
+    """Colours without alpha with one of 1."""
+    colors = with_alpha(counted.colors)
     order, codes = _encode(colors)
-    return _means(codes.numpy(), colors[order], votes[voting][order].to(torch.float64))
+    return counted._replace(codes=codes, colors=colors[order], weights=counted.weights[order])
+
+
+def _visible(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The colours of the pixels that vote, (V, C) float32 in [0, 1], their votes and the hole."""
+    flat = points.flatten(0, 1)
+    votes = torch.ones_like(flat[:, 0], dtype=torch.float32)
+    votes = votes if weights is None else weights.cpu().flatten()
+    voting, hole = votes > 0, None
+    if flat.shape[1] == 4:
+        transparent = flat[:, 3] <= 0
+        voting &= flat[:, 3] > 0
+        if bool(transparent.any()):
+            hole = sanitize(flat[int(transparent.byte().argmax())], clamp=True).to(torch.float32)
+    if flat.is_floating_point():
+        voting &= flat.isfinite().all(1)
+    return sanitize(flat[voting], clamp=True).to(torch.float32), votes[voting], hole
 
 
 def _encode(colors: Tensor) -> tuple[Tensor, Tensor]:
@@ -235,7 +315,7 @@ def _encode(colors: Tensor) -> tuple[Tensor, Tensor]:
     return order, codes
 
 
-def _means(codes: Any, colors: Tensor, weights: Tensor) -> WeightedColors:
+def _means(codes: NDArray[np.int64], colors: Tensor, weights: Tensor) -> WeightedColors:
     """Merge neighbours of the same code; as offsets from the first, so that equals stay exact."""
     if len(codes) == 0:
         return WeightedColors(torch.from_numpy(codes), colors, weights)

@@ -69,7 +69,47 @@ def psnr(image: Tensor, other: Tensor) -> Tensor:
     >>> psnr(torch.zeros(3, 2, 2), torch.full((3, 2, 2), 0.1))
     tensor(20.)
     """
-    return -10 * mse(image, other).log10()
+    return mse_to_psnr(mse(image, other))
+
+
+def mse_to_psnr(error: Tensor) -> Tensor:
+    """What `psnr` makes of an `mse`.
+
+    Args:
+        error: (...) in units of the range [0, 1].
+
+    Returns:
+        (...) ``-10 log10(error)`` in dB.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.metrics import mse_to_psnr
+        >>> mse_to_psnr(torch.tensor([1.0, 0.01, 0.0]))
+        tensor([-0., 20., inf])
+    """
+    return -10 * error.log10()
+
+
+def weighted_mse(colors: Tensor, other: Tensor, weights: Tensor) -> Tensor:
+    """The `mse` of pixels that are listed once for many.
+
+    Args:
+        colors: (N, C) in [0, 1].
+        other: (N, C), what stands for them.
+        weights: (N,) how many pixels each is, at least 0.
+
+    Returns:
+        () float64, the mean over pixels and channels.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.metrics import weighted_mse
+        >>> weighted_mse(torch.zeros(2, 3), torch.tensor([[0.5] * 3, [0.0] * 3]), torch.ones(2))
+        tensor(0.1250, dtype=torch.float64)
+    """
+    errors = (colors - other).to(torch.float64).square().mean(1)
+    weights = weights.to(torch.float64)
+    return errors @ weights / weights.sum()
 
 
 def squared_error_8bit(image: Tensor, other: Tensor) -> Tensor:

@@ -1,48 +1,203 @@
-"""Images, palettes and weights as the core wants them: checked, and as points, without a copy.
+"""Images, palettes, weights and counts as the core wants them: checked, once, and as points.
+
+The doors (layers, functions for pictures, histograms) call these checks; what lies behind them
+trusts its arguments. Views copy nothing.
 
 Letters: B images, N = H W pixels, K colours, C channels (3, or 4 with alpha).
 """
 
+import operator
+from collections.abc import Iterable, Iterator, Mapping
+from os import PathLike
+from typing import Any, TypeGuard
+
 import torch
 from torch import Tensor
 
-from colorquant_nn.functional.color import color_space
+from colorquant_nn.functional.color import color_space, to_working_space
 from colorquant_nn.functional.gradients import clamp_through
-from colorquant_nn.functional.premultiplied import to_working_space
 from colorquant_nn.kernels.reference import finite, sanitize
+from colorquant_nn.names import Space
 
 __all__ = [
-    "check_colors",
+    "check_count",
     "check_image",
     "check_images",
     "check_kept",
     "check_palette",
+    "check_strength",
+    "check_tensor",
     "check_weights",
     "finite_weights",
-    "first_hole",
     "in_space",
     "in_working_space",
+    "iterate_images",
     "to_image",
     "to_index_map",
     "to_pixels",
     "to_points",
+    "with_alpha",
 ]
 
 
-def to_points(x: Tensor) -> Tensor:
-    """View images (B, 3, H, W) or (3, H, W) as points (B, N, 3)."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"expected a tensor (B, 3, H, W), got {type(x).__name__}")
-    if x.dim() not in (3, 4) or x.shape[-3] != 3:
+def check_tensor(value: object, expected: str) -> None:
+    """Raise a TypeError that says what came, and how to make a tensor of it, unless it is one."""
+    if isinstance(value, Tensor):
+        return
+    kind, remedy = type(value), ""
+    if kind.__module__.partition(".")[0] == "numpy":
+        remedy = "; torch.from_numpy(array) makes a tensor of it, whose channels are to come first"
+    elif isinstance(value, (str, PathLike)) or kind.__module__.startswith("PIL"):
+        remedy = "; load_image(path) reads a picture as a tensor, load_palette(path) a palette"
+    raise TypeError(f"expected {expected}, got {kind.__name__}{remedy}")
+
+
+def check_images(
+    images: Tensor, alpha: bool = True, batch: bool = True, of_bytes: bool = True
+) -> None:
+    """Raise unless images are (C, H, W) or (B, C, H, W), floating point or uint8.
+
+    Args:
+        images: what came.
+        alpha: whether C may be 4.
+        batch: whether there may be a B.
+        of_bytes: whether they may be uint8.
+
+    Raises:
+        TypeError: for something else than a tensor, or a wrong dtype.
+        ValueError: for another shape.
+    """
+    if not isinstance(images, Tensor):
+        check_tensor(images, f"a tensor {_shapes(alpha, batch)}")
+    if (
+        not (images.dim() == 3 or (batch and images.dim() == 4))
+        or images.shape[-3] not in (3, 4)[: 1 + alpha]
+    ):
         raise ValueError(
-            f"expected images (B, 3, H, W) or (3, H, W), channels first, got {tuple(x.shape)}"
+            f"expected {'images' if batch else 'one image'} {_shapes(alpha, batch)}, channels "
+            f"first, got {tuple(images.shape)}"
         )
-    if not x.is_floating_point():
-        raise TypeError(
-            f"expected floating point images in [0, 1], got {x.dtype}; "
-            "divide uint8 images by 255 (x.float() / 255)"
+    if images.is_floating_point() or (of_bytes and images.dtype == torch.uint8):
+        return
+    if of_bytes:
+        raise TypeError(f"expected images of uint8 or floating point, got {images.dtype}")
+    raise TypeError(
+        f"expected floating point images in [0, 1], got {images.dtype}; "
+        "divide uint8 images by 255 (x.float() / 255)"
+    )
+
+
+def _shapes(alpha: bool, batch: bool) -> str:
+    leads, channels = ("", "B, ")[: 1 + batch], (3, 4)[: 1 + alpha]
+    return " or ".join(f"({lead}{count}, H, W)" for lead in leads for count in channels)
+
+
+def check_image(image: Tensor) -> None:
+    """Raise unless an image is (C, H, W), floating point or uint8; see `check_images`."""
+    check_images(image, batch=False)
+
+
+def iterate_images(images: Tensor | Iterable[Any]) -> Iterator[Tensor]:
+    """The images of whatever holds some, each checked by `check_images`.
+
+    Args:
+        images: a tensor, or an iterable of tensors, or of tuples or lists whose first item is one,
+            as a DataLoader gives them.
+
+    Raises:
+        TypeError: for something else, a file's name and a dictionary included.
+        ValueError: for another shape.
+    """
+    batches: Iterable[Any] = images if _is_collection(images) else [images]
+    for batch in batches:
+        image = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+        check_images(image)
+        yield image
+
+
+def _is_collection(images: object) -> TypeGuard[Iterable[Any]]:
+    """Whether what an iterable gives may be images: letters, keys and rows of an array are none."""
+    if isinstance(images, (str, bytes, Mapping)) or hasattr(images, "__array__"):  # Tensors too
+        return False
+    return isinstance(images, Iterable) or hasattr(images, "__getitem__")
+
+
+def check_weights(weights: Tensor, images: Tensor) -> Tensor:
+    """Raise unless weights are of the images' size and at least 0; make them float32 (B, N)."""
+    shape = images.shape[:-3] + images.shape[-2:]
+    check_tensor(weights, f"weights as a tensor {tuple(shape)}")
+    if weights.shape != shape:
+        raise ValueError(
+            f"expected weights of the image's size {tuple(shape)}, got {tuple(weights.shape)}"
         )
-    return (x if x.dim() == 4 else x[None]).flatten(2).transpose(1, 2)
+    weights = weights.detach().reshape(-1, shape[-2] * shape[-1]).to(torch.float32)
+    if not bool((weights.isfinite() & (weights >= 0)).all()):
+        raise ValueError("expected weights that are finite and at least 0")
+    return weights
+
+
+def check_palette(palette: Tensor, alpha: bool = False, what: str = "a palette") -> Tensor:
+    """Check that colours are (K, 3), K at least 1, in [0, 1] or uint8; make them float32.
+
+    Args:
+        palette: what came.
+        alpha: whether it may be (K, 4).
+        what: to call it.
+
+    Raises:
+        TypeError: for something else than a tensor, or a wrong dtype.
+        ValueError: for another shape or range.
+    """
+    shapes = "(K, 3) or (K, 4)" if alpha else "(K, 3)"
+    check_tensor(palette, f"{what} as a tensor {shapes}")
+    if palette.dim() != 2 or palette.shape[1] not in (3, 4)[: 1 + alpha] or len(palette) == 0:
+        raise ValueError(f"expected {what} {shapes}, got {tuple(palette.shape)}")
+    palette = palette.detach()
+    if palette.dtype == torch.uint8:
+        return palette.to(torch.float32) / 255
+    if not palette.is_floating_point():
+        raise TypeError(f"expected {what} of uint8 or floating point, got {palette.dtype}")
+    if not bool(((palette >= 0) & (palette <= 1)).all()):
+        low, high = palette.min().item(), palette.max().item()
+        raise ValueError(f"expected {what} in [0, 1], got from {low:g} to {high:g}")
+    return palette.to(torch.float32)
+
+
+def check_kept(keep: Tensor | None, num_colors: int) -> Tensor | None:
+    """Check the colours to keep, (J, 3) or (J, 4), J at most K; each once, on the CPU."""
+    if keep is None or (isinstance(keep, Tensor) and keep.numel() == 0):
+        return None
+    kept = check_palette(keep, alpha=True, what="colours to keep").cpu().unique(dim=0)
+    if len(kept) > num_colors:
+        raise ValueError(f"expected at most {num_colors} colours to keep, got {len(kept)}")
+    return kept
+
+
+def check_count(count: Any, name: str = "num_colors") -> int:
+    """Check that a number is whole, of any library, and at least 1; make it an int."""
+    if isinstance(count, bool) or not hasattr(count, "__index__"):
+        raise TypeError(f"expected {name} as a whole number, got {count!r}")
+    number = operator.index(count)
+    if number < 1:
+        raise ValueError(f"expected {name} of at least 1, got {number}")
+    return number
+
+
+def check_strength(strength: float) -> None:
+    """Raise unless the strength of a dither is from 0 to 1."""
+    if not 0 <= strength <= 1:
+        raise ValueError(f"expected a strength from 0 to 1, got {strength}")
+
+
+def to_points(x: Tensor) -> Tensor:
+    """View a layer's input, (B, 3, H, W) or (3, H, W), as points (B, N, 3)."""
+    check_images(x, alpha=False, of_bytes=False)
+    return to_pixels(x)
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """View (C, H, W) or (B, C, H, W) as (B, N, C)."""
+    return (images if images.dim() == 4 else images[None]).flatten(2).transpose(1, 2)
 
 
 def to_image(points: Tensor, x: Tensor) -> Tensor:
@@ -57,118 +212,25 @@ def to_index_map(indices: Tensor, x: Tensor) -> Tensor:
     return shaped if x.dim() == 4 else shaped.squeeze(0)
 
 
-def in_space(pixels: Tensor, space: str) -> Tensor:
+def with_alpha(colors: Tensor) -> Tensor:
+    """Colours (..., 3), float or uint8, as opaque ones (..., 4); (..., 4) as they are."""
+    if colors.shape[-1] == 4:
+        return colors
+    opaque = 1 if colors.is_floating_point() else 255
+    return torch.cat([colors, torch.full_like(colors[..., :1], opaque)], dim=-1)
+
+
+def in_space(pixels: Tensor, space: Space) -> Tensor:
     """Pixels (B, N, 3) in the working space; in sRGB as they are, since the kernel clamps them."""
     return pixels if space == "rgb" else color_space(space).from_rgb(clamp_through(pixels))
+
+
+def in_working_space(pixels: Tensor, channels: int, space: Space) -> Tensor:
+    """Pixels (N, 3) or (N, C) of an image in the working space."""
+    colors = sanitize(pixels, clamp=True)
+    return to_working_space(with_alpha(colors) if channels == 4 else colors, space)
 
 
 def finite_weights(pixels: Tensor) -> Tensor:
     """Weights (B, N) float32 of the pixels (B, N, 3): 0 where a channel is not finite, else 1."""
     return finite(pixels).to(torch.float32)
-
-
-def check_palette(palette: Tensor) -> None:
-    """Raise unless a palette is (K, 3) floating point sRGB in [0, 1], K at least 1."""
-    if not isinstance(palette, Tensor):
-        raise TypeError(f"expected a palette tensor (K, 3), got {type(palette).__name__}")
-    if palette.dim() != 2 or palette.shape[1] != 3 or palette.shape[0] == 0:
-        raise ValueError(f"expected a palette (K, 3), got {tuple(palette.shape)}")
-    if not palette.is_floating_point():
-        raise TypeError(
-            f"expected a floating point palette in [0, 1], got {palette.dtype}; "
-            "divide 8-bit colours by 255"
-        )
-    if not bool(((palette >= 0) & (palette <= 1)).all()):
-        low, high = palette.min().item(), palette.max().item()
-        raise ValueError(f"expected palette colours in [0, 1], got from {low:g} to {high:g}")
-
-
-def first_hole(images: Tensor) -> Tensor | None:
-    """The colour (4,) of the first fully transparent pixel, if there is one."""
-    if images.shape[-3] == 3:
-        return None
-    points = to_pixels(images.detach()).flatten(0, 1)
-    transparent = (points[:, 3] == 0).nonzero()
-    return (
-        sanitize(points[transparent[0, 0]], clamp=True).float().cpu() if len(transparent) else None
-    )
-
-
-def to_pixels(images: Tensor) -> Tensor:
-    """View (C, H, W) or (B, C, H, W) as (B, N, C)."""
-    return (images if images.dim() == 4 else images[None]).flatten(2).transpose(1, 2)
-
-
-def in_working_space(pixels: Tensor, channels: int, space: str) -> Tensor:
-    """Pixels (N, 3) or (N, C) in the working space."""
-    colors = sanitize(pixels, clamp=True)
-    if colors.shape[1] < channels:
-        colors = torch.cat([colors, colors.new_ones(len(colors), 1)], dim=1)
-    return to_working_space(colors, space)
-
-
-def check_images(images: Tensor) -> None:
-    """Raise unless images are (C, H, W) or (B, C, H, W), uint8 or floating point."""
-    if not isinstance(images, Tensor):
-        raise TypeError(f"expected an image tensor (3, H, W), got {type(images).__name__}")
-    if images.dim() not in (3, 4) or images.shape[-3] not in (3, 4):
-        raise ValueError(
-            "expected images (3, H, W), (4, H, W) or a batch of them, channels first, "
-            f"got {tuple(images.shape)}"
-        )
-    if images.dtype != torch.uint8 and not images.is_floating_point():
-        raise TypeError(f"expected images of uint8 or floating point, got {images.dtype}")
-
-
-def check_image(image: Tensor) -> None:
-    """Raise unless an image is (C, H, W), uint8 or floating point."""
-    check_images(image)
-    if image.dim() != 3:
-        raise ValueError(f"expected one image (3, H, W) or (4, H, W), got {tuple(image.shape)}")
-
-
-def check_weights(weights: Tensor, images: Tensor) -> Tensor:
-    """Raise unless weights are of the images' size and at least 0; make them float32 (B, N)."""
-    shape = images.shape[:-3] + images.shape[-2:]
-    if not isinstance(weights, Tensor) or weights.shape != shape:
-        given = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
-        raise ValueError(f"expected weights of the image's size {tuple(shape)}, got {given}")
-    weights = weights.detach().reshape(-1, shape[-2] * shape[-1]).to(torch.float32)
-    if not bool((weights.isfinite() & (weights >= 0)).all()):
-        raise ValueError("expected weights that are finite and at least 0")
-    return weights
-
-
-def check_colors(colors: Tensor) -> Tensor:
-    """Check that colours are (K, 3) or (K, 4), K at least 1, and make them float32 in [0, 1]."""
-    if not isinstance(colors, Tensor):
-        raise TypeError(f"expected colours as a tensor (K, 3), got {type(colors).__name__}")
-    if colors.dim() != 2 or colors.shape[1] not in (3, 4) or len(colors) == 0:
-        raise ValueError(f"expected colours (K, 3) or (K, 4), got {tuple(colors.shape)}")
-    colors = colors.detach()
-    if colors.dtype == torch.uint8:
-        return colors.to(torch.float32) / 255
-    if not colors.is_floating_point():
-        raise TypeError(f"expected colours of uint8 or floating point, got {colors.dtype}")
-    if not bool(((colors >= 0) & (colors <= 1)).all()):
-        low, high = colors.min().item(), colors.max().item()
-        raise ValueError(f"expected colours in [0, 1], got from {low:g} to {high:g}")
-    return colors.to(torch.float32)
-
-
-def check_kept(keep: Tensor | None, channels: int, num_colors: int) -> Tensor:
-    """Check the colours to keep, (J, 3) or (J, C), and make them (J, C) float32, each once."""
-    if keep is None or (isinstance(keep, Tensor) and keep.numel() == 0):
-        return torch.zeros(0, channels, dtype=torch.float32, device="cpu")
-    kept = check_colors(keep).cpu()
-    if kept.shape[1] == 3 and channels == 4:
-        kept = torch.cat([kept, kept.new_ones(len(kept), 1)], dim=1)
-    if kept.shape[1] != channels:
-        raise ValueError(
-            f"expected colours to keep (J, {channels}) for images of {channels} channels, "
-            f"got {tuple(keep.shape)}"
-        )
-    kept = kept.unique(dim=0)
-    if len(kept) > num_colors:
-        raise ValueError(f"expected at most {num_colors} colours to keep, got {len(kept)}")
-    return kept

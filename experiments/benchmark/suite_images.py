@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from colorquant_nn import fit_palette, quantize_image, within_cluster_sum_of_squares
+from colorquant_nn.names import Effort
 from experiments.benchmark.case import Case, Options, Run
 from experiments.benchmark.pictures import load, names
 
@@ -70,7 +71,7 @@ def _error(name: str, options: Options, palette: Palette) -> Mapping[str, float]
     return {"mse": mse(load(name, options.quick), palette)}
 
 
-def _ours(effort: str, image: Tensor, colors: int) -> Callable[[], Palette]:
+def _ours(effort: Effort, image: Tensor, colors: int) -> Callable[[], Palette]:
     return lambda: fit_palette(image, colors, effort=effort).double().numpy() * 255
 
 

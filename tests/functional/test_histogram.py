@@ -32,7 +32,7 @@ def test_counts_are_those_of_a_dictionary(channels: int, layout: str) -> None:
     assert found == expected
     assert (counted.codes.diff() > 0).all()
     floats = count_colors((points.float() / 255)[None])
-    for a, b in zip(counted, floats, strict=True):
+    for a, b in zip(counted[:3], floats[:3], strict=True):
         assert torch.equal(a, b)
 
 
@@ -53,7 +53,7 @@ def test_one_odd_channel_is_no_vote(odd: float, channel: int) -> None:
     points = torch.rand(1, 50, 3, generator=torch.Generator().manual_seed(0))
     expected = count_colors(points[:, 1:])
     points[0, 0, channel] = odd
-    for a, b in zip(count_colors(points), expected, strict=True):
+    for a, b in zip(count_colors(points)[:3], expected[:3], strict=True):
         assert torch.equal(a, b)
 
 
@@ -68,7 +68,7 @@ def test_merged_parts_are_the_whole() -> None:
     image = pixels(1, 1, 900, 3, levels=8)
     whole = count_colors(image)
     parts = merge_colors(count_colors(part) for part in image.split(100, dim=1))
-    for a, b in zip(whole, parts, strict=True):
+    for a, b in zip(whole[:3], parts[:3], strict=True):
         assert torch.equal(a, b)
 
 
