@@ -1,19 +1,26 @@
+import math
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
+from colorquant_nn import image as image_module
 from colorquant_nn.functional.color import SPACES, color_space
 from colorquant_nn.functional.dither import DITHERS
-from colorquant_nn.functional.fitting import EFFORTS, smallest_count
+from colorquant_nn.functional.fitting import EFFORTS
 from colorquant_nn.functional.histogram import ColorHistogram
 from colorquant_nn.image import (
     apply_palette,
     fit_palette,
+    match_palette,
+    quantize_frames,
     quantize_image,
     smallest_palette,
     within_cluster_sum_of_squares,
@@ -29,6 +36,22 @@ def noise(seed: int, channels: int = 3, height: int = 40, width: int = 50) -> Te
     smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")[0]
     smooth += 0.05 * torch.randn(channels, height, width, generator=generator)
     return (smooth.clamp(0, 1) * 255).to(torch.uint8)
+
+
+def with_hole(seed: int, **size: int) -> Tensor:
+    """Opaque noise, whose upper rows are transparent in two colours."""
+    image = noise(seed, 4, **size)
+    image[3] = 255
+    image[:, :5] = torch.tensor([255, 0, 0, 0], dtype=torch.uint8)[:, None, None]
+    image[1, :2] = 255
+    return image
+
+
+def psnr_of(image: Tensor, palette: Tensor, space: str = "rgb") -> float:
+    drawn = apply_palette(image, palette, space=space).rgb.double()
+    scale = 255 if image.dtype == torch.uint8 else 1
+    error = ((drawn - image.double()) / scale).square().mean()
+    return float(-10 * error.log10())
 
 
 def few_colors(seed: int, count: int, channels: int = 3) -> Tensor:
@@ -93,14 +116,27 @@ def test_not_worse_than_scikit_learn_in_the_space(space: str, num_colors: int) -
         assert ours <= factor * inertia
 
 
-def test_objective_is_the_sum_of_squared_distances() -> None:
+@pytest.mark.parametrize("chunk", [1 << 20, 300])
+@pytest.mark.parametrize("space", list(SPACES))
+def test_objective_is_the_sum_of_squared_distances(
+    space: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_module, "CHUNK", chunk)
     image, palette = noise(2), torch.rand(5, 3, generator=torch.Generator().manual_seed(0))
-    for space in SPACES:
-        convert = color_space(space).from_rgb
-        points = convert(image.flatten(1).T.double() / 255)
-        expected = torch.cdist(points, convert(palette.double())).square().min(1).values.sum()
-        found = within_cluster_sum_of_squares(image, palette, space=space)
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    convert = color_space(space).from_rgb
+    points = convert(image.flatten(1).T.double() / 255)
+    expected = torch.cdist(points, convert(palette.double())).square().min(1).values.sum()
+    found = within_cluster_sum_of_squares(image, palette, space=space)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("space", list(SPACES))
+def test_the_objective_leaves_out_what_has_no_vote(space: str) -> None:
+    transparent = torch.tensor([[0.0, 0, 0, 1], [1, 0, 0, 0]]).T[:, None]
+    black = torch.tensor([[0.0, 0, 0, 1]])
+    assert within_cluster_sum_of_squares(transparent, black, space=space) == 0
+    odd = torch.tensor([[0.0, 0, 0], [torch.nan, 1, 1], [torch.inf, 0, 0]]).T[:, None]
+    assert within_cluster_sum_of_squares(odd, black[:, :3], space=space) == 0
 
 
 def test_weights_are_votes() -> None:
@@ -113,6 +149,14 @@ def test_weights_are_votes() -> None:
     torch.testing.assert_close(doubled, fit_palette(twice, 4), atol=1e-5, rtol=0)
 
 
+def test_weights_are_votes_with_alpha_too() -> None:
+    image, weights = noise(3), torch.rand(40, 50, generator=torch.Generator().manual_seed(0)) ** 8
+    opaque = torch.cat([image, torch.full_like(image[:1], 255)])
+    plain = fit_palette(image, 6, weights=weights)
+    torch.testing.assert_close(fit_palette(opaque, 6, weights=weights)[:, :3], plain)
+    assert not torch.equal(plain, fit_palette(image, 6))
+
+
 @pytest.mark.parametrize("weight", [2.0**-140, 1e-38, 3e38])
 def test_all_weights_alike_are_none(weight: float) -> None:
     image = noise(5)
@@ -121,18 +165,30 @@ def test_all_weights_alike_are_none(weight: float) -> None:
 
 
 def test_default_dtype_and_device_change_nothing() -> None:
-    image = noise(6)
-    expected = [fit_palette(given, 6) for given in (image, image / 255)]
-    applied = apply_palette(image, expected[0]).rgb
+    image, mixed = noise(6), with_hole(6)
+    opaque = torch.cat([image, torch.full_like(image[:1], 255)])
+    few = few_colors(0, 4)
+
+    def results() -> list[Tensor]:
+        pictures = (image, image / 255, mixed, mixed / 255, opaque, few / 255)
+        found = [fit_palette(given, 6) for given in pictures]
+        found += [fit_palette(stream, 6) for stream in ([image, image], [image, mixed])]
+        found.append(fit_palette(ColorHistogram().update([image, image / 255]), 6))
+        found += [smallest_palette(given, 20) for given in (image, image / 255, mixed)]
+        found += [frame.rgb for frame in quantize_frames([image, mixed], 6)]
+        found += [match_palette(found[0], mixed), match_palette(found[2], image)]
+        found.append(within_cluster_sum_of_squares(mixed, found[2]))
+        return [*found, *apply_palette(image, found[0], space="oklab")]
+
+    expected = results()
     torch.set_default_dtype(torch.float64)
     torch.set_default_device("meta")
     try:
-        found = [fit_palette(given, 6) for given in (image, image / 255)]
-        again = apply_palette(image, expected[0]).rgb
+        found = results()
     finally:
         torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
-    for a, b in zip([*found, again], [*expected, applied], strict=True):
+    for a, b in zip(found, expected, strict=True):
         assert a.dtype == b.dtype
         assert torch.equal(a, b)
 
@@ -162,6 +218,28 @@ def test_kept_colors_of_an_image_with_few_colors() -> None:
 
 
 @pytest.mark.parametrize("space", list(SPACES))
+def test_a_colour_to_keep_counts_once(space: str) -> None:
+    keep = torch.tensor([[1.0, 0.0, 1.0]])
+    palette = fit_palette(noise(4), 6, space=space, keep=keep.repeat(3, 1))
+    assert len(palette.unique(dim=0)) == 6
+    assert torch.equal(palette, fit_palette(noise(4), 6, space=space, keep=keep))
+    with pytest.raises(ValueError, match=r"\(J, 3\) for images of 3 channels, got \(1, 4\)"):
+        fit_palette(noise(4), 6, keep=torch.ones(1, 4))
+
+
+@pytest.mark.parametrize("space", list(SPACES))
+def test_kept_colours_without_alpha_are_opaque(space: str) -> None:
+    palette = fit_palette(with_hole(1), 5, space=space, keep=torch.tensor([[1.0, 0.0, 1.0]]))
+    assert (palette == torch.tensor([1.0, 0, 1, 1])).all(1).any()
+    assert (palette[:, 3] == 0).sum() == 1
+    keep = torch.tensor([[0.0, 0, 0, 0], [1, 0, 1, 1]])
+    own = fit_palette(with_hole(1), 5, space=space, keep=keep)  # it is transparent already
+    assert (own[:, 3] == 0).sum() == 1
+    nothing = with_hole(1)[:, :5]
+    assert torch.equal(fit_palette(nothing, 1, keep=torch.ones(1, 3)), torch.ones(1, 4))
+
+
+@pytest.mark.parametrize("space", list(SPACES))
 def test_opaque_alpha_changes_nothing(space: str) -> None:
     image = noise(5)
     opaque = torch.cat([image, torch.full((1, 40, 50), 255, dtype=torch.uint8)])
@@ -170,6 +248,17 @@ def test_opaque_alpha_changes_nothing(space: str) -> None:
     torch.testing.assert_close(
         palette[:, :3], fit_palette(image, 12, space=space), atol=1e-5, rtol=0
     )
+
+
+@pytest.mark.parametrize("space", list(SPACES))
+def test_a_single_colour_is_that_of_the_opaque_pixels(space: str) -> None:
+    image = with_hole(2)
+    assert fit_palette(image, 1, space=space)[:, 3].tolist() == [1]
+    alone = fit_palette(image[:, 5:], 1, space=space)
+    assert torch.equal(fit_palette(image, 1, space=space), alone)
+    assert torch.equal(fit_palette(image, 2, space=space)[1:], alone)
+    hidden = fit_palette(image[:, :5], 3, space=space)
+    assert torch.equal(hidden, torch.tensor([[1.0, 1, 0, 0]]))
 
 
 def test_transparent_pixels_do_not_vote_and_stay_transparent() -> None:
@@ -249,35 +338,131 @@ def test_streams_batches_and_histograms_agree() -> None:
     assert cost < 1.02 * within_cluster_sum_of_squares(images, expected)
 
 
+@pytest.mark.parametrize("space", list(SPACES))
+def test_large_pictures_are_drawn_by_parts(space: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = noise(3)
+    palette = fit_palette(image, 8)
+    for picture in (image, with_hole(3)):
+        monkeypatch.setattr(image_module, "CHUNK", 1 << 20)
+        expected = apply_palette(picture, palette, space=space)
+        monkeypatch.setattr(image_module, "CHUNK", 300)
+        found = apply_palette(picture, palette, space=space)
+        assert torch.equal(found.indices, expected.indices)
+
+
+@pytest.mark.parametrize("effort", list(EFFORTS))
+@pytest.mark.parametrize("space", list(SPACES))
+def test_quantizing_is_fitting_and_applying(space: str, effort: str) -> None:
+    image = noise(0) / 255
+    keep = torch.tensor([[1.0, 0.0, 1.0]])
+    for options in ({"seed": 0}, {"seed": 7}, {"keep": keep}):
+        palette = fit_palette(image, 24, space=space, effort=effort, **options)
+        expected = apply_palette(image, palette, space=space, dither="ordered", strength=0.7)
+        found = quantize_image(
+            image, 24, space=space, effort=effort, dither="ordered", strength=0.7, **options
+        )
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("space", list(SPACES))
+def test_frames_share_a_palette(space: str) -> None:
+    frames = torch.stack([noise(seed) for seed in range(3)])
+    palette = (fit_palette(frames, 12, space=space) * 255).round() / 255
+    for several in (frames, list(frames)):
+        found = quantize_frames(several, 12, space=space, dither="atkinson")
+        for frame, result in zip(frames, found, strict=True):
+            expected = apply_palette(frame, palette, space=space, dither="atkinson")
+            assert all(torch.equal(a, b) for a, b in zip(result, expected, strict=True))
+
+
+def test_frames_differ_in_size_alpha_and_dtype() -> None:
+    opaque, mixed = few_colors(0, 4), few_colors(1, 5, 4)
+    mixed[3] = 255
+    mixed[:, :, :20] = 0
+    frames = [opaque, mixed, opaque[:, :, :9]]
+    distinct = len(torch.cat([opaque, mixed[:3]], dim=2)[:, 0].T.unique(dim=0)) + 1
+    found = quantize_frames(frames, distinct)
+    for frame, result in zip(frames, found, strict=True):
+        assert torch.equal(result.rgb[: frame.shape[0]], frame)
+        assert (result.rgb[3] == 255).sum() == (mixed[3] == 255).sum() or frame.shape[0] == 3
+        assert torch.equal(result.palette, found[0].palette)
+    assert (found[0].palette[:, 3] == 0).sum() == 1
+    floats = quantize_frames([opaque / 255, mixed], distinct)
+    assert torch.equal(floats[1].rgb, mixed)
+    assert torch.equal(floats[0].rgb[:3], opaque / 255)
+    assert len(quantize_frames(frames, 3, keep=torch.ones(1, 3))[0].palette) == 3
+
+
+@pytest.mark.parametrize("space", list(SPACES))
+def test_frames_share_the_smallest_palette(space: str) -> None:
+    frames = [noise(10), noise(11, height=20)]
+    whole = torch.cat([frame.flatten(1) for frame in frames], dim=1)[:, None]
+    palette = smallest_palette(frames, 24, space=space)
+    assert torch.equal(palette, smallest_palette(whole, 24, space=space))
+    assert psnr_of(whole, palette, space) >= 24
+
+
+def test_a_palette_is_matched_to_the_picture() -> None:
+    opaque, mixed = noise(0), with_hole(0)
+    plain = torch.tensor([[0.0, 0.5, 1.0], [1.0, 0.0, 0.0]])
+    ones = torch.ones(2, 1)
+    assert torch.equal(match_palette(plain, opaque), plain)
+    assert torch.equal(match_palette((plain * 255).to(torch.uint8)[1:], opaque), plain[1:])
+    assert torch.equal(match_palette(plain, mixed[:, 5:]), torch.cat([plain, ones], dim=1))
+    with_clear = match_palette(plain, mixed)
+    assert torch.equal(with_clear, torch.cat([torch.zeros(1, 4), torch.cat([plain, ones], 1)]))
+    assert torch.equal(match_palette(with_clear, mixed), with_clear)
+    assert torch.equal(match_palette(with_clear, opaque), plain)
+    with pytest.raises(ValueError, match="opaque colour"):
+        match_palette(with_clear[:1], opaque)
+
+
+def test_streams_are_exact_and_may_mix_alpha() -> None:
+    black = [torch.full((3, 4, 4), value, dtype=torch.uint8) for value in (0, 1)]
+    assert (fit_palette(black, 4) * 255).tolist() == [[0, 0, 0], [1, 1, 1]]
+    opaque, mixed = noise(0), with_hole(1)
+    for stream in ([opaque, mixed], [mixed, opaque], iter([opaque, mixed])):
+        palette = fit_palette(stream, 5)
+        assert (palette[:, 3] == 0).sum() == 1
+        assert (palette[:, 3] == 1).sum() == 4
+    alike = torch.cat([opaque, torch.full_like(opaque[:1], 255)])
+    assert torch.equal(fit_palette([mixed, opaque], 5), fit_palette([mixed, alike], 5))
+    whole = torch.cat([mixed, alike], dim=1)
+    assert torch.equal(fit_palette([mixed, opaque], 5), fit_palette(whole, 5))
+    assert torch.equal(fit_palette([(opaque, 7), [opaque, 8]], 5), fit_palette([opaque] * 2, 5))
+
+
 @pytest.mark.parametrize("alpha", [False, True])
-def test_smallest_palette(alpha: bool) -> None:
-    image = noise(10)
+@pytest.mark.parametrize("space", list(SPACES))
+@pytest.mark.parametrize("of_bytes", [True, False])
+def test_smallest_palette(space: str, alpha: bool, of_bytes: bool) -> None:
+    image = noise(10, height=20, width=30)
     if alpha:
         image = torch.cat([image, image[:1] // 2 + 127])
+    image = image if of_bytes else image / 255
+    for least in (15, 20, 24, 27):
+        palette = smallest_palette(image, least, space=space)
+        assert psnr_of(image, palette, space) >= least - 1e-4
+        smaller = fit_palette(image, len(palette) - 1, space=space)
+        smaller = (smaller * 255).round() / 255 if of_bytes else smaller
+        assert psnr_of(image, smaller, space) < least + 1e-4
+    assert len(smallest_palette(image, -5.0, space=space)) == 1
 
-    def psnr(palette: Tensor) -> float:
-        drawn = apply_palette(image, palette).rgb.float() / 255
-        return float(-10 * (drawn - image.float() / 255).square().mean().log10())
 
-    palette = smallest_palette(image, 27.0)
-    assert psnr(palette) >= 27
-    assert psnr(fit_palette(image, len(palette) - 1)) < 27.001
-    assert len(smallest_palette(image, -5.0)) == 1
+def test_the_smallest_palette_counts_pixels_not_colours() -> None:
+    image = torch.cat([torch.zeros(990), torch.linspace(0.1, 1, 10)]).expand(3, 1, 1000)
+    reached = [psnr_of(image, fit_palette(image, count)) >= 25 for count in range(1, 11)]
+    assert len(smallest_palette(image, 25.0)) == reached.index(True) + 1
+
+
+def test_the_smallest_palette_reaches_infinity() -> None:
+    floats = torch.tensor([0.5, 0.5005, 0.501]).expand(3, 1, 3)
+    for least, count in ((60, 1), (90, 3), (math.inf, 3)):
+        palette = smallest_palette(floats, least)
+        assert len(palette) == count
+        assert psnr_of(floats, palette) >= least
     exact = smallest_palette(few_colors(1, 9), float("inf"))
     assert len(exact) == len(few_colors(1, 9).flatten(1).T.unique(dim=0))
-
-
-def test_few_fits_find_the_smallest_count() -> None:
-    for target in (3, 17, 100, 900):
-        calls = []
-
-        def psnr(count: int) -> float:
-            calls.append(count)  # noqa: B023
-            return 7 * float(torch.tensor(count).log())
-
-        threshold = 7 * float(torch.tensor(target).log())
-        assert smallest_count(psnr, threshold, 30000) == target
-        assert len(calls) <= 10
 
 
 @pytest.mark.parametrize(
@@ -292,6 +477,21 @@ def test_few_fits_find_the_smallest_count() -> None:
         (lambda x: fit_palette(x, 4, weights=-torch.ones(40, 50)), ValueError, "at least 0"),
         (lambda x: fit_palette(x, 4, weights=torch.zeros(40, 50)), ValueError, "a vote"),
         (lambda x: fit_palette([x], 4, weights=torch.ones(40, 50)), ValueError, "weights only"),
+        (lambda x: fit_palette(x, 4, weights=[1]), TypeError, "weights as a tensor.*got list"),
+        (lambda x: fit_palette(x, 4.0), TypeError, r"num_colors as a whole number, got 4\.0"),
+        (lambda x: fit_palette(x, True), TypeError, "num_colors as a whole number, got True"),
+        (lambda x: fit_palette(x, "4"), TypeError, "num_colors as a whole number, got '4'"),
+        (lambda x: fit_palette(x.numpy(), 4), TypeError, r"got ndarray; torch\.from_numpy"),
+        (lambda x: fit_palette("x.png", 4), TypeError, r"got str; load_image\(path\)"),
+        (lambda x: fit_palette({"x": x}, 4), TypeError, "got dict"),
+        (lambda x: apply_palette(Image.new("RGB", (2, 2)), x), TypeError, r"load_image\(path\)"),
+        (lambda x: apply_palette(x, "pico-8"), TypeError, r"got str.*load_palette\(path\)"),
+        (lambda x: quantize_image([x], 4), TypeError, "got list"),
+        (lambda x: quantize_frames([], 4), ValueError, "at least one image, got none"),
+        (lambda x: quantize_frames([x[None]], 4), ValueError, "one image"),
+        (lambda x: quantize_frames("x.png", 4), TypeError, r"got str; load_image\(path\)"),
+        (lambda x: smallest_palette(x * torch.nan, 20), ValueError, "one finite pixel"),
+        (lambda x: match_palette(x, x), ValueError, r"\(K, 3\) or \(K, 4\), got \(3, 40, 50\)"),
         (lambda x: fit_palette(x, 1, keep=torch.rand(2, 3)), ValueError, "at most 1.*got 2"),
         (lambda x: fit_palette(x, 4, keep=torch.rand(3)), ValueError, r"\(3,\)"),
         (lambda x: fit_palette([], 4), ValueError, "at least one"),
@@ -310,6 +510,60 @@ def test_few_fits_find_the_smallest_count() -> None:
 def test_bad_input_is_named(call: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call(noise(0))  # type: ignore[operator]
+
+
+def unread() -> Iterator[Tensor]:
+    """A stream that must not be touched."""
+    raise AssertionError("read before the arguments were checked")
+    yield
+
+
+WRONG = [
+    ({"num_colors": 0}, "num_colors"),
+    ({"space": "hsv"}, "hsv"),
+    ({"effort": "max"}, "max"),
+    ({"keep": torch.rand(3)}, "colours to keep"),
+    ({"keep": torch.rand(9, 3)}, "at most 4 colours to keep, got 9"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [*WRONG, ({"weights": torch.ones(4, 4)}, "weights only")]
+)
+def test_arguments_are_checked_before_a_stream_is_read(
+    arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit_palette(unread(), **{"num_colors": 4, **arguments})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "message"),
+    [
+        *((quantize_image, *case) for case in WRONG),
+        (quantize_image, {"dither": "bayer"}, "bayer"),
+        (quantize_image, {"strength": 2}, "strength from 0 to 1"),
+        (quantize_frames, {"dither": "bayer"}, "bayer"),
+        (smallest_palette, {"space": "hsv"}, "hsv"),
+        (smallest_palette, {"effort": "max"}, "max"),
+        (smallest_palette, {"min_psnr": math.nan}, "min_psnr"),
+    ],
+)
+def test_arguments_are_checked_before_pixels_are_counted(
+    function: Callable[..., object], arguments: dict[str, object], message: str
+) -> None:
+    nothing = torch.full((3, 4, 4), torch.nan)  # which is refused, too, but later
+    count = {"min_psnr": 20} if function is smallest_palette else {"num_colors": 4}
+    given = [nothing] if function is quantize_frames else nothing
+    with pytest.raises(ValueError, match=message):
+        function(given, **{**count, **arguments})
+
+
+@pytest.mark.parametrize("number", [np.int64(5), np.uint8(5), torch.tensor(5)])
+def test_a_number_of_any_library_will_do(number: int) -> None:
+    image = noise(0)
+    assert torch.equal(fit_palette(image, number), fit_palette(image, 5))
+    assert torch.equal(quantize_image(image, number).rgb, quantize_image(image, 5).rgb)
 
 
 @pytest.mark.slow

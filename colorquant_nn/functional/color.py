@@ -174,6 +174,8 @@ def oklab_to_rgb(colors: Tensor) -> Tensor:
 
 
 def _checked(colors: Tensor) -> Tensor:
+    if not isinstance(colors, Tensor):
+        raise TypeError(f"expected colours as a tensor (..., 3), got {type(colors).__name__}")
     if not colors.is_floating_point():
         raise TypeError(f"expected floating-point colours, got {colors.dtype}")
     if colors.ndim == 0 or colors.shape[-1] != 3:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from colorquant_nn.functional.color import rgb_to_lab
+from colorquant_nn.functional.points import check_pictures, check_tensor
 
 __all__ = [
     "ciede2000",
@@ -17,11 +18,13 @@ __all__ = [
     "entropy",
     "mean_ciede2000",
     "mse",
+    "mse_to_psnr",
     "palette_usage",
     "perplexity",
     "psnr",
     "squared_error_8bit",
     "ssim",
+    "weighted_mse",
 ]
 
 CHUNK_PIXELS = 1 << 18  # of temporaries: some twenty float32 a pixel
@@ -45,10 +48,13 @@ def mse(image: Tensor, other: Tensor) -> Tensor:
         ValueError: the shapes differ.
         TypeError: neither floating point nor uint8.
 
-    >>> mse(torch.zeros(3, 2, 2), torch.full((3, 2, 2), 0.5))
-    tensor(0.2500)
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.metrics import mse
+        >>> mse(torch.zeros(3, 2, 2), torch.full((3, 2, 2), 0.5))
+        tensor(0.2500)
     """
-    _check_same_shape(image, other)
+    check_pictures(image, other)
     return (_unit(image) - _unit(other)).square().mean()
 
 
@@ -66,8 +72,11 @@ def psnr(image: Tensor, other: Tensor) -> Tensor:
         ValueError: the shapes differ.
         TypeError: neither floating point nor uint8.
 
-    >>> psnr(torch.zeros(3, 2, 2), torch.full((3, 2, 2), 0.1))
-    tensor(20.)
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.metrics import psnr
+        >>> psnr(torch.zeros(3, 2, 2), torch.full((3, 2, 2), 0.1))
+        tensor(20.)
     """
     return mse_to_psnr(mse(image, other))
 
@@ -128,12 +137,16 @@ def squared_error_8bit(image: Tensor, other: Tensor) -> Tensor:
         ValueError: the shapes differ, or have fewer than 3 axes.
         TypeError: neither floating point nor uint8.
 
-    >>> squared_error_8bit(torch.zeros(3, 2, 2), torch.full((3, 2, 2), 1 / 255))
-    tensor(3.)
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.metrics import squared_error_8bit
+        >>> squared_error_8bit(torch.zeros(3, 2, 2), torch.full((3, 2, 2), 1 / 255))
+        tensor(3.)
     """
+    error = mse(image, other)
     if image.ndim < 3:
         raise ValueError(f"expected images of shape (..., 3, H, W), got {tuple(image.shape)}")
-    return mse(image, other) * (image.shape[-3] * 255**2)
+    return error * (image.shape[-3] * 255**2)
 
 
 def ciede2000(colors: Tensor, other: Tensor) -> Tensor:
@@ -152,13 +165,18 @@ def ciede2000(colors: Tensor, other: Tensor) -> Tensor:
     Raises:
         ValueError: a last axis is not 3 long.
 
-    Source: Sharma, Wu, Dalal, "The CIEDE2000 color-difference formula: implementation notes,
-    supplementary test data, and mathematical observations", 2005; with k_L = k_C = k_H = 1.
+    References:
+        Sharma, Wu, Dalal, "The CIEDE2000 color-difference formula: implementation notes,
+        supplementary test data, and mathematical observations", 2005; with k_L = k_C = k_H = 1.
 
-    >>> ciede2000(torch.tensor([50.0, 2.5, 0.0]), torch.tensor([61.0, -5.0, 29.0]))
-    tensor(22.8977)
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.metrics import ciede2000
+        >>> ciede2000(torch.tensor([50.0, 2.5, 0.0]), torch.tensor([61.0, -5.0, 29.0]))
+        tensor(22.8977)
     """
     for lab in (colors, other):
+        check_tensor(lab, "L*a*b* colours as a tensor (..., 3)")
         if lab.ndim == 0 or lab.shape[-1] != 3:
             raise ValueError(f"expected L*a*b* colours of shape (..., 3), got {tuple(lab.shape)}")
     dtype = torch.promote_types(torch.promote_types(colors.dtype, other.dtype), torch.float32)
@@ -217,11 +235,14 @@ def mean_ciede2000(image: Tensor, other: Tensor) -> Tensor:
         ValueError: the shapes differ or are not (..., 3, H, W).
         TypeError: neither floating point nor uint8.
 
-    >>> image = torch.full((3, 4, 4), 0.5)
-    >>> mean_ciede2000(image, image)
-    tensor(0.)
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.metrics import mean_ciede2000
+        >>> image = torch.full((3, 4, 4), 0.5)
+        >>> mean_ciede2000(image, image)
+        tensor(0.)
     """
-    _check_same_shape(image, other)
+    check_pictures(image, other)
     if image.ndim < 3 or image.shape[-3] != 3:
         raise ValueError(f"expected images of shape (..., 3, H, W), got {tuple(image.shape)}")
     num_pixels = image.numel() // 3
@@ -252,9 +273,13 @@ def palette_usage(indices: Tensor, num_colors: int) -> Tensor:
     Raises:
         TypeError: the indices are not integers.
 
-    >>> palette_usage(torch.tensor([[0, 2], [2, 2]]), 4)
-    tensor([1, 0, 3, 0])
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.metrics import palette_usage
+        >>> palette_usage(torch.tensor([[0, 2], [2, 2]]), 4)
+        tensor([1, 0, 3, 0])
     """
+    check_tensor(indices, "integer indices as a tensor")
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
         raise TypeError(f"expected integer indices, got {indices.dtype}")
     # bincount would wait for the device to learn how long its result is.
@@ -272,8 +297,11 @@ def colors_in_use(counts: Tensor) -> Tensor:
     Returns:
         (...) int64.
 
-    >>> colors_in_use(torch.tensor([1, 0, 3, 0]))
-    tensor(2)
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.metrics import colors_in_use
+        >>> colors_in_use(torch.tensor([1, 0, 3, 0]))
+        tensor(2)
     """
     return (counts > 0).sum(-1)
 
@@ -287,10 +315,14 @@ def entropy(counts: Tensor) -> Tensor:
     Returns:
         (...) bits a pixel, in [0, log2(K)]; 0 where nothing was counted.
 
-    Source: Shannon, "A mathematical theory of communication", 1948.
+    References:
+        Shannon, "A mathematical theory of communication", 1948.
 
-    >>> entropy(torch.tensor([2, 1, 1, 0]))
-    tensor(1.5000)
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.metrics import entropy
+        >>> entropy(torch.tensor([2, 1, 1, 0]))
+        tensor(1.5000)
     """
     counts = counts.to(torch.promote_types(counts.dtype, torch.float32))
     total = counts.sum(-1, keepdim=True)
@@ -307,11 +339,15 @@ def perplexity(counts: Tensor) -> Tensor:
     Returns:
         (...) ``2 ** entropy``, in [1, K].
 
-    Source: Jelinek, Mercer, Bahl, Baker, "Perplexity - a measure of the difficulty of speech
-    recognition tasks", 1977.
+    References:
+        Jelinek, Mercer, Bahl, Baker, "Perplexity - a measure of the difficulty of speech
+        recognition tasks", 1977.
 
-    >>> perplexity(torch.tensor([5, 5, 5, 5]))
-    tensor(4.)
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.metrics import perplexity
+        >>> perplexity(torch.tensor([5, 5, 5, 5]))
+        tensor(4.)
     """
     return torch.exp2(entropy(counts))
 
@@ -319,57 +355,66 @@ def perplexity(counts: Tensor) -> Tensor:
 def ssim(image: Tensor, other: Tensor) -> Tensor:
     """Structural similarity, the mean over the pixels, channels and pictures.
 
+    In pictures with a side below 11 the window is the largest that fits, of an odd side, with the
+    same sigma: it shrinks as far as it must, and no pixel is made up at the edges.
+
     Args:
-        image: (..., 3, H, W) floating point in [0, 1] or uint8; H and W at least 11.
+        image: (..., 3, H, W) floating point in [0, 1] or uint8; H and W at least 1.
         other: the same shape.
 
     Returns:
         () the mean, 1 for equal pictures; over the places where the window fits into the picture.
 
     Raises:
-        ValueError: the shapes differ, or a side is shorter than the window.
+        ValueError: the shapes differ, or a side has no pixel.
         TypeError: neither floating point nor uint8.
 
-    Source: Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to
-    structural similarity", 2004: a Gaussian window of 11x11 with sigma 1.5, K1 = 0.01, K2 = 0.03.
+    References:
+        Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to
+        structural similarity", 2004: a Gaussian window of 11x11 with sigma 1.5, K1 = 0.01, K2 =
+        0.03.
 
-    >>> image = torch.linspace(0, 1, 3 * 16 * 16).reshape(3, 16, 16)
-    >>> ssim(image, image)
-    tensor(1.)
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.metrics import ssim
+        >>> image = torch.linspace(0, 1, 3 * 16 * 16).reshape(3, 16, 16)
+        >>> ssim(image, image)
+        tensor(1.)
     """
-    _check_same_shape(image, other)
-    if image.ndim < 2 or min(image.shape[-2:]) < _WINDOW:
-        raise ValueError(f"expected sides of at least {_WINDOW} pixels, got {tuple(image.shape)}")
+    check_pictures(image, other)
+    if image.ndim < 2 or min(image.shape[-2:]) < 1:
+        raise ValueError(f"expected sides of at least 1 pixel, got {tuple(image.shape)}")
+    window = min(_WINDOW, (min(image.shape[-2:]) - 1) // 2 * 2 + 1)
     dtype = torch.promote_types(_unit(image[..., :0]).dtype, _unit(other[..., :0]).dtype)
-    height, width = image.shape[-2] - _WINDOW + 1, image.shape[-1] - _WINDOW + 1
+    height, width = image.shape[-2] - window + 1, image.shape[-1] - window + 1
     image, other = image.reshape(-1, *image.shape[-2:]), other.reshape(-1, *other.shape[-2:])
     total = image.new_zeros((), dtype=_exact(image))
     rows = max(1, CHUNK_PIXELS // image.shape[-1])
     group = max(1, CHUNK_PIXELS // (image.shape[-1] * image.shape[-2]))
     for planes in zip(image.split(group), other.split(group), strict=True):
         for top in range(0, height, rows):
-            strip = slice(top, min(top + rows, height) + _WINDOW - 1)
+            strip = slice(top, min(top + rows, height) + window - 1)
             first, second = (_unit(plane[:, strip]).to(total.dtype) for plane in planes)
-            total = total + _ssim_map(first, second).sum()
+            total = total + _ssim_map(first, second, window).sum()
     return (total / max(1, len(image) * height * width)).to(dtype)
 
 
-def _ssim_map(x: Tensor, y: Tensor) -> Tensor:
+def _ssim_map(x: Tensor, y: Tensor, window: int) -> Tensor:
     luminance, contrast = 0.01**2, 0.03**2
-    mean_x, mean_y = _blur(x), _blur(y)
-    variance_x = _blur(x * x) - mean_x * mean_x
-    variance_y = _blur(y * y) - mean_y * mean_y
-    covariance = _blur(x * y) - mean_x * mean_y
+    mean_x, mean_y = _blur(x, window), _blur(y, window)
+    variance_x = _blur(x * x, window) - mean_x * mean_x
+    variance_y = _blur(y * y, window) - mean_y * mean_y
+    covariance = _blur(x * y, window) - mean_x * mean_y
     above = (2 * mean_x * mean_y + luminance) * (2 * covariance + contrast)
     below = (mean_x**2 + mean_y**2 + luminance) * (variance_x + variance_y + contrast)
     return above / below
 
 
-def _blur(x: Tensor) -> Tensor:
+def _blur(x: Tensor, window: int) -> Tensor:
     """Weighted means where the window fits; elementwise, so TF32 and autocast leave it alone."""
-    weights = [math.exp(-((i - _WINDOW // 2) ** 2) / (2 * _SIGMA**2)) for i in range(_WINDOW)]
+    weights = [math.exp(-((i - window // 2) ** 2) / (2 * _SIGMA**2)) for i in range(window)]
     for axis in (-1, -2):
-        length = x.shape[axis] - _WINDOW + 1
+        length = x.shape[axis] - window + 1
         blurred = torch.zeros_like(x.narrow(axis, 0, length))
         for start, weight in enumerate(weights):
             blurred = blurred.add(x.narrow(axis, start, length), alpha=weight / sum(weights))
@@ -381,17 +426,8 @@ def _unit(image: Tensor) -> Tensor:
     """A picture as float32 or float64 in [0, 1]."""
     if image.dtype == torch.uint8:
         return image.float() / 255
-    if not image.is_floating_point():
-        raise TypeError(f"expected images of floating point or uint8, got {image.dtype}")
     return image.to(torch.promote_types(image.dtype, torch.float32))
 
 
 def _exact(tensor: Tensor) -> torch.dtype:
     return torch.float32 if tensor.device.type == "mps" else torch.float64  # MPS has no float64
-
-
-def _check_same_shape(image: Tensor, other: Tensor) -> None:
-    if image.shape != other.shape:
-        raise ValueError(
-            f"expected images of one shape, got {tuple(image.shape)} and {tuple(other.shape)}"
-        )

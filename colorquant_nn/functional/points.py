@@ -25,6 +25,7 @@ __all__ = [
     "check_images",
     "check_kept",
     "check_palette",
+    "check_pictures",
     "check_strength",
     "check_tensor",
     "check_weights",
@@ -95,6 +96,18 @@ def _shapes(alpha: bool, batch: bool) -> str:
 def check_image(image: Tensor) -> None:
     """Raise unless an image is (C, H, W), floating point or uint8; see `check_images`."""
     check_images(image, batch=False)
+
+
+def check_pictures(image: Tensor, other: Tensor) -> None:
+    """Raise unless two pictures of any number of axes have one shape and are float or uint8."""
+    for picture in (image, other):
+        check_tensor(picture, "an image as a tensor (..., 3, H, W)")
+        if picture.dtype != torch.uint8 and not picture.is_floating_point():
+            raise TypeError(f"expected images of uint8 or floating point, got {picture.dtype}")
+    if image.shape != other.shape:
+        raise ValueError(
+            f"expected images of one shape, got {tuple(image.shape)} and {tuple(other.shape)}"
+        )
 
 
 def iterate_images(images: Tensor | Iterable[Any]) -> Iterator[Tensor]:

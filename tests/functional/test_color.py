@@ -158,10 +158,16 @@ def test_gradients_are_bounded_on_the_whole_cube_and_around_it(name):
 def test_the_gradient_at_black_is_that_of_the_slope_floor():
     black = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     color.rgb_to_oklab(black)[0].backward()
-    slope = color.SLOPE_FLOOR ** (-2 / 3) / 3
+    slope = 1e-4 ** (-2 / 3) / 3
     row = torch.tensor([0.2104542553, 0.7936177850, -0.0040720468], dtype=torch.float64)
     to_lms = torch.tensor(color.RGB_TO_LMS, dtype=torch.float64)
     torch.testing.assert_close(black.grad, row @ to_lms * slope / 12.92)
+
+
+@pytest.mark.parametrize("grey", [0.0014, 0.004, 0.02])
+def test_the_gradient_of_oklab_is_exact_down_to_the_floor(grey):
+    rgb = torch.full((1, 3), grey, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(color.rgb_to_oklab, rgb, eps=1e-7)
 
 
 def test_second_derivatives_are_finite_at_black():
@@ -311,6 +317,8 @@ def test_errors(name):
             function(torch.tensor(0.5))
         with pytest.raises(TypeError, match=r"floating-point colours, got torch\.uint8"):
             function(torch.zeros(3, dtype=torch.uint8))
+        with pytest.raises(TypeError, match=r"a tensor .*got ndarray"):
+            function(np.zeros(3))
 
 
 def test_color_space():
@@ -319,5 +327,39 @@ def test_color_space():
     rgb = random_colors(5)
     assert torch.equal(color_space("rgb").from_rgb(rgb), rgb)
     assert torch.equal(color_space("rgb").to_rgb(rgb), rgb)
-    with pytest.raises(ValueError, match="rgb, linear, lab, oklab, got 'hsv'"):
-        color_space("hsv")
+    for name in ("hsv", None, ["lab"]):
+        with pytest.raises(ValueError, match=r"rgb, linear, lab, oklab, got .*(hsv|None|lab)"):
+            color_space(name)
+
+
+@any_function
+def test_the_plain_form_is_the_reference_of_the_compiled_one(function):
+    colors = colors_for(function, 500)
+    program = color.PROGRAMS[function.__name__]
+    exact = color.convert_plain(colors.double(), *program)
+    scale = max(1, exact.abs().max().item())
+    torch.testing.assert_close(function(colors).double(), exact, rtol=0, atol=1e-7 * scale)
+    plain = color.convert_plain(colors, *program)
+    torch.testing.assert_close(plain.double(), exact, rtol=0, atol=5e-5 * scale)
+
+
+@pytest.mark.parametrize("name", list(SPACES))
+def test_alpha_is_on_the_scale_of_the_lightness(name):
+    white, black = torch.ones(4), torch.tensor([0.0, 0, 0, 1])
+    lightness = {"lab": 100, "oklab": 1, "rgb": 1, "linear": 1}[name]
+    assert color.to_working_space(black, name).tolist() == [0, 0, 0, lightness]
+    first = SPACES[name].from_rgb(white[:3])[0]
+    assert color.to_working_space(white, name)[3].item() == pytest.approx(first.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", list(SPACES))
+def test_colours_with_alpha_are_premultiplied_and_come_back(name):
+    straight = torch.cat([random_colors(50), torch.linspace(0, 1, 50)[:, None]], dim=1)
+    points = color.to_working_space(straight, name)
+    expected = SPACES[name].from_rgb(straight[:, :3]) * straight[:, 3:]
+    assert torch.equal(points[:, :3], expected)
+    back = color.from_working_space(points, name)
+    assert torch.equal(back[0], torch.zeros(4))
+    torch.testing.assert_close(back[1:], straight[1:], rtol=0, atol=1e-4)
+    outside = color.from_working_space(1.2 * color.to_working_space(torch.ones(2, 3), name), name)
+    assert outside.max() == 1

@@ -1,11 +1,93 @@
-"""`resize_palette`: fewer colours and more, from the colours and counts alone."""
+"""From weighted colours to a palette; fewer colours and more, from a palette alone."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from colorquant_nn import ColorQuantize, resize_palette
+from colorquant_nn import ColorQuantize, kernels, resize_palette
+from colorquant_nn.functional.clustering import distortion, lloyd
+from colorquant_nn.functional.fitting import EFFORTS, _pool, dark_to_light, fit, smallest_count
+from colorquant_nn.functional.histogram import count
 from tests.layer_helpers import batch
+
+
+def picture(seed: int, height: int = 60, width: int = 80) -> torch.Tensor:
+    """Smooth blobs with noise, uint8."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, 5, 6, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")[0]
+    smooth += 0.05 * torch.randn(3, height, width, generator=generator)
+    return (smooth.clamp(0, 1) * 255).to(torch.uint8)
+
+
+@pytest.mark.parametrize("effort", list(EFFORTS))
+def test_the_seed_counts(effort: str) -> None:
+    colors = count(picture(0))
+    palettes = [fit(colors, 24, effort=effort, seed=seed) for seed in (0, 0, 1, 2)]
+    assert torch.equal(palettes[0], palettes[1])
+    assert any(not torch.equal(palettes[0], other) for other in palettes[2:])
+
+
+def test_every_effort_is_another_search() -> None:
+    colors = count(picture(0))
+    found = [fit(colors, 24, effort=effort) for effort in EFFORTS]
+    assert all(not torch.equal(found[i], found[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
+@pytest.mark.parametrize("effort", list(EFFORTS))
+def test_the_search_ends_on_all_colours_not_on_cells(effort: str) -> None:
+    image = picture(1, 120, 160)
+    points = (image / 255).flatten(1).T.contiguous()
+    palette = fit(count(image), 8, effort=effort)
+    errors = [
+        distortion(kernels.cluster(points[None], centroids[None]).moments[0])
+        for centroids in (palette, lloyd(points, palette, None, 1))
+    ]
+    assert errors[1] > 0.9995 * errors[0]  # another step gains nothing
+
+
+def test_cells_are_weighted_means() -> None:
+    points = torch.tensor([[0.0, 0.0, 0.0], [0.008, 0.0, 0.0], [0.5, 0.5, 0.5]])
+    weights = torch.tensor([3.0, 1.0, 5.0], dtype=torch.float64)
+    means, totals = _pool(points, weights, torch.tensor([0, 1, 1 << 22]), 5)
+    assert totals.tolist() == [4, 5]
+    torch.testing.assert_close(means[0], torch.tensor([0.002, 0.0, 0.0]))
+    assert torch.equal(means[1], points[2])
+
+
+@pytest.mark.parametrize("effort", list(EFFORTS))
+def test_the_search_knows_the_kept_colours(effort: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    white = 0.97 + 0.03 * torch.rand(3, 1, 400, generator=generator)
+    red = torch.tensor([0.8, 0.1, 0.1])[:, None, None]
+    red = red + 0.03 * torch.rand(3, 1, 400, generator=generator)
+    colors = count(torch.cat([white, red], dim=2))
+    palette = fit(colors, 2, effort=effort, keep=torch.ones(1, 3))
+    assert torch.equal(palette[1], torch.ones(3))
+    torch.testing.assert_close(palette[0], red.mean((1, 2)), atol=0.01, rtol=0)
+
+
+def test_dark_to_light_is_by_luminance_and_transparent_colours_come_first() -> None:
+    blue, red, green, grey = (0, 0, 1), (1, 0, 0), (0, 1, 0), (0.2, 0.2, 0.2)
+    palette = torch.tensor([green, red, blue, grey], dtype=torch.float32)
+    assert torch.equal(dark_to_light(palette), palette[[3, 2, 1, 0]])
+    alpha = torch.tensor([[0.0], [1], [0.5], [1]])
+    assert torch.equal(dark_to_light(torch.cat([palette, alpha], 1))[:, :3], palette[[0, 3, 2, 1]])
+
+
+def test_few_fits_find_the_smallest_count() -> None:
+    for target in (3, 17, 100, 900):
+        calls = []
+
+        def psnr(count: int) -> float:
+            calls.append(count)  # noqa: B023
+            return 7 * math.log(count)
+
+        assert smallest_count(psnr, 7 * math.log(target), 30000) == target
+        assert len(calls) <= 10
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -81,3 +163,13 @@ def test_a_layer_of_another_size_takes_over(num_colors: int) -> None:
 def test_wrong_arguments_are_named(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         resize_palette(*arguments)
+
+
+def test_a_number_of_any_library_will_do_and_nothing_else() -> None:
+    palette = batch(0, 5, 3)
+    assert torch.equal(resize_palette(palette, np.int64(3)), resize_palette(palette, 3))
+    for number in (2.0, "2", True, None):
+        with pytest.raises(TypeError, match="num_colors as a whole number, got"):
+            resize_palette(palette, number)
+    with pytest.raises(TypeError, match=r"got ndarray; torch\.from_numpy"):
+        resize_palette(palette.numpy(), 3)

@@ -1,8 +1,12 @@
+from collections.abc import Iterator
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
-from colorquant_nn.functional.histogram import ColorHistogram, count_colors, merge_colors
+from colorquant_nn.functional.histogram import ColorHistogram, count, count_colors, merge_colors
 
 
 def pixels(seed: int, *shape: int, levels: int = 256) -> Tensor:
@@ -64,8 +68,70 @@ def test_weights_add_up_and_zero_is_no_vote() -> None:
     assert torch.equal(counted.colors, points[0, :1].float() / 255)
 
 
-def test_merged_parts_are_the_whole() -> None:
-    image = pixels(1, 1, 900, 3, levels=8)
+def test_weights_add_up_with_alpha_too() -> None:
+    points = torch.tensor([[[10, 20, 30, 200], [10, 20, 30, 200], [1, 2, 3, 9]]], dtype=torch.uint8)
+    weights = torch.tensor([[0.25, 2.0, 0.0]])
+    for given in (points, points / 255):
+        counted = count_colors(given, weights)
+        assert counted.weights.tolist() == [2.25]
+        torch.testing.assert_close(counted.colors, points[0, :1] / 255)
+    points[..., 3] = 255
+    assert count_colors(points, weights).weights.tolist() == [2.25]
+
+
+def test_floats_with_alpha_are_rounded_to_their_byte() -> None:
+    levels = torch.tensor([100.6, 101.4]) / 255
+    points = torch.stack([levels, levels, levels, torch.full((2,), 0.5)], 1)
+    assert count_colors(points[None]).weights.tolist() == [2]
+
+
+@pytest.mark.parametrize("of_bytes", [True, False])
+def test_the_first_transparent_pixel_is_the_hole(of_bytes: bool) -> None:
+    points = torch.tensor([[[9, 9, 9, 255], [1, 2, 3, 0], [9, 9, 9, 0], [9, 9, 9, 255]]])
+    points = points.to(torch.uint8) if of_bytes else points / 255
+    counted = count_colors(points)
+    assert counted.weights.tolist() == [2]
+    assert counted.hole is not None
+    torch.testing.assert_close(counted.hole * 255, torch.tensor([1.0, 2, 3, 0]))
+    assert count_colors(points[:, :1]).hole is None
+    assert count_colors(points[..., :3]).hole is None
+
+
+def test_transparent_floats_do_not_vote_where_colours_are_few() -> None:
+    rows = [[0.1, 0.2, 0.3, 1], [0.9, 0, 0, 0], [0, 0.9, 0, 0], [0.1, 0.2, 0.301, 1]]
+    image = torch.tensor(rows).T[:, None]
+    counted = count(image, num_colors=8)
+    assert torch.equal(counted.colors, image[:, 0, [0, 3]].T)
+    weighted = count(image, torch.tensor([[2.0, 9, 9, 0]]), num_colors=8)
+    assert torch.equal(weighted.colors, image[:, 0, :1].T)
+    assert weighted.weights.tolist() == [2]
+    assert weighted.hole is not None
+
+
+def test_streams_keep_near_colours_apart() -> None:
+    images = [torch.full((3, 4, 5), value, dtype=torch.uint8) for value in (0, 1, 0)]
+    counted = count(iter(images))
+    assert (counted.colors[:, 0] * 255).tolist() == [0, 1]
+    assert counted.weights.tolist() == [40, 20]
+
+
+def test_parts_without_alpha_are_opaque_beside_others() -> None:
+    opaque, mixed = pixels(0, 1, 300, 3, levels=5) * 50, pixels(1, 1, 300, 4, levels=5) * 50
+    alike = torch.cat([opaque, torch.full_like(opaque[..., :1], 255)], dim=-1)
+    expected = merge_colors([count_colors(torch.cat([alike, mixed], dim=1))])
+    for parts in ([opaque, mixed], [mixed, opaque], [opaque[:, :100], mixed, opaque[:, 100:]]):
+        found = merge_colors(count_colors(part) for part in parts)
+        for a, b in zip(found[:3], expected[:3], strict=True):
+            assert torch.equal(a, b)
+        assert found.hole is not None
+    whole = merge_colors([count_colors(opaque), count_colors(alike)])
+    assert whole.colors.shape[1] == 4
+    assert whole.hole is None
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_merged_parts_are_the_whole(channels: int) -> None:
+    image = pixels(1, 1, 900, channels, levels=8)
     whole = count_colors(image)
     parts = merge_colors(count_colors(part) for part in image.split(100, dim=1))
     for a, b in zip(whole[:3], parts[:3], strict=True):
@@ -109,6 +175,27 @@ def test_histogram_takes_iterables_and_empty_images() -> None:
     images = pixels(4, 3, 3, 5, 5)
     histogram = ColorHistogram().update(iter(images)).update(torch.zeros(3, 0, 4))
     assert torch.equal(histogram.cells, ColorHistogram().update(images).cells)
+    batches = [(images[:3], torch.zeros(3)), [images[3:], "label"]]
+    assert torch.equal(histogram.cells, ColorHistogram().update(batches).cells)
+
+
+def failing(image: Tensor) -> Iterator[Tensor]:
+    yield image
+    raise OSError("a file that cannot be read")
+
+
+def test_an_update_counts_all_images_or_none() -> None:
+    good = pixels(5, 3, 8, 8)
+    histogram = ColorHistogram().update(good)
+    before = histogram.cells.clone()
+    for images, error in (
+        ([good, good[:2]], ValueError),
+        ([good, "a.png"], TypeError),
+        (failing(good), OSError),
+    ):
+        with pytest.raises(error):
+            histogram.update(images)
+        assert torch.equal(histogram.cells, before)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +204,15 @@ def test_histogram_takes_iterables_and_empty_images() -> None:
         (torch.zeros(4, 2, 2), ValueError, r"\(4, 2, 2\)"),
         (torch.zeros(2, 2), ValueError, r"\(2, 2\)"),
         (torch.zeros(3, 2, 2, dtype=torch.int64), TypeError, "int64"),
+        ("a.png", TypeError, r"got str; load_image\(path\)"),
+        (["a.png"], TypeError, r"got str; load_image\(path\)"),
+        ([["a.png"]], TypeError, "got str"),
+        ({"image": torch.zeros(3, 2, 2)}, TypeError, "got dict"),
+        ([{"image": torch.zeros(3, 2, 2)}], TypeError, "got dict"),
+        (np.zeros((3, 2, 2), np.uint8), TypeError, r"got ndarray; torch\.from_numpy"),
+        (Image.new("RGB", (2, 2)), TypeError, r"got Image; load_image\(path\)"),
+        (7, TypeError, "got int"),
+        (None, TypeError, "got NoneType"),
     ],
 )
 def test_histogram_rejects(images: Tensor, error: type[Exception], message: str) -> None:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.ndimage
 import skimage.color
 import skimage.metrics
 import torch
@@ -76,6 +77,17 @@ def test_psnr():
     )
     assert metrics.psnr(image, other).item() == pytest.approx(expected, abs=1e-4)
     assert metrics.psnr(image, image).item() == torch.inf
+    assert metrics.mse_to_psnr(metrics.mse(image, other)) == metrics.psnr(image, other)
+
+
+def test_the_weighted_error_is_that_of_the_repeated_pixels():
+    colors, other = random_image(20, 4), random_image(20, 4, seed=1)
+    weights = torch.arange(20)
+    repeated = [part.repeat_interleave(weights, 0) for part in (colors, other)]
+    expected = metrics.mse(*(part.double() for part in repeated))
+    torch.testing.assert_close(
+        metrics.weighted_mse(colors, other, weights), expected, rtol=1e-6, atol=0
+    )
 
 
 def test_squared_error_8bit():
@@ -101,8 +113,10 @@ def test_pictures_of_any_kind(metric):
     torch.testing.assert_close(half, expected, rtol=0.02, atol=0.01)
     with pytest.raises(ValueError, match=r"one shape, got \(2, 3, 16, 18\) and \(3, 16, 18\)"):
         metric(image, other[0])
-    with pytest.raises(TypeError, match=r"uint8, got torch\.int32"):
+    with pytest.raises(TypeError, match=r"uint8 or floating point, got torch\.int32"):
         metric(image.int(), other.int())
+    with pytest.raises(TypeError, match=r"got ndarray; torch\.from_numpy"):
+        metric(image, other.numpy())
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 6e-5), (torch.float32, 5e-4)])
@@ -209,6 +223,30 @@ def test_ssim_agrees_with_scikit_image(monkeypatch, chunk, size):
     assert metrics.ssim(image, image).item() == pytest.approx(1)
 
 
-def test_ssim_of_small_pictures():
-    with pytest.raises(ValueError, match=r"at least 11 pixels, got \(3, 10, 40\)"):
-        metrics.ssim(torch.zeros(3, 10, 40), torch.zeros(3, 10, 40))
+def windowed(picture, side):
+    """The means of a Gaussian window of a side where it fits; scipy's, and float64."""
+    radius = side // 2
+    blurred = scipy.ndimage.gaussian_filter(
+        picture, 1.5, radius=(0, *[radius] * 2), axes=None, mode="constant"
+    )
+    return blurred[:, radius : picture.shape[1] - radius, radius : picture.shape[2] - radius]
+
+
+@pytest.mark.parametrize(
+    ("size", "side"), [((10, 40), 9), ((8, 8), 7), ((3, 5), 3), ((2, 9), 1), ((1, 1), 1)]
+)
+def test_ssim_of_small_pictures_takes_the_largest_window_that_fits(size, side):
+    image, other = (p.double() for p in pictures(3, *size))
+    x, y = image.numpy(), other.numpy()
+    mean_x, mean_y = windowed(x, side), windowed(y, side)
+    variances = windowed(x * x, side) - mean_x**2 + windowed(y * y, side) - mean_y**2
+    covariance = windowed(x * y, side) - mean_x * mean_y
+    expected = (2 * mean_x * mean_y + 0.01**2) * (2 * covariance + 0.03**2)
+    expected /= (mean_x**2 + mean_y**2 + 0.01**2) * (variances + 0.03**2)
+    assert metrics.ssim(image, other).item() == pytest.approx(expected.mean(), abs=1e-9)
+    assert metrics.ssim(image, image).item() == pytest.approx(1)
+
+
+def test_ssim_of_nothing():
+    with pytest.raises(ValueError, match=r"at least 1 pixel, got \(3, 0, 40\)"):
+        metrics.ssim(torch.zeros(3, 0, 40), torch.zeros(3, 0, 40))
