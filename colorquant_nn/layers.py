@@ -35,7 +35,6 @@ from colorquant_nn.functional.points import (
 )
 from colorquant_nn.functional.seeding import spread_colors
 from colorquant_nn.image import fit_palette
-from colorquant_nn.kernels import traced
 
 __all__ = ["ColorQuantize", "PerImageColorQuantize", "Quantized"]
 
@@ -194,7 +193,7 @@ class ColorQuantize(nn.Module):
         Args:
             x: (B, 3, H, W) or (3, H, W), floating point sRGB.
         """
-        if traced.exporting():
+        if kernels.exporting():
             return self._quantize_traced(x)
         points = to_points(x)
         pixels = points.detach()

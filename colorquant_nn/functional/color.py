@@ -24,9 +24,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from colorquant_nn import kernels
 from colorquant_nn.functional.color_stages import CHAINS, STAGES, Curve, Matrix
-from colorquant_nn.kernels import traced
-from colorquant_nn.kernels.define import define
 
 __all__ = [
     "SPACES",
@@ -231,9 +230,12 @@ class _Conversion(torch.autograd.Function):
 
     @staticmethod
     def forward(colors: Tensor, name: str) -> Tensor:
-        if colors.device.type == "cpu" and colors.dtype == torch.float32 and not traced.exporting():
-            compiled: Tensor = torch.ops.colorquant_nn.convert_color(colors, name)
-            return compiled
+        if (
+            colors.device.type == "cpu"
+            and colors.dtype == torch.float32
+            and not kernels.exporting()
+        ):
+            return kernels.convert_color(colors, *_chain(name))
         for part in CHAINS.get(name, (name,)):
             stage = STAGES[part]
             colors = stage.value(colors) if isinstance(stage, Curve) else _mix(colors, stage)
@@ -260,25 +262,18 @@ class _Conversion(torch.autograd.Function):
         return grad, None
 
 
-def _convert_cpu(colors: Tensor, name: str) -> Tensor:
-    from colorquant_nn.kernels import color_cpu
-
-    stages = [(part, STAGES[part]) for part in CHAINS.get(name, (name,))]
-    return color_cpu.convert(
-        colors, tuple(part if isinstance(stage, Curve) else stage for part, stage in stages)
-    )
-
-
-def _convert_vmap(info: Any, in_dims: Any, colors: Tensor, name: str) -> tuple[Tensor, int]:
-    return torch.ops.colorquant_nn.convert_color(colors.movedim(in_dims[0], 0), name), 0
-
-
-define(
-    "convert_color(Tensor colors, str name) -> Tensor",
-    _convert_cpu,
-    lambda colors, name: torch.empty_like(colors),
-)
-torch.library.register_vmap("colorquant_nn::convert_color", _convert_vmap)
+def _chain(name: str) -> tuple[list[str], list[float]]:
+    """The stages of a conversion, and the numbers of its matrices, as the kernel takes them."""
+    stages: list[str] = []
+    numbers: list[float] = []
+    for part in CHAINS.get(name, (name,)):
+        stage = STAGES[part]
+        if isinstance(stage, Curve):
+            stages.append(part)
+        else:
+            stages.append("matrix")
+            numbers.extend(number for row in stage for number in row)
+    return stages, numbers
 
 
 def _mix(colors: Tensor, matrix: Matrix) -> Tensor:

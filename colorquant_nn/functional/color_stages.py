@@ -1,7 +1,7 @@
 """The curves and matrices that colour conversions are made of, in plain torch.
 
 Sources: see `colorquant_nn.functional.color`. A curve that torch computes here is computed by
-`colorquant_nn.kernels.color_cpu` too, under the same name.
+`colorquant_nn.kernels.cpu.convert` too, under the same name.
 """
 
 from collections.abc import Callable

@@ -113,11 +113,9 @@ class ColorHistogram:
 
     def colors(self) -> WeightedColors:
         """The means of the cells that are not empty."""
-        from colorquant_nn.kernels.cpu_colors import SPREAD
-
         occupied = self.cells[:, 0].nonzero().squeeze(1)
         cells = self.cells[occupied]
-        spread = torch.from_numpy(SPREAD).to(torch.int64)
+        spread = kernels.spread_bits(3)
         shift = 8 - BITS
         blue = (occupied << shift) & 0xFF
         green = (occupied >> BITS << shift) & 0xFF
@@ -140,15 +138,13 @@ def count_colors(points: Tensor, weights: Tensor | None = None) -> WeightedColor
         points: (B, N, C) sRGB, uint8 or float; limited to [0, 1].
         weights: (B, N), at least 0; all 1 without it.
     """
-    from colorquant_nn.kernels.cpu_colors import distinct_colors
-
     points = points.detach().cpu()
     weights = None if weights is None else weights.detach().cpu()
     if points.shape[-1] == 3:
-        return WeightedColors(*distinct_colors(points, weights))
+        return WeightedColors(*kernels.distinct_colors(points, weights))
     opaque = 255 if points.dtype == torch.uint8 else 1
     if bool((points[..., 3] == opaque).all()):
-        codes, colors, weights = distinct_colors(points[..., :3], weights)
+        codes, colors, weights = kernels.distinct_colors(points[..., :3], weights)
         colors = torch.cat([colors, colors.new_ones(len(colors), 1)], dim=1)
         order, codes = _encode(colors)
         return WeightedColors(codes, colors[order], weights[order])
@@ -224,9 +220,7 @@ def _count_with_alpha(points: Tensor, weights: Tensor | None) -> WeightedColors:
 
 def _encode(colors: Tensor) -> tuple[Tensor, Tensor]:
     """The order of the codes of (M, C) colours, and the ordered codes."""
-    from colorquant_nn.kernels.cpu_colors import spread_bits
-
-    spread = torch.from_numpy(spread_bits(colors.shape[1]))
+    spread = kernels.spread_bits(colors.shape[1])
     levels = (colors * 255 + 0.5).to(torch.int64)
     codes = levels.new_zeros(len(colors))
     for channel in range(colors.shape[1]):

@@ -6,11 +6,13 @@ Letters: M colours, K centroids, C channels (3 or 4), J pinned centroids, R star
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from colorquant_nn import kernels
 
 __all__ = ["EFFORTS", "Effort", "fit_centroids", "smallest_count"]
 
@@ -43,7 +45,6 @@ EFFORTS = {
     "balanced": Effort(6, 8, 1, 5, 10, 16, 4, 0, 4),
     "best": Effort(5, 32, 4, 8, 10, 40, 4, 1, 8),
 }
-CHANCE = 0.2  # as in `colorquant_nn.functional.relocation`
 
 
 def fit_centroids(
@@ -86,24 +87,24 @@ def fit_centroids(
     start[:, : len(pinned)] = pinned
     draw = partial(torch.rand, generator=generator, device="cpu", dtype=torch.float32)
     draw_normal = partial(torch.randn, generator=generator, device="cpu", dtype=torch.float32)
-    found = _search(
+    found = kernels.search(
         *cells,
         start,
         len(pinned),
         draw(starts, num_clusters, candidates),
-        draw_normal(starts, effort.rounds, 2, num_clusters),
+        (kernels.CHANCE * draw_normal(starts, effort.rounds, 2, num_clusters)).exp_(),
         effort.steps,
         effort.steps_a_round,
     )
     if bits == 8:
         return found
-    return _search(
+    return kernels.search(
         points,
         weights,
         found[None],
         len(pinned),
         draw(1, num_clusters, 0),
-        draw_normal(1, effort.last_rounds, 2, num_clusters),
+        (kernels.CHANCE * draw_normal(1, effort.last_rounds, 2, num_clusters)).exp_(),
         effort.last_steps,
         effort.steps_a_round,
     )
@@ -120,53 +121,6 @@ def _pool(points: Tensor, weights: Tensor, codes: Tensor, bits: int) -> tuple[Te
     sums = np.add.reduceat(points.numpy() * weights.numpy()[:, None], first, axis=0)
     means = (sums / total[:, None]).astype(np.float32)
     return torch.from_numpy(means), torch.from_numpy(total)
-
-
-def _search(
-    points: Tensor,
-    weights: Tensor,
-    start: Tensor,
-    pinned: int,
-    uniforms: Tensor,
-    normals: Tensor,
-    steps: int,
-    steps_a_round: int,
-) -> Tensor:
-    """The best of R searches, (K, C); see `colorquant_nn.kernels.cpu_search.search`."""
-    from colorquant_nn.kernels._threads import run
-    from colorquant_nn.kernels.cpu_search import search
-
-    tiles = _tiles(points.numpy(), weights.numpy())
-    blurs = (CHANCE * normals).exp_().numpy()
-    centroids = start.transpose(1, 2).contiguous().numpy()
-    distortions = np.empty(len(start))
-    tasks = iter(range(len(start)))
-
-    def work(*_: object) -> None:
-        for task in tasks:  # each goes to the thread that asks first
-            distortions[task] = search(
-                *tiles,
-                pinned,
-                uniforms[task].numpy(),
-                blurs[task],
-                steps,
-                steps_a_round,
-                centroids[task],
-            )
-
-    run(work, len(start), 1e9)
-    return torch.from_numpy(centroids[distortions.argmin()].T.copy())
-
-
-def _tiles(points: Any, weights: Any) -> tuple[Any, Any, Any, Any]:
-    """Tiles of 64 points with weights and boxes; the last one repeats a point with weight 0."""
-    from colorquant_nn.kernels.cpu_seeding import TILE
-
-    missing = -len(points) % TILE
-    points = np.concatenate([points, np.repeat(points[-1:], missing, axis=0)])
-    weights = np.concatenate([weights, np.zeros(missing)]).astype(np.float32).reshape(-1, TILE)
-    tiles = np.ascontiguousarray(points.reshape(-1, TILE, points.shape[1]).transpose(0, 2, 1))
-    return tiles, weights, tiles.min(2), tiles.max(2)
 
 
 def smallest_count(psnr: Callable[[int], float], min_psnr: float, most: int) -> int:

@@ -7,7 +7,6 @@ from colorquant_nn.functional.clustering import distortion, lloyd
 from colorquant_nn.functional.histogram import count_colors
 from colorquant_nn.functional.relocation import breathe, relocate
 from colorquant_nn.functional.search import EFFORTS, fit_centroids
-from colorquant_nn.kernels.cpu_colors import distinct_colors
 
 
 def moments(points: Tensor, centroids: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -79,13 +78,11 @@ def test_search_ends_below_plain_kmeans(effort: str, channels: int) -> None:
 
 def test_search_measures_what_the_kernel_measures() -> None:
     """The boxes leave out no centroid that is nearest: one Lloyd step agrees with the kernel."""
-    from colorquant_nn.functional.search import _search
-
     generator = torch.Generator().manual_seed(3)
     image = torch.randint(256, (1, 3000, 3), generator=generator, dtype=torch.uint8)
-    _, points, weights = distinct_colors(image, None)
+    _, points, weights = kernels.distinct_colors(image)
     start = points[torch.randperm(len(points), generator=generator)[:40]].contiguous()
-    stepped = _search(
+    stepped = kernels.search(
         points, weights, start[None], 3, torch.zeros(1, 40, 0), torch.zeros(1, 0, 2, 40), 1, 1
     )
     expected = lloyd(points, start, weights.float(), 1)
