@@ -37,7 +37,7 @@ from colorquant_nn.functional.points import (
     to_pixels,
     with_alpha,
 )
-from colorquant_nn.kernels.reference import sanitize
+from colorquant_nn.kernels import sanitize
 from colorquant_nn.names import Dither, Effort, Space, check_name
 
 __all__ = [

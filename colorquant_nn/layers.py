@@ -36,7 +36,6 @@ from colorquant_nn.functional.points import (
     to_points,
 )
 from colorquant_nn.functional.seeding import spread_colors
-from colorquant_nn.kernels import traced
 from colorquant_nn.names import Space
 
 __all__ = ["ColorQuantize", "PerImageColorQuantize", "Quantized"]
@@ -195,7 +194,7 @@ class ColorQuantize(nn.Module):
         Args:
             x: (B, 3, H, W) or (3, H, W), floating point sRGB.
         """
-        if traced.exporting():
+        if kernels.exporting():
             return self._quantize_traced(x)
         points = to_points(x)
         pixels = points.detach()

@@ -31,8 +31,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from colorquant_nn.kernels import traced
-from colorquant_nn.kernels.define import define
+from colorquant_nn import kernels
 from colorquant_nn.names import Space, check_name
 
 __all__ = [
@@ -411,8 +410,9 @@ class _Conversion(torch.autograd.Function):
 
     @staticmethod
     def forward(colors: Tensor, name: str) -> Tensor:
-        if colors.device.type == "cpu" and colors.dtype == torch.float32 and not traced.exporting():
-            return torch.ops.colorquant_nn.convert_color(colors, *PROGRAMS[name])
+        on_cpu = colors.device.type == "cpu" and colors.dtype == torch.float32
+        if on_cpu and not kernels.exporting():
+            return kernels.convert_color(colors, *PROGRAMS[name])
         return convert_plain(colors, *PROGRAMS[name])
 
     @staticmethod
@@ -463,26 +463,3 @@ def _mix(colors: Tensor, matrix: Matrix) -> Tensor:
     # Keep the memory layout: the channels lie behind the axes of larger strides.
     axis = sum(stride > colors.stride(-1) for stride in colors.stride()[:-1])
     return torch.stack(rows, dim=axis).movedim(axis, -1)
-
-
-def _convert_cpu(colors: Tensor, stages: list[str], matrices: list[float]) -> Tensor:
-    from colorquant_nn.kernels import color_cpu
-
-    rest = iter(matrices)
-    rows = [
-        tuple(tuple(next(rest) for _ in range(3)) for _ in range(3)) if name == "matrix" else name
-        for name in stages
-    ]
-    return color_cpu.convert(colors, tuple(rows))  # type: ignore[arg-type]
-
-
-def _convert_vmap(info: Any, in_dims: Any, colors: Tensor, *program: Any) -> tuple[Tensor, int]:
-    return torch.ops.colorquant_nn.convert_color(colors.movedim(in_dims[0], 0), *program), 0
-
-
-define(
-    "convert_color(Tensor colors, str[] stages, float[] matrices) -> Tensor",
-    _convert_cpu,
-    lambda colors, stages, matrices: torch.empty_like(colors),
-)
-torch.library.register_vmap("colorquant_nn::convert_color", _convert_vmap)

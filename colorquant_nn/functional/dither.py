@@ -7,15 +7,13 @@ in the space that the points are in. Letters: H rows, W columns, K centroids, C 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colorquant_nn.kernels import assign
+from colorquant_nn import kernels
 
 __all__ = ["DITHERS", "Dither", "atkinson", "floyd_steinberg", "nearest", "ordered"]
 
@@ -55,7 +53,7 @@ def nearest(points: Tensor, centroids: Tensor, strength: float = 1.0) -> Tensor:
     """
     height, width, channels = points.shape
     flat = points.reshape(1, height * width, channels)
-    return assign(flat, centroids[None]).reshape(height, width)
+    return kernels.assign(flat, centroids[None]).reshape(height, width)
 
 
 def floyd_steinberg(points: Tensor, centroids: Tensor, strength: float = 1.0) -> Tensor:
@@ -121,35 +119,17 @@ def ordered(points: Tensor, centroids: Tensor, strength: float = 1.0) -> Tensor:
     problem = _prepare(points, centroids, strength)
     if problem is None:
         return nearest(points, centroids)
-    from colorquant_nn.functional import dither_loops
-
-    pixels, colors, grid, limit = problem
-    height, width = pixels.shape[:2]
-    indices = np.empty((height, width), np.int64)
-    thresholds = bayer_matrix(MATRIX_SIZE) * MIXTURE_SIZE // MATRIX_SIZE**2
-    order = _dark_to_light(colors)
-    ranks = np.argsort(order)
-
-    def mix(rows: slice) -> None:
-        dither_loops.mix(
-            pixels[rows],
-            colors,
-            grid,
-            thresholds,
-            MIXTURE_SIZE,
-            order,
-            ranks,
-            np.float32(strength * MIXTURE_SHARE),
-            limit,
-            indices[rows],
-        )
-
-    # Bands start at whole matrices, so how many there are changes nothing.
-    threads = torch.get_num_threads()
-    band = -(-height // (MATRIX_SIZE * threads)) * MATRIX_SIZE
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(mix, [slice(top, top + band) for top in range(0, height, band)]))
-    return torch.from_numpy(indices).to(points.device)
+    pixels, colors, limit = problem
+    thresholds = torch.from_numpy(bayer_matrix(MATRIX_SIZE) * MIXTURE_SIZE // MATRIX_SIZE**2)
+    return kernels.mix(
+        pixels,
+        colors,
+        thresholds.to(points.device),
+        _dark_to_light(colors).to(points.device),
+        MIXTURE_SIZE,
+        strength * MIXTURE_SHARE,
+        limit,
+    )
 
 
 DITHERS: dict[str, Dither] = {
@@ -185,29 +165,16 @@ def _diffuse(
     problem = _prepare(points, centroids, strength)
     if problem is None:
         return nearest(points, centroids)
-    from colorquant_nn.functional import dither_loops
-
-    pixels, colors, grid, limit = problem
-    ahead, down, shares = (np.array(column) for column in zip(*targets, strict=True))
-    indices = np.empty(pixels.shape[:2], np.int64)
-    dither_loops.diffuse(
-        pixels,
-        colors,
-        grid,
-        ahead,
-        down,
-        shares.astype(np.float32),
-        np.float32(strength),
-        limit,
-        indices,
-    )
-    return torch.from_numpy(indices).to(points.device)
+    pixels, colors, limit = problem
+    steps = torch.tensor([target[:2] for target in targets], device=points.device)
+    shares = torch.tensor([target[2] for target in targets], device=points.device)
+    return kernels.diffuse(pixels, colors, steps, shares.to(torch.float32), strength, limit)
 
 
 def _prepare(
     points: Tensor, centroids: Tensor, strength: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32], Any, np.float32] | None:
-    """Points, centroids in four channels, their grid and the longest error; None: no dither."""
+) -> tuple[Tensor, Tensor, float] | None:
+    """Points and centroids in float32, and the longest error; None: no dither."""
     if points.ndim != 3 or points.shape[-1] not in (3, 4):
         raise ValueError(
             f"expected points of shape (H, W, 3) or (H, W, 4), got {tuple(points.shape)}"
@@ -222,59 +189,19 @@ def _prepare(
         return None
     if not points.is_floating_point():
         points = points / 255
-    channels = points.shape[-1]
-    pixels = points.detach().to("cpu", torch.float32)
+    pixels, colors = points.detach().to(torch.float32), centroids.detach().to(torch.float32)
     if not torch.isfinite(pixels.sum()):
         pixels = pixels.nan_to_num(0.0, 1.0, 0.0)
-    colors = np.zeros((len(centroids), 4), np.float32)
-    colors[:, :channels] = centroids.detach().to("cpu", torch.float32).numpy()
-    limit = _longest_gap(colors)
-    low = np.minimum(pixels.amin((0, 1)).numpy(), colors[:, :channels].min(0)) - limit
-    high = np.maximum(pixels.amax((0, 1)).numpy(), colors[:, :channels].max(0)) + limit
-    doublings = 4 if channels == 4 else 5 + (pixels.shape[0] * pixels.shape[1] > 1 << 20)
-    return pixels.numpy(), colors, _build_grid(colors, low, high, doublings), limit
+    return pixels, colors, _longest_gap(colors)
 
 
-def _build_grid(
-    colors: NDArray[np.float32],
-    low: NDArray[np.float32],
-    high: NDArray[np.float32],
-    doublings: int,
-) -> Any:
-    """Candidate lists over the box from ``low`` to ``high``, by halving its cells."""
-    from colorquant_nn.functional.dither_loops import Grid, refine
-
-    channels = len(low)
-    origin = np.zeros(4, np.float32)
-    origin[:channels] = low
-    scale = np.zeros(4, np.float32)
-    everything = np.arange(len(colors), dtype=np.int32)
-    one_cell = np.array([0, len(colors)], np.int32)
-    nowhere = np.zeros(4, np.int64)
-    grid = Grid(origin, scale, np.zeros(4, np.float32), nowhere, one_cell, everything)
-    for doubling in range(1, doublings + 1):
-        cells = 1 << doubling
-        last = np.zeros(4, np.float32)
-        last[:channels] = cells - 1
-        scale = np.zeros(4, np.float32)
-        scale[:channels] = cells / np.maximum(high - low, np.float32(1e-6))
-        strides = np.ones(4, np.int64)
-        strides[:channels] = cells ** np.arange(channels - 1, -1, -1)
-        starts = np.empty(cells**channels + 1, np.int32)
-        # Each list goes to the 2^C cells that its cell is divided into, at most whole.
-        room = np.empty(len(grid.candidates) << channels, np.int32)
-        finer = Grid(origin, scale, last, strides, starts, room)
-        total = refine(colors, finer, grid)
-        grid = finer._replace(candidates=room[:total].copy())
-    return grid
-
-
-def _longest_gap(colors: NDArray[np.float32]) -> np.float32:
+def _longest_gap(centroids: Tensor) -> float:
     """The longest edge of the minimum spanning tree: no gap between neighbours is longer.
 
     R. C. Prim: Shortest connection networks and some generalizations. Bell System Technical
     Journal 36 (1957).
     """
+    colors = centroids.cpu().numpy()
     distances = ((colors - colors[0]) ** 2).sum(1)
     outside = np.ones(len(colors), bool)
     outside[0] = False
@@ -284,12 +211,13 @@ def _longest_gap(colors: NDArray[np.float32]) -> np.float32:
         longest = max(longest, distances[added])
         outside[added] = False
         distances = np.minimum(distances, ((colors - colors[added]) ** 2).sum(1))
-    return np.float32(np.sqrt(longest))
+    return float(np.sqrt(longest))
 
 
-def _dark_to_light(colors: NDArray[np.float32]) -> NDArray[np.int64]:
+def _dark_to_light(centroids: Tensor) -> Tensor:
     """Order of the colours along their principal axis, in any space the axis of lightness."""
-    centered = colors.astype(np.float64) - colors.mean(0, dtype=np.float64)
+    colors = centroids.cpu().numpy().astype(np.float64)
+    centered = colors - colors.mean(0)
     axis = np.linalg.svd(centered, full_matrices=False)[2][0]
     axis *= np.sign(axis[np.abs(axis).argmax()])
-    return np.argsort(centered @ axis, kind="stable")
+    return torch.from_numpy(np.argsort(centered @ axis, kind="stable"))

@@ -7,7 +7,7 @@ R starts.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -39,7 +39,6 @@ __all__ = [
 ]
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
-CHANCE = 0.2  # as in `colorquant_nn.functional.relocation`
 CHUNK = 1 << 20  # colours whose error is measured at a time
 
 
@@ -216,24 +215,28 @@ def fit_centroids(
     start[:, : len(pinned)] = pinned
     draw = partial(torch.rand, generator=generator, device="cpu", dtype=torch.float32)
     draw_normal = partial(torch.randn, generator=generator, device="cpu", dtype=torch.float32)
-    found = _search(
+
+    def blurs(starts: int, rounds: int) -> Tensor:
+        return (kernels.CHANCE * draw_normal(starts, rounds, 2, num_clusters)).exp_()
+
+    found = kernels.search(
         *cells,
         start,
         len(pinned),
         draw(starts, num_clusters, candidates),
-        draw_normal(starts, schedule.rounds, 2, num_clusters),
+        blurs(starts, schedule.rounds),
         schedule.steps,
         schedule.steps_a_round,
     )
     if bits == 8:
         return found
-    return _search(
+    return kernels.search(
         points,
         weights,
         found[None],
         len(pinned),
         draw(1, num_clusters, 0),
-        draw_normal(1, schedule.last_rounds, 2, num_clusters),
+        blurs(1, schedule.last_rounds),
         schedule.last_steps,
         schedule.steps_a_round,
     )
@@ -250,53 +253,6 @@ def _pool(points: Tensor, weights: Tensor, codes: Tensor, bits: int) -> tuple[Te
     sums = np.add.reduceat(points.numpy() * weights.numpy()[:, None], first, axis=0)
     means = (sums / total[:, None]).astype(np.float32)
     return torch.from_numpy(means), torch.from_numpy(total)
-
-
-def _search(
-    points: Tensor,
-    weights: Tensor,
-    start: Tensor,
-    pinned: int,
-    uniforms: Tensor,
-    normals: Tensor,
-    steps: int,
-    steps_a_round: int,
-) -> Tensor:
-    """The best of R searches, (K, C); see `colorquant_nn.kernels.cpu_search.search`."""
-    from colorquant_nn.kernels._threads import run
-    from colorquant_nn.kernels.cpu_search import search
-
-    tiles = _tiles(points.numpy(), weights.numpy())
-    blurs = (CHANCE * normals).exp_().numpy()
-    centroids = start.transpose(1, 2).contiguous().numpy()
-    distortions = np.empty(len(start))
-    tasks = iter(range(len(start)))
-
-    def work(*_: object) -> None:
-        for task in tasks:  # each goes to the thread that asks first
-            distortions[task] = search(
-                *tiles,
-                pinned,
-                uniforms[task].numpy(),
-                blurs[task],
-                steps,
-                steps_a_round,
-                centroids[task],
-            )
-
-    run(work, len(start), 1e9)
-    return torch.from_numpy(centroids[distortions.argmin()].T.copy())
-
-
-def _tiles(points: Any, weights: Any) -> tuple[Any, Any, Any, Any]:
-    """Tiles of 64 points with weights and boxes; the last one repeats a point with weight 0."""
-    from colorquant_nn.kernels.cpu_seeding import TILE
-
-    missing = -len(points) % TILE
-    points = np.concatenate([points, np.repeat(points[-1:], missing, axis=0)])
-    weights = np.concatenate([weights, np.zeros(missing)]).astype(np.float32).reshape(-1, TILE)
-    tiles = np.ascontiguousarray(points.reshape(-1, TILE, points.shape[1]).transpose(0, 2, 1))
-    return tiles, weights, tiles.min(2), tiles.max(2)
 
 
 def smallest_count(psnr: Callable[[int], float], min_psnr: float, most: int) -> int:

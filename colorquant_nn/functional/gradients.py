@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from colorquant_nn import kernels
-from colorquant_nn.kernels.define import define
-from colorquant_nn.kernels.reference import finite, sanitize
+from colorquant_nn.kernels import finite, sanitize
 
 __all__ = [
     "Estimator",
@@ -303,13 +302,11 @@ class _Soft(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None]:
         x, palette = ctx.saved_tensors
-        grad_x, grad_palette = torch.ops.colorquant_nn.soft_backward(
-            x, palette, grad, ctx.temperature
-        )
+        grad_x, grad_palette = kernels.call("soft_backward", x, palette, grad, ctx.temperature)
         return grad_x, None, grad_palette, None
 
 
-def _soft_backward(
+def soft_backward(
     x: Tensor, palette: Tensor, grad: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """The gradient of ``sum_k p_k c_k`` to x and to the palette, a chunk of points at a time."""
@@ -336,16 +333,6 @@ def _soft_backward(
     return grad_points.reshape(x.shape).contiguous(), grad_centers.reshape(palette.shape).to(
         palette.dtype
     )
-
-
-define(
-    "soft_backward(Tensor x, Tensor palette, Tensor grad, float temperature) -> (Tensor, Tensor)",
-    _soft_backward,
-    lambda x, palette, grad, temperature: (
-        x.new_empty(x.shape),
-        torch.empty_like(palette, memory_format=torch.contiguous_format),
-    ),
-)
 
 
 class _PaletteMSE(torch.autograd.Function):

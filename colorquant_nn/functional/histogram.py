@@ -15,7 +15,7 @@ from torch import Tensor
 
 from colorquant_nn import kernels
 from colorquant_nn.functional.points import check_images, iterate_images, to_pixels, with_alpha
-from colorquant_nn.kernels.reference import sanitize
+from colorquant_nn.kernels import sanitize
 
 __all__ = [
     "ColorHistogram",
@@ -125,12 +125,10 @@ class ColorHistogram:
 
     def colors(self) -> WeightedColors:
         """The means of the cells that are not empty, and how many pixels each has."""
-        from colorquant_nn.kernels.cpu_colors import SPREAD
-
         cells = self.cells.cpu()
         occupied = cells[:, 0].nonzero().squeeze(1)
         cells = cells[occupied]
-        spread = torch.from_numpy(SPREAD).to(torch.int64)
+        spread = kernels.spread_bits(3)
         shift = 8 - BITS
         blue = (occupied << shift) & 0xFF
         green = (occupied >> BITS << shift) & 0xFF
@@ -193,16 +191,14 @@ def count_colors(points: Tensor, weights: Tensor | None = None) -> WeightedColor
     Returns:
         Colours whose codes differ.
     """
-    from colorquant_nn.kernels.cpu_colors import distinct_colors
-
     device = points.device
     points = points.detach().cpu()
     weights = None if weights is None else weights.detach().cpu()
     if points.shape[-1] == 3:
-        return WeightedColors(*distinct_colors(points, weights), device=device)
+        return WeightedColors(*kernels.distinct_colors(points, weights), device=device)
     opaque = 255 if points.dtype == torch.uint8 else 1
     if bool((points[..., 3] == opaque).all()):
-        found = WeightedColors(*distinct_colors(points[..., :3], weights), device=device)
+        found = WeightedColors(*kernels.distinct_colors(points[..., :3], weights), device=device)
         return _as_opaque(found)
     colors, votes, hole = _visible(points, weights)
     order, codes = _encode(colors)
@@ -304,9 +300,7 @@ def _visible(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Te
 
 def _encode(colors: Tensor) -> tuple[Tensor, Tensor]:
     """The order of the codes of (M, C) colours, and the ordered codes."""
-    from colorquant_nn.kernels.cpu_colors import spread_bits
-
-    spread = torch.from_numpy(spread_bits(colors.shape[1]))
+    spread = kernels.spread_bits(colors.shape[1])
     levels = (colors * 255 + 0.5).to(torch.int64)
     codes = levels.new_zeros(len(colors))
     for channel in range(colors.shape[1]):

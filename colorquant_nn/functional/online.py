@@ -20,7 +20,6 @@ from colorquant_nn.functional.clustering import lloyd, update
 from colorquant_nn.functional.color import color_space
 from colorquant_nn.functional.relocation import breathe, revive
 from colorquant_nn.functional.seeding import kmeans_plus_plus
-from colorquant_nn.kernels.define import define
 
 __all__ = ["HISTOGRAM_BITS", "WARM_UP_BATCHES", "commit", "learn", "observe", "warm_up"]
 
@@ -51,7 +50,7 @@ def warm_up(
         decay: from 0 to 1.
         space: a name of `colorquant_nn.functional.color.SPACES`.
     """
-    torch.ops.colorquant_nn.warm_up(points, centroids, counts, histogram, batches, decay, space)
+    kernels.call("warm_up", points, centroids, counts, histogram, batches, decay, space)
 
 
 def learn(
@@ -72,7 +71,7 @@ def learn(
         decay: from 0 to 1.
         dead_below: a fraction of the mean count.
     """
-    torch.ops.colorquant_nn.learn(moments, centroids, counts, batches, decay, dead_below)
+    kernels.call("learn", moments, centroids, counts, batches, decay, dead_below)
 
 
 def observe(
@@ -91,7 +90,7 @@ def observe(
         pending_moments: (K, F), what was observed after it.
         batches: int64 scalar on the CPU, how many commits there were.
     """
-    torch.ops.colorquant_nn.observe(points, moments, pending_histogram, pending_moments, batches)
+    kernels.call("observe", points, moments, pending_histogram, pending_moments, batches)
 
 
 def _warm_up(
@@ -241,27 +240,3 @@ def _all_reduce(tensor: Tensor) -> Tensor:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(tensor)
     return tensor
-
-
-def _nothing(*_: object) -> None:
-    pass
-
-
-define(
-    "warm_up(Tensor points, Tensor(a!) centroids, Tensor(b!) counts, Tensor(c!) histogram, "
-    "Tensor batches, float decay, str space) -> ()",
-    _warm_up,
-    _nothing,
-)
-define(
-    "learn(Tensor moments, Tensor(a!) centroids, Tensor(b!) counts, Tensor(c!) batches, "
-    "float decay, float dead_below) -> ()",
-    _learn,
-    _nothing,
-)
-define(
-    "observe(Tensor points, Tensor moments, Tensor(a!) pending_histogram, "
-    "Tensor(b!) pending_moments, Tensor batches) -> ()",
-    _observe,
-    _nothing,
-)

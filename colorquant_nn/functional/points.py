@@ -16,7 +16,7 @@ from torch import Tensor
 
 from colorquant_nn.functional.color import color_space, to_working_space
 from colorquant_nn.functional.gradients import clamp_through
-from colorquant_nn.kernels.reference import finite, sanitize
+from colorquant_nn.kernels import finite, sanitize
 from colorquant_nn.names import Space
 
 __all__ = [

@@ -1,9 +1,9 @@
-"""The one hot operation: every point to its nearest centroid, with what k-means learns from it.
+"""What the package computes on a device: operations, one wrapper for each.
 
-And what goes with it: k-means of many small images, the colours of indices, and the histogram of
-colours. Custom ops, one node each under ``torch.compile``, with an implementation per device:
-``cpu`` (numba), ``cuda`` (Triton) and ``reference`` (plain torch: any device and dtype, the
-oracle of the tests). Memory is O(points + clusters); an N x K matrix never exists.
+`assign` is the hot one: every point to its nearest centroid, and `cluster` with it what k-means
+learns from that. Each operation is a custom op, one node under ``torch.compile``, with an
+implementation per device (``cpu``: numba, ``cuda``: Triton) or in plain torch, as the table in
+`colorquant_nn.kernels.ops` says. Memory is O(points + clusters); an N x K matrix never exists.
 
 Letters: B images, N points, K centroids, C channels; G is B (each image has centroids of its
 own) or 1 (all share them).
@@ -20,18 +20,52 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from colorquant_nn.kernels import reference, traced
-from colorquant_nn.kernels.define import define
+from colorquant_nn.kernels.ops import call
+from colorquant_nn.kernels.reference import (
+    CHANCE,
+    REVIVE_MARGIN,
+    SEARCH_MARGIN,
+    SPLIT_GAIN,
+    TINY,
+    assign_for_export,
+    exporting,
+    finite,
+    most_moves,
+    num_moments,
+    sanitize,
+    spread_bits,
+    trace_columns,
+)
 
 __all__ = [
+    "CHANCE",
+    "REVIVE_MARGIN",
+    "SEARCH_MARGIN",
+    "SPLIT_GAIN",
+    "TINY",
     "Clustered",
+    "DistinctColors",
     "FittedImages",
     "Moments",
     "assign",
+    "call",
     "cluster",
+    "convert_color",
+    "diffuse",
+    "distinct_colors",
+    "exporting",
+    "finite",
     "histogram",
     "kmeans_per_image",
     "lookup",
+    "mix",
+    "most_moves",
+    "num_moments",
+    "relocate",
+    "sanitize",
+    "search",
+    "seed",
+    "spread_bits",
     "unpack_moments",
 ]
 
@@ -70,9 +104,10 @@ class Moments(NamedTuple):
     @property
     def distortions(self) -> Tensor:
         """(G, K) ``sum w |x - c|^2``, the trace of ``scatter``."""
-        column, total = 0, self.upper[..., 0]
-        for length in range(self.offsets.shape[-1], 1, -1):
-            column += length
+        channels = self.offsets.shape[-1]
+        first, *others = (column - 1 - channels for column in trace_columns(channels))
+        total = self.upper[..., first]
+        for column in others:
             total = total + self.upper[..., column]
         return total
 
@@ -88,6 +123,17 @@ class FittedImages(NamedTuple):
     """(B, K) float32, how many points each centroid is the mean of."""
 
 
+class DistinctColors(NamedTuple):
+    """What `distinct_colors` returns."""
+
+    codes: Tensor
+    """(M,) int64, ascending: their places on a curve that fills the cube."""
+    colors: Tensor
+    """(M, 3) float32 in [0, 1]."""
+    weights: Tensor
+    """(M,) float64, of all the pixels of the colour."""
+
+
 def assign(points: Tensor, centroids: Tensor, clamp: bool = False) -> Tensor:
     """Index of the nearest centroid of each point.
 
@@ -99,9 +145,9 @@ def assign(points: Tensor, centroids: Tensor, clamp: bool = False) -> Tensor:
     Returns:
         (B, N) int64.
     """
-    if traced.exporting():
-        return traced.assign(points, centroids, clamp)
-    return torch.ops.colorquant_nn.assign(points, centroids, clamp)
+    if exporting():
+        return assign_for_export(points, centroids, clamp)
+    return call("assign", points, centroids, clamp)
 
 
 def cluster(
@@ -129,7 +175,7 @@ def cluster(
         raise ValueError(
             f"expected a palette {(*centroids.shape[:2], 'D')}, got {tuple(palette.shape)}"
         )
-    return Clustered(*torch.ops.colorquant_nn.cluster(points, centroids, palette, weights, clamp))
+    return Clustered(*call("cluster", points, centroids, palette, weights, clamp))
 
 
 def kmeans_per_image(
@@ -166,9 +212,7 @@ def kmeans_per_image(
     if num_iters < 1:
         raise ValueError(f"expected num_iters of at least 1, got {num_iters}")
     return FittedImages(
-        *torch.ops.colorquant_nn.kmeans_per_image(
-            points, num_clusters, num_iters, uniforms, votes, clamp
-        )
+        *call("kmeans_per_image", points, num_clusters, num_iters, uniforms, votes, clamp)
     )
 
 
@@ -189,7 +233,7 @@ def lookup(palette: Tensor, indices: Tensor) -> Tensor:
         raise ValueError(
             f"expected a palette for each of {indices.shape[0]} images, got {palette.shape[0]}"
         )
-    return torch.ops.colorquant_nn.lookup(palette, indices)
+    return call("lookup", palette, indices)
 
 
 def histogram(points: Tensor, bits: int, weights: Tensor | None = None) -> Tensor:
@@ -207,150 +251,244 @@ def histogram(points: Tensor, bits: int, weights: Tensor | None = None) -> Tenso
         (2**bits ** 3, 4) float64: the weight in the cell, the sums of red, green and blue. Blue
         varies fastest over the cells.
     """
-    return torch.ops.colorquant_nn.histogram(points, bits, weights)
+    return call("histogram", points, bits, weights)
+
+
+def distinct_colors(points: Tensor, weights: Tensor | None = None) -> DistinctColors:
+    """List the distinct 8-bit colours of images; of floats, the means of what rounds to each.
+
+    It is done on the CPU: from another device the points go there, and the results come back.
+
+    Args:
+        points: (B, N, 3); limited to [0, 1].
+        weights: (B, N), at least 0; all 1 without it. What has no weight is not listed, nor is
+            what is not finite.
+
+    Returns:
+        Codes, colours and their weights.
+
+    Examples:
+        >>> points = torch.tensor([[[255, 0, 0], [0, 0, 0], [255, 0, 0]]], dtype=torch.uint8)
+        >>> distinct_colors(points).weights
+        tensor([1., 2.], dtype=torch.float64)
+    """
+    return DistinctColors(*call("distinct_colors", points, weights))
+
+
+def seed(points: Tensor, weights: Tensor, start: Tensor, pinned: int, uniforms: Tensor) -> Tensor:
+    """Choose centroids by greedy k-means++: far points, by their share of the error.
+
+    The first is drawn by its weight; each further one is, of several points drawn by their
+    weighted squared distance to the centroids so far, the one that lowers the sum of these
+    distances most. When all distinct points are chosen, the last one is repeated.
+
+    Args:
+        points: (M, C) float; along a curve that fills space it is fastest.
+        weights: (M,), at least 0.
+        start: (K, C), whose first rows are centroids already.
+        pinned: how many.
+        uniforms: (K, draws) float32 in [0, 1), the random numbers; those of a pinned row are not
+            used.
+
+    Returns:
+        (K, C): the pinned rows, then rows of ``points``. Without points, ``start``.
+
+    References:
+        Arthur and Vassilvitskii 2007, "k-means++: the advantages of careful seeding", section 7.
+
+    Examples:
+        >>> points = torch.tensor([[0.0, 0, 0], [0, 0, 0.1], [5, 5, 5]])
+        >>> seeds = seed(points, torch.ones(3), torch.zeros(2, 3), 1, torch.full((2, 1), 0.5))
+        >>> seeds.tolist()
+        [[0.0, 0.0, 0.0], [5.0, 5.0, 5.0]]
+    """
+    return call("seed", points, weights, start, pinned, uniforms)
+
+
+def relocate(
+    centroids: Tensor,
+    counts: Tensor,
+    moments: Tensor,
+    movable: Tensor,
+    limit: Tensor,
+    margin: float,
+    blur: Tensor | None = None,
+    pinned: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Merge the centroids whose loss costs least, and halve the clusters where that gains most.
+
+    Merging j into its neighbour l costs ``n_j n_l / (n_j + n_l) |c_j - c_l|^2``. Halving a cluster
+    across its longest axis, of variance v, gains ``2 / pi n v``, where n is the smaller of its
+    running count (on the scale of the batch) and its count in the batch. The cheapest merge goes
+    with the largest gain, and so on, until the gain of a pair does not exceed ``margin`` times its
+    cost. A centroid that another one has merged into, or whose cluster was halved, is not merged
+    away after that, and none is merged into one that is gone. The neighbour takes the count of the
+    merged centroid, the halves share that of the cluster.
+
+    Args:
+        centroids: (K, C).
+        counts: (K,) running counts.
+        moments: (K, F) of a batch about these or very near centroids.
+        movable: (K,) bool, which centroids may be merged away.
+        limit: int64 scalar, the most moves; never more than `most_moves` are made.
+        margin: how many times the cost the gain has to be.
+        blur: (2, K) factors of the costs and of the gains, all 1 without it.
+        pinned: the first of the centroids stay where they are, even when others merge into them or
+            their clusters are halved.
+
+    Returns:
+        The new centroids and counts; those that no move touches are the same bit for bit.
+
+    References:
+        The cost of a merge is that of Ward 1963, "Hierarchical grouping to optimize an objective
+        function".
+
+    Examples:
+        >>> points = torch.tensor([[[0.0, 0, 0], [0, 0, 0.01], [1, 0, 0], [1, 1, 0]]])
+        >>> centroids = torch.tensor([[0.0, 0, 0], [0, 0, 0.01], [1, 0.5, 0]])
+        >>> moments = cluster(points, centroids[None]).moments[0]
+        >>> everyone = torch.ones(3, dtype=torch.bool)
+        >>> moved, counts = relocate(
+        ...     centroids, moments[:, 0], moments, everyone, torch.tensor(1), margin=0.5
+        ... )
+        >>> counts
+        tensor([1., 2., 1.], dtype=torch.float64)
+    """
+    return call("relocate", centroids, counts, moments, movable, limit, margin, blur, pinned)
+
+
+def search(
+    points: Tensor,
+    weights: Tensor,
+    start: Tensor,
+    pinned: int,
+    uniforms: Tensor,
+    blurs: Tensor,
+    steps: int,
+    steps_a_round: int,
+) -> Tensor:
+    """Find good k-means centroids: the best of several searches.
+
+    Each one seeds (see `seed`), takes Lloyd steps, and then goes round by round: relocate some
+    centroids (see `relocate`), take Lloyd steps, keep the result if it is better. A round that
+    does not help halves the number of moves of the next, down to one.
+
+    Args:
+        points: (M, C) float; along a curve that fills space it is fastest.
+        weights: (M,), at least 0; rounded to float32.
+        start: (R, K, C), where each search begins.
+        pinned: how many of the centroids, the first, stay as they are.
+        uniforms: (R, K, draws) float32 in [0, 1), of the seeding; with no draws there is none.
+        blurs: (R, rounds, 2, K) random factors of the costs and gains.
+        steps: of Lloyd's algorithm after the seeding.
+        steps_a_round: of Lloyd's algorithm.
+
+    Returns:
+        (K, C).
+
+    Examples:
+        >>> points = torch.rand(500, 3)
+        >>> uniforms, blurs = torch.rand(1, 8, 3), torch.ones(1, 4, 2, 8)
+        >>> search(points, torch.ones(500), torch.zeros(1, 8, 3), 0, uniforms, blurs, 5, 3).shape
+        torch.Size([8, 3])
+    """
+    return call("search", points, weights, start, pinned, uniforms, blurs, steps, steps_a_round)
+
+
+def convert_color(colors: Tensor, stages: list[str], matrices: list[float]) -> Tensor:
+    """Run a chain of curves and matrices on each colour.
+
+    Args:
+        colors: (..., 3) float32 or float64.
+        stages: of each, the name of a curve, "srgb_decode", "srgb_encode", "cube_root", "cube",
+            "lab_curve" or "lab_uncurve", or "matrix", which takes the next nine of ``matrices``.
+        matrices: row by row.
+
+    Returns:
+        (..., 3), laid out in memory as ``colors`` is where that is dense. On the CPU float32
+        colours are rounded once, and equal ones get equal bits wherever they lie.
+
+    Examples:
+        >>> convert_color(torch.tensor([0.5, 2.0, 3.0]), ["cube"], [])
+        tensor([ 0.1250,  8.0000, 27.0000])
+    """
+    return call("convert_color", colors, stages, matrices)
+
+
+def diffuse(
+    points: Tensor,
+    centroids: Tensor,
+    steps: Tensor,
+    shares: Tensor,
+    strength: float,
+    limit: float,
+) -> Tensor:
+    """Error diffusion in serpentine order: each pixel passes its error on to later ones.
+
+    It is done on the CPU: from another device the points go there, and the result comes back.
+
+    Args:
+        points: (H, W, 3) or (H, W, 4) float32, finite.
+        centroids: (K, C) float32.
+        steps: (S, 2) int64; how many pixels on in the direction of travel, at most 2 either way,
+            and how many rows down, at most 2.
+        shares: (S,) float32 of the error, for each step.
+        strength: how much of the error is passed on.
+        limit: errors that are longer are cut to it.
+
+    Returns:
+        (H, W) int64.
+
+    Examples:
+        >>> centroids = torch.tensor([[0.0] * 3, [1.0] * 3])
+        >>> steps, shares = torch.tensor([[1, 0]]), torch.ones(1)
+        >>> diffuse(torch.full((1, 5, 3), 0.6), centroids, steps, shares, 1.0, 9.0)
+        tensor([[1, 0, 1, 0, 1]])
+    """
+    return call("diffuse", points, centroids, steps, shares, strength, limit)
+
+
+def mix(
+    points: Tensor,
+    centroids: Tensor,
+    thresholds: Tensor,
+    order: Tensor,
+    levels: int,
+    strength: float,
+    limit: float,
+) -> Tensor:
+    """Ordered dither for any palette: a pixel depends on its colour and place alone.
+
+    Each pixel lists ``levels`` centroids whose mean comes near its colour: each is the nearest to
+    the colour plus ``strength`` of what the ones before it left over. The list, in the order of
+    ``order``, is read at the threshold of the pixel's place in the tiled matrix. It is done on the
+    CPU: from another device the points go there, and the result comes back.
+
+    Args:
+        points: (H, W, 3) or (H, W, 4) float32, finite.
+        centroids: (K, C) float32.
+        thresholds: (S, S) int64 from 0 to ``levels`` - 1.
+        order: (K,) int64, the centroids in the order of a list.
+        levels: the length of a list.
+        strength: how much of the error is passed on.
+        limit: errors that are longer are cut to it.
+
+    Returns:
+        (H, W) int64.
+
+    Examples:
+        >>> centroids = torch.tensor([[0.0] * 3, [1.0] * 3])
+        >>> matrix, order = torch.tensor([[0, 1], [1, 0]]), torch.tensor([0, 1])
+        >>> mix(torch.full((1, 4, 3), 0.4), centroids, matrix, order, 2, 1.0, 9.0)
+        tensor([[0, 1, 0, 1]])
+    """
+    return call("mix", points, centroids, thresholds, order, levels, strength, limit)
 
 
 def unpack_moments(moments: Tensor) -> Moments:
     """Name the columns of `Clustered.moments`: count, C offsets, upper triangle of scatter."""
-    channels = {3: 1, 6: 2, 10: 3, 15: 4}.get(moments.shape[-1])
-    if channels is None:
-        channels = round(((9 + 8 * (moments.shape[-1] - 1)) ** 0.5 - 3) / 2)
+    channels = 1
+    while num_moments(channels) < moments.shape[-1]:
+        channels += 1
     first = 1 + channels
     return Moments(moments[..., 0], moments[..., 1:first], moments[..., first:])
-
-
-def _assign_fake(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
-    return points.new_empty(points.shape[:2], dtype=torch.int64)
-
-
-def _assign_cpu(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
-    from colorquant_nn.kernels import cpu  # here, because it imports numba
-
-    return cpu.assign(points, centroids, clamp)
-
-
-def _assign_cuda(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
-    try:
-        from colorquant_nn.kernels import cuda
-    except ImportError:  # a build of PyTorch without Triton
-        return reference.assign(points, centroids, clamp)
-    return cuda.assign(points, centroids, clamp)
-
-
-def _cluster_fake(
-    points: Tensor,
-    centroids: Tensor,
-    palette: Tensor | None,
-    weights: Tensor | None,
-    clamp: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return reference.allocate(points, centroids, palette)
-
-
-def _cluster_cpu(
-    points: Tensor,
-    centroids: Tensor,
-    palette: Tensor | None,
-    weights: Tensor | None,
-    clamp: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    from colorquant_nn.kernels import cpu
-
-    return cpu.cluster(points, centroids, palette, weights, clamp)
-
-
-def _cluster_cuda(
-    points: Tensor,
-    centroids: Tensor,
-    palette: Tensor | None,
-    weights: Tensor | None,
-    clamp: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    try:
-        from colorquant_nn.kernels import cuda
-    except ImportError:
-        return reference.cluster(points, centroids, palette, weights, clamp)
-    return cuda.cluster(points, centroids, palette, weights, clamp)
-
-
-define(
-    "assign(Tensor points, Tensor centroids, bool clamp) -> Tensor",
-    reference.assign,
-    _assign_fake,
-    CPU=_assign_cpu,
-    CUDA=_assign_cuda,
-)
-define(
-    "cluster(Tensor points, Tensor centroids, Tensor? palette, Tensor? weights, bool clamp)"
-    " -> (Tensor, Tensor, Tensor)",
-    reference.cluster,
-    _cluster_fake,
-    CPU=_cluster_cpu,
-    CUDA=_cluster_cuda,
-)
-
-
-def _kmeans_per_image_fake(
-    points: Tensor,
-    num_clusters: int,
-    num_iters: int,
-    uniforms: Tensor,
-    votes: Tensor | None,
-    clamp: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return reference.allocate_kmeans(points, num_clusters)
-
-
-def _kmeans_per_image_cpu(
-    points: Tensor,
-    num_clusters: int,
-    num_iters: int,
-    uniforms: Tensor,
-    votes: Tensor | None,
-    clamp: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    from colorquant_nn.kernels import cpu_kmeans
-
-    return cpu_kmeans.kmeans_per_image(points, num_clusters, num_iters, uniforms, votes, clamp)
-
-
-def _lookup_fake(palette: Tensor, indices: Tensor) -> Tensor:
-    images, num_points = indices.shape
-    return palette.new_empty((images, palette.shape[2], num_points)).transpose(1, 2)
-
-
-def _lookup_cpu(palette: Tensor, indices: Tensor) -> Tensor:
-    from colorquant_nn.kernels import cpu_lookup
-
-    return cpu_lookup.lookup(palette, indices)
-
-
-def _histogram_fake(points: Tensor, bits: int, weights: Tensor | None) -> Tensor:
-    return points.new_empty(((1 << bits) ** 3, 4), dtype=torch.float64)
-
-
-def _histogram_cpu(points: Tensor, bits: int, weights: Tensor | None) -> Tensor:
-    from colorquant_nn.kernels import cpu_histogram
-
-    return cpu_histogram.histogram(points, bits, weights)
-
-
-define(
-    "kmeans_per_image(Tensor points, SymInt num_clusters, int num_iters, Tensor uniforms, "
-    "Tensor? votes, bool clamp) -> (Tensor, Tensor, Tensor)",
-    reference.kmeans_per_image,
-    _kmeans_per_image_fake,
-    CPU=_kmeans_per_image_cpu,
-)
-define(
-    "histogram(Tensor points, int bits, Tensor? weights) -> Tensor",
-    reference.histogram,
-    _histogram_fake,
-    CPU=_histogram_cpu,
-)
-define(
-    "lookup(Tensor palette, Tensor indices) -> Tensor",
-    reference.lookup,
-    _lookup_fake,
-    CPU=_lookup_cpu,
-)

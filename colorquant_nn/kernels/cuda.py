@@ -175,7 +175,7 @@ def cluster_tiles(
 def assign(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
     """See `colorquant_nn.kernels.assign`."""
     if not _supported(points, centroids):
-        return reference.assign(points, centroids, clamp)
+        return NotImplemented
     indices = points.new_empty(points.shape[:2], dtype=torch.int64)
     _launch(points, centroids, None, None, clamp, indices, None, None)
     return indices
@@ -190,7 +190,7 @@ def cluster(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `colorquant_nn.kernels.cluster`."""
     if not _supported(points, centroids):
-        return reference.cluster(points, centroids, palette, weights, clamp)
+        return NotImplemented
     indices, moments, values = reference.allocate(points, centroids, palette)
     _launch(points, centroids, palette, weights, clamp, indices, moments, values)
     return indices, moments, values
@@ -219,7 +219,7 @@ def _launch(
             moments.zero_()
         return
     num_tiles = -(-group_size // TILE)
-    columns = 1 + channels + channels * (channels + 1) // 2
+    columns = reference.num_moments(channels)
     affordable = max(1, MAX_SUMS // (groups * num_clusters * columns))
     programs = min(num_tiles, MAX_PROGRAMS, affordable)
     centroids = centroids.to(torch.float32).contiguous()

@@ -1,4 +1,7 @@
-"""The hot operation in plain torch: any device and dtype, slow but obvious.
+"""The operations in plain torch: any device and dtype, slow but obvious.
+
+And what all implementations share: results before there is anything in them, the layout of the
+moments, how odd points are read, and the constants of relocation.
 
 Letters as in the package: B images, N points, K centroids, C channels, G palettes (B or 1).
 """
@@ -7,6 +10,19 @@ import torch
 from torch import Tensor
 
 CHUNK_ELEMENTS = 1 << 22  # of the (B, chunk, K) distances: 16 MiB in float32
+CENTROIDS_AT_ONCE = 16  # where an exported program goes through them
+
+# The mean of half a normal distribution lies sqrt(2 / pi) standard deviations from the middle, so
+# halving a cluster along its longest axis saves 2 / pi of the variance along it.
+SPLIT_GAIN = 2 / torch.pi
+# How many times the cost of a merge a split has to gain: in a search, whose rounds are kept only
+# if they help, and where one move for the worse would stay.
+SEARCH_MARGIN = 0.5
+REVIVE_MARGIN = 2.0
+# Standard deviation of the logarithm of the random factors of a search. On photographs at K = 16,
+# 64, 256: with 0 it tries the same moves again and again, with more than 0.5 it tries bad ones.
+CHANCE = 0.2
+TINY = 1e-30
 
 
 def assign(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
@@ -15,6 +31,27 @@ def assign(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
     for part in _chunks(points, centroids):
         indices[:, part] = _nearest(sanitize(points[:, part], clamp), centroids)
     return indices
+
+
+def assign_for_export(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
+    """`assign` as plain nodes, for torch.export and ONNX, which know no custom ops.
+
+    There is no loop over points, whose number stays dynamic; centroids are taken a few at a time,
+    so that no N x K tensor exists.
+    """
+    points = sanitize(points, clamp)[:, :, None]  # (B, N, 1, C)
+    index = torch.zeros_like(points[:, :, 0, 0], dtype=torch.int64)
+    least = torch.full_like(points[:, :, 0, 0], torch.inf)
+    for start in range(0, centroids.shape[1], CENTROIDS_AT_ONCE):
+        some = centroids[:, None, start : start + CENTROIDS_AT_ONCE]  # (G, 1, some, C)
+        squares = [(points[..., c] - some[..., c]) ** 2 for c in range(points.shape[-1])]
+        distance = sum(squares[1:], squares[0])
+        nearest = distance.argmin(-1)
+        near = distance.amin(-1)
+        closer = near < least  # of equal ones, the first stays
+        index = torch.where(closer, nearest + start, index)
+        least = torch.where(closer, near, least)
+    return index
 
 
 def cluster(
@@ -128,6 +165,74 @@ def histogram(points: Tensor, bits: int, weights: Tensor | None) -> Tensor:
     return sums
 
 
+def exporting() -> bool:
+    """Whether the call is being traced by torch.export or torch.onnx."""
+    if hasattr(torch.compiler, "is_exporting"):
+        return torch.compiler.is_exporting()
+    return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
+
+
+def num_moments(channels: int) -> int:
+    """How many moments a cluster has: its count, C offsets, and the upper triangle of scatter.
+
+    Args:
+        channels: C.
+
+    Examples:
+        >>> num_moments(3)
+        10
+    """
+    return 1 + channels + channels * (channels + 1) // 2
+
+
+def trace_columns(channels: int) -> list[int]:
+    """Which of the moments are the diagonal of the scatter.
+
+    Args:
+        channels: C.
+
+    Examples:
+        >>> trace_columns(3)
+        [4, 7, 9]
+    """
+    return [num_moments(channels) - rest * (rest + 1) // 2 for rest in range(channels, 0, -1)]
+
+
+def most_moves(num_clusters: int) -> int:
+    """More centroids are not relocated at once.
+
+    Args:
+        num_clusters: K.
+
+    Examples:
+        >>> most_moves(16)
+        2
+    """
+    return max(1, num_clusters // 8)
+
+
+def spread_bits(channels: int) -> Tensor:
+    """The bits of a byte at their places in a Morton code, for each channel; red is uppermost.
+
+    Args:
+        channels: C, of the colours; 3 and 4 are used.
+
+    Returns:
+        (C, 256) int64, whose bitwise or over the channels of a colour is its code.
+
+    Examples:
+        >>> spread_bits(3)[:, 3]
+        tensor([36, 18,  9])
+    """
+    values = torch.arange(256, device="cpu")
+    table = torch.zeros(channels, 256, dtype=torch.int64, device="cpu")
+    for channel in range(channels):
+        for bit in range(8):
+            place = channels * bit + channels - 1 - channel
+            table[channel] |= (values >> bit & 1) << place
+    return table
+
+
 def allocate_kmeans(points: Tensor, num_clusters: int) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs of `kmeans_per_image` before there is anything in them."""
     images, num_points, channels = points.shape
@@ -146,8 +251,7 @@ def allocate(
     indices = points.new_empty(points.shape[:2], dtype=torch.int64)
     # MPS has no float64.
     exact = torch.float32 if points.device.type == "mps" else torch.float64
-    columns = 1 + channels + channels * (channels + 1) // 2
-    moments = points.new_empty((*centroids.shape[:2], columns), dtype=exact)
+    moments = points.new_empty((*centroids.shape[:2], num_moments(channels)), dtype=exact)
     dtype = points.dtype if points.is_floating_point() else torch.float32
     if palette is None:
         values = points.new_empty((0,), dtype=dtype)

@@ -4,10 +4,9 @@ from torch import Tensor
 
 from colorquant_nn import kernels
 from colorquant_nn.functional.clustering import distortion, lloyd
-from colorquant_nn.functional.fitting import EFFORTS, fit_centroids
 from colorquant_nn.functional.histogram import count_colors
 from colorquant_nn.functional.relocation import breathe, relocate
-from colorquant_nn.kernels.cpu_colors import distinct_colors
+from colorquant_nn.functional.fitting import EFFORTS, fit_centroids
 
 
 def moments(points: Tensor, centroids: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -66,7 +65,7 @@ def test_breathing_never_makes_it_worse_and_repeats_itself(num_clusters: int) ->
 def test_search_ends_below_plain_kmeans(effort: str, channels: int) -> None:
     generator = torch.Generator().manual_seed(2)
     colors = torch.rand(1, 4000, channels, generator=generator) ** 2
-    codes, points, weights = count_colors(colors, torch.rand(1, 4000, generator=generator))[:3]
+    codes, points, weights, *_ = count_colors(colors, torch.rand(1, 4000, generator=generator))
     fitted = fit_centroids(points, weights, codes, 20, points[:0], EFFORTS[effort], 0)
     random = points[torch.randperm(len(points), generator=generator)[:20]]
     plain = lloyd(points, random, weights.float(), 50)
@@ -79,13 +78,11 @@ def test_search_ends_below_plain_kmeans(effort: str, channels: int) -> None:
 
 def test_search_measures_what_the_kernel_measures() -> None:
     """The boxes leave out no centroid that is nearest: one Lloyd step agrees with the kernel."""
-    from colorquant_nn.functional.fitting import _search
-
     generator = torch.Generator().manual_seed(3)
     image = torch.randint(256, (1, 3000, 3), generator=generator, dtype=torch.uint8)
-    _, points, weights = distinct_colors(image, None)
+    _, points, weights = kernels.distinct_colors(image)
     start = points[torch.randperm(len(points), generator=generator)[:40]].contiguous()
-    stepped = _search(
+    stepped = kernels.search(
         points, weights, start[None], 3, torch.zeros(1, 40, 0), torch.zeros(1, 0, 2, 40), 1, 1
     )
     expected = lloyd(points, start, weights.float(), 1)

@@ -6,33 +6,32 @@ that; the ends of a block go through another implementation.) So roots are compu
 rounded operations only, in SIMD lanes: a float32 start, then one step in float64.
 """
 
+# mypy: disable-error-code="no-untyped-def"
+
 import math
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colorquant_nn.kernels._compile import kernel, subroutine
-from colorquant_nn.kernels._threads import next_task, run
+from colorquant_nn.kernels.cpu.runtime import kernel, next_task, run, subroutine
 
 TILE = 256  # pixels; three rows of float64 stay in the first-level cache
 BLOCK = 64 * TILE  # what a thread takes at a time
 
-CURVES = {
+STAGES = {
     "srgb_decode": 0,
     "srgb_encode": 1,
     "cube_root": 2,
     "cube": 3,
     "lab_curve": 4,
     "lab_uncurve": 5,
+    "matrix": 6,
 }
-MATRIX = 6
-
-Stage = str | tuple[tuple[float, float, float], ...]
+MATRIX = STAGES["matrix"]
 
 _THIRD = np.float32(1 / 3)
 _FIFTH = np.float32(1 / 5)
@@ -45,36 +44,36 @@ _TWO = np.float32(2)
 _THREE = np.float32(3)
 
 
-def convert(colors: Tensor, stages: tuple[Stage, ...]) -> Tensor:
-    """Run a chain of stages on float32 colours.
-
-    Args:
-        colors: (..., 3) float32, any strides.
-        stages: names of `CURVES`, and 3x3 matrices.
-
-    Returns:
-        (..., 3) float32, laid out in memory as ``colors`` is where that is dense.
-    """
+def convert_color(colors: Tensor, stages: list[str], matrices: list[float]) -> Tensor:
+    """See `colorquant_nn.kernels.convert_color`."""
+    if colors.dtype != torch.float32:
+        return NotImplemented
     target = torch.empty_like(colors)
     if colors.numel() == 0:
         return target
     views = _flatten(colors, target)
     if views is None:
-        return target.copy_(convert(colors.contiguous(), stages))
+        return target.copy_(convert_color(colors.contiguous(), stages, matrices))
     source, flat = views
-    codes, matrices = _program(stages)
     images, length, _ = source.shape
     num_tasks = images * -(-length // BLOCK)
     nanoseconds = 4.0 * len(stages) * images * length
-    run(_convert, num_tasks, nanoseconds, source.numpy(), flat.numpy(), codes, matrices)
+    program = _program(tuple(stages), tuple(matrices))
+    run(_convert, num_tasks, nanoseconds, source.numpy(), flat.numpy(), *program)
     return target
 
 
 @lru_cache
-def _program(stages: tuple[Stage, ...]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    codes = [CURVES[stage] if isinstance(stage, str) else MATRIX for stage in stages]
-    matrices = [np.eye(3) if isinstance(stage, str) else stage for stage in stages]
-    return np.array(codes), np.array(matrices)
+def _program(
+    stages: tuple[str, ...], matrices: tuple[float, ...]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """A number for each stage, and a matrix: that of the stage, or any."""
+    numbers = iter(matrices)
+    every = [
+        [next(numbers) for _ in range(9)] if stage == "matrix" else [0.0] * 9 for stage in stages
+    ]
+    codes = np.array([STAGES[stage] for stage in stages], np.int64)
+    return codes, np.array(every, np.float64).reshape(-1, 3, 3)
 
 
 def _flatten(colors: Tensor, target: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -86,19 +85,12 @@ def _flatten(colors: Tensor, target: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 @kernel()
-def _convert(
-    counter: NDArray[np.int64],
-    num_tasks: int,
-    source: NDArray[Any],
-    target: NDArray[Any],
-    codes: NDArray[np.int64],
-    matrices: NDArray[np.float64],
-) -> None:
+def _convert(counter, num_tasks, source, target, codes, matrices):
     """Run the stages ``codes`` on ``source`` (B, N, 3), any strides, into ``target`` (B, N, 3)."""
     x, y, z = np.zeros(TILE), np.zeros(TILE), np.zeros(TILE)
     images, length = source.shape[0], source.shape[1]
     blocks = num_tasks // images
-    task: int = next_task(counter)  # type: ignore[call-arg]
+    task = next_task(counter)
     while task < num_tasks:
         image, block = task // blocks, task % blocks
         for start in range(block * BLOCK, min((block + 1) * BLOCK, length), TILE):
@@ -119,11 +111,11 @@ def _convert(
                 target[image, start + i, 0] = x[i]
                 target[image, start + i, 1] = y[i]
                 target[image, start + i, 2] = z[i]
-        task = next_task(counter)  # type: ignore[call-arg]
+        task = next_task(counter)
 
 
 @subroutine()
-def _mix(x, y, z, n, matrix):  # type: ignore[no-untyped-def]
+def _mix(x, y, z, n, matrix):
     a, b, c = matrix[0, 0], matrix[0, 1], matrix[0, 2]
     d, e, f = matrix[1, 0], matrix[1, 1], matrix[1, 2]
     g, h, k = matrix[2, 0], matrix[2, 1], matrix[2, 2]
@@ -135,7 +127,7 @@ def _mix(x, y, z, n, matrix):  # type: ignore[no-untyped-def]
 
 
 @subroutine()
-def _bend(row, n, code):  # type: ignore[no-untyped-def]
+def _bend(row, n, code):
     if code == 0:
         for i in range(n):
             size = abs(row[i])
@@ -163,7 +155,7 @@ def _bend(row, n, code):  # type: ignore[no-untyped-def]
 
 
 @subroutine()
-def _cube_root(x):  # type: ignore[no-untyped-def]
+def _cube_root(x):
     """Cube root of x >= 0 by Halley's method, which triples the digits in every step."""
     s = np.float32(x)
     bits = np.float32(s.view(np.int32)) * _THIRD + _THIRD_START
@@ -177,7 +169,7 @@ def _cube_root(x):  # type: ignore[no-untyped-def]
 
 
 @subroutine()
-def _power_2_4(x):  # type: ignore[no-untyped-def]
+def _power_2_4(x):
     """x ** 2.4 for normal x > 0, as x**2 times the square of the fifth root."""
     s = np.float32(x)
     bits = np.float32(s.view(np.int32)) * _FIFTH + _FIFTH_START

@@ -1,0 +1,260 @@
+"""The table of operations: what a backend owes, and where each implementation is.
+
+A row is an operation without a gradient, registered as ``torch.ops.colorquant_nn.NAME``: one node
+to `torch.compile`. A column is a backend. A cell is a path, ``module:function`` under
+``colorquant_nn``, which is imported when it is called first, so that nobody waits for numba or
+Triton who does not need them. The function takes the arguments of the schema. It may leave what it
+does not support to the reference by returning ``NotImplemented``.
+
+To add a backend, add a field to `Op`, its dispatch key to `register`, and functions to the rows;
+what is missing is done by the reference, in plain torch. A row without a reference is done by the
+CPU for every device: tensors go there and the results come back.
+"""
+
+import importlib
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from colorquant_nn.kernels import reference
+
+__all__ = ["OPS", "Op", "call", "implementation"]
+
+
+class Op(NamedTuple):
+    """An operation and its implementations."""
+
+    schema: str
+    """``(arguments) -> results``, in the language of PyTorch's native functions."""
+    fake: Callable[..., Any]
+    """Allocates the results without computing them."""
+    reference: str | None = None
+    cpu: str | None = None
+    cuda: str | None = None
+
+
+def _like(argument: int, dtype: torch.dtype | None = None) -> Callable[..., Tensor]:
+    """A fake: one result of the shape of an argument."""
+    return lambda *arguments: torch.empty_like(arguments[argument], dtype=dtype)
+
+
+def _nothing(*_: object) -> None:
+    """A fake: the operation changes its arguments and has no result."""
+
+
+def _fake_assign(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
+    return points.new_empty(points.shape[:2], dtype=torch.int64)
+
+
+def _fake_lookup(palette: Tensor, indices: Tensor) -> Tensor:
+    images, num_points = indices.shape
+    return palette.new_empty((images, palette.shape[2], num_points)).transpose(1, 2)
+
+
+def _fake_histogram(points: Tensor, bits: int, weights: Tensor | None) -> Tensor:
+    return points.new_empty(((1 << bits) ** 3, 4), dtype=torch.float64)
+
+
+def _fake_distinct_colors(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    count = torch.library.get_ctx().new_dynamic_size()
+    return (
+        points.new_empty(count, dtype=torch.int64),
+        points.new_empty((count, 3), dtype=torch.float32),
+        points.new_empty(count, dtype=torch.float64),
+    )
+
+
+def _fake_dither(points: Tensor, *_: object) -> Tensor:
+    return points.new_empty(points.shape[:2], dtype=torch.int64)
+
+
+OPS = {
+    "assign": Op(
+        "(Tensor points, Tensor centroids, bool clamp) -> Tensor",
+        _fake_assign,
+        reference="kernels.reference:assign",
+        cpu="kernels.cpu.assign:assign",
+        cuda="kernels.cuda:assign",
+    ),
+    "cluster": Op(
+        "(Tensor points, Tensor centroids, Tensor? palette, Tensor? weights, bool clamp)"
+        " -> (Tensor, Tensor, Tensor)",
+        lambda points, centroids, palette, *_: reference.allocate(points, centroids, palette),
+        reference="kernels.reference:cluster",
+        cpu="kernels.cpu.assign:cluster",
+        cuda="kernels.cuda:cluster",
+    ),
+    "lookup": Op(
+        "(Tensor palette, Tensor indices) -> Tensor",
+        _fake_lookup,
+        reference="kernels.reference:lookup",
+        cpu="kernels.cpu.assign:lookup",
+    ),
+    "kmeans_per_image": Op(
+        "(Tensor points, SymInt num_clusters, int num_iters, Tensor uniforms, Tensor? votes,"
+        " bool clamp) -> (Tensor, Tensor, Tensor)",
+        lambda points, num_clusters, *_: reference.allocate_kmeans(points, num_clusters),
+        reference="kernels.reference:kmeans_per_image",
+        cpu="kernels.cpu.kmeans:kmeans_per_image",
+    ),
+    "seed": Op(
+        "(Tensor points, Tensor weights, Tensor start, int pinned, Tensor uniforms) -> Tensor",
+        _like(2),
+        reference="functional.seeding:seed",
+        cpu="kernels.cpu.search:seed",
+    ),
+    "relocate": Op(
+        "(Tensor centroids, Tensor counts, Tensor moments, Tensor movable, Tensor limit,"
+        " float margin, Tensor? blur, int pinned) -> (Tensor, Tensor)",
+        lambda centroids, counts, *_: (torch.empty_like(centroids), torch.empty_like(counts)),
+        reference="functional.relocation:relocate_plain",
+        cpu="kernels.cpu.search:relocate",
+    ),
+    "search": Op(
+        "(Tensor points, Tensor weights, Tensor start, int pinned, Tensor uniforms, Tensor blurs,"
+        " int steps, int steps_a_round) -> Tensor",
+        lambda points, weights, start, *_: start.new_empty(start.shape[1:]),
+        reference="functional.search:search",
+        cpu="kernels.cpu.search:search",
+    ),
+    "histogram": Op(
+        "(Tensor points, int bits, Tensor? weights) -> Tensor",
+        _fake_histogram,
+        reference="kernels.reference:histogram",
+        cpu="kernels.cpu.colors:histogram",
+    ),
+    "distinct_colors": Op(
+        "(Tensor points, Tensor? weights) -> (Tensor, Tensor, Tensor)",
+        _fake_distinct_colors,
+        cpu="kernels.cpu.colors:distinct_colors",
+    ),
+    "convert_color": Op(
+        "(Tensor colors, str[] stages, float[] matrices) -> Tensor",
+        _like(0),
+        reference="functional.color:convert_plain",
+        cpu="kernels.cpu.convert:convert_color",
+    ),
+    "diffuse": Op(
+        "(Tensor points, Tensor centroids, Tensor steps, Tensor shares, float strength,"
+        " float limit) -> Tensor",
+        _fake_dither,
+        cpu="kernels.cpu.dither:diffuse",
+    ),
+    "mix": Op(
+        "(Tensor points, Tensor centroids, Tensor thresholds, Tensor order, int levels,"
+        " float strength, float limit) -> Tensor",
+        _fake_dither,
+        cpu="kernels.cpu.dither:mix",
+    ),
+    "soft_backward": Op(
+        "(Tensor x, Tensor palette, Tensor grad, float temperature) -> (Tensor, Tensor)",
+        lambda x, palette, *_: (
+            x.new_empty(x.shape),
+            torch.empty_like(palette, memory_format=torch.contiguous_format),
+        ),
+        reference="functional.gradients:soft_backward",
+    ),
+    "warm_up": Op(
+        "(Tensor points, Tensor(a!) centroids, Tensor(b!) counts, Tensor(c!) histogram,"
+        " Tensor batches, float decay, str space) -> ()",
+        _nothing,
+        reference="functional.online:_warm_up",
+    ),
+    "learn": Op(
+        "(Tensor moments, Tensor(a!) centroids, Tensor(b!) counts, Tensor(c!) batches,"
+        " float decay, float dead_below) -> ()",
+        _nothing,
+        reference="functional.online:_learn",
+    ),
+    "observe": Op(
+        "(Tensor points, Tensor moments, Tensor(a!) pending_histogram,"
+        " Tensor(b!) pending_moments, Tensor batches) -> ()",
+        _nothing,
+        reference="functional.online:_observe",
+    ),
+}
+
+# `torch.library.custom_op` would do the same in fewer lines, but its first call imports
+# torch._dynamo, which takes a second.
+_library = torch.library.Library("colorquant_nn", "DEF")
+
+
+def call(name: str, *arguments: Any) -> Any:
+    """Call an operation of the table, on the backend of its arguments' device.
+
+    Args:
+        name: of a row.
+        arguments: all of them, in order.
+
+    Returns:
+        A tensor, a tuple of tensors, or None, as the schema says.
+    """
+    return getattr(torch.ops.colorquant_nn, name)(*arguments)
+
+
+@cache
+def implementation(name: str, backend: str) -> Callable[..., Any] | None:
+    """The function that a backend has for an operation.
+
+    Args:
+        name: of a row.
+        backend: "reference", "cpu" or "cuda".
+
+    Returns:
+        The function, or None where the table has no path, or the backend cannot be imported.
+    """
+    path = getattr(OPS[name], backend)
+    if path is None:
+        return None
+    module, function = path.split(":")
+    try:
+        return getattr(importlib.import_module(f"colorquant_nn.{module}"), function)
+    except ImportError:
+        if backend != "cuda":  # a build of PyTorch without Triton
+            raise
+        return None
+
+
+def _register(name: str, op: Op) -> None:
+    def use(backend: str) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            function = implementation(name, backend)
+            result = NotImplemented if function is None else function(*arguments)
+            if result is NotImplemented:
+                function = implementation(name, "reference")
+                assert function is not None
+                result = function(*arguments)
+            return result
+
+        return run
+
+    def on_the_cpu(*arguments: Any) -> Any:
+        devices = [argument.device for argument in arguments if isinstance(argument, Tensor)]
+        arguments = pytree.tree_map_only(Tensor, Tensor.cpu, arguments)
+        return pytree.tree_map_only(
+            Tensor, lambda result: result.to(devices[0]), call(name, *arguments)
+        )
+
+    _library.define(name + op.schema)
+    everywhere = on_the_cpu if op.reference is None else use("reference")
+    _library.impl(name, everywhere, "CompositeExplicitAutograd")
+    for backend in ("cpu", "cuda"):
+        if getattr(op, backend) is not None:
+            _library.impl(name, use(backend), backend.upper())
+    _library.impl(name, torch.library.fallthrough_kernel, "Autograd")
+    torch.library.register_fake(f"colorquant_nn::{name}", op.fake, lib=_library)
+
+
+def _convert_color_vmap(
+    info: Any, in_dims: Any, colors: Tensor, stages: list[str], matrices: list[float]
+) -> tuple[Tensor, int]:
+    return call("convert_color", colors.movedim(in_dims[0], 0), stages, matrices), 0
+
+
+for _name, _op in OPS.items():
+    _register(_name, _op)
+torch.library.register_vmap("colorquant_nn::convert_color", _convert_color_vmap)
