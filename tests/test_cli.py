@@ -1,17 +1,20 @@
 """The command as a user runs it: on real files, with exit codes, bytes and messages checked."""
 
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from colorquant_nn import cli
+from colorquant_nn import names as names_of
+from colorquant_nn.cli import commands
 from colorquant_nn.functional.color import SPACES
 from colorquant_nn.functional.dither import DITHERS
 from colorquant_nn.functional.fitting import EFFORTS
@@ -246,6 +249,65 @@ def test_plot(folder, run):
     assert mode_and_size("curve.png")[1] == (1120, 720)
 
 
+def save_film(name: str, colors: list[str], size: tuple[int, int] = (8, 8)) -> None:
+    """An animation of one flat colour after the other."""
+    frames = [Image.new("RGB", size, color) for color in colors]
+    frames[0].save(name, save_all=True, append_images=frames[1:], duration=50)
+
+
+@pytest.mark.parametrize("inputs", [["flat.gif"], ["flat.gif", "flat.gif"], ["flat.gif", "a.png"]])
+def test_a_palette_is_of_all_frames(folder, run, inputs):
+    save_film("flat.gif", ["#ff0000", "#0000ff"])
+    Image.new("RGB", (4, 4), "#ff0000").save("a.png")
+    code, out, _ = run("palette", *inputs, "-k", 4)
+    assert (code, set(out.split())) == (0, {"#ff0000", "#0000ff"})
+
+
+def curve_of(run, monkeypatch, *arguments) -> dict[int, float]:
+    """What ``palette --plot`` measured."""
+    curves = []
+    draw = commands.rate_distortion
+    monkeypatch.setattr(
+        commands, "rate_distortion", lambda curve, *more: curves.append(curve) or draw(curve, *more)
+    )
+    assert run("palette", *arguments, "--plot", "curve.png", "-f")[0] == 0
+    return curves[-1]
+
+
+def test_a_plot_is_of_all_visible_pixels(folder, run, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (20, 20, 4), np.uint8)
+    noise[..., 3] = 0
+    noise[:4, :, :] = (255, 0, 0, 255)
+    noise[4:8, :, :] = (0, 0, 255, 255)
+    Image.fromarray(noise).save("clear.png")
+    curve = curve_of(run, monkeypatch, "clear.png")
+    assert list(curve) == [2, 3]  # red, blue and transparent
+    assert curve[3] == math.inf
+    save_film("flat.gif", ["#ff0000", "#0000ff", "#00ff00"])
+    curve = curve_of(run, monkeypatch, "flat.gif")
+    assert curve[2] < 20
+    assert curve[3] == math.inf
+
+
+@pytest.mark.parametrize("colors", [1, 2, 3, 5])
+def test_a_plot_of_few_colors(folder, run, colors):
+    flat = np.linspace(0, 255, colors).astype(np.uint8).repeat(9).reshape(1, -1)
+    Image.fromarray(flat).save("flat.png")
+    code, out, err = run("palette", "flat.png", "-o", "flat.hex", "--plot", "curve.png")
+    assert (code, err, len(out.split())) == (0, "", colors)
+    assert {"flat.hex", "curve.png"} <= names(folder)
+
+
+@pytest.mark.parametrize("name", ["flat.act", "flat.ase"])
+def test_a_palette_that_cannot_be_written_leaves_nothing(folder, run, name):
+    """A format that is too small for the palette, found before the plot is there."""
+    keep = ["--keep", "#ff000080"] if name == "flat.ase" else []
+    image = "holes.png" if name == "flat.ase" else "photo.png"
+    before = contents(folder)
+    check_error(run("palette", image, "-k", 300, "-o", name, "--plot", "curve.png", *keep), name)
+    assert contents(folder) == before
+
+
 def test_compare_command(folder, run):
     run("quantize", "photo.png", "-k", 8)
     code, out, _ = run("compare", "photo.png", "photo-quantized.png", "-o", "both.png")
@@ -271,10 +333,26 @@ def test_a_broken_profile_is_a_warning_of_one_line(folder, run):
 
 
 def test_choices_are_those_of_the_library():
-    """The command repeats the names so that its help need not import torch."""
-    assert tuple(DITHERS) == cli.DITHERS
-    assert set(SPACES) == set(cli.SPACES)
-    assert tuple(EFFORTS) == cli.EFFORTS
+    assert set(get_args(names_of.Space)) == set(SPACES)
+    assert set(get_args(names_of.Dither)) == set(DITHERS)
+    assert set(get_args(names_of.Effort)) == set(EFFORTS)
+
+
+def test_help_and_wrong_options_need_no_torch():
+    """Each in a process of its own, which must not have waited for torch."""
+    code = (
+        "import sys; from colorquant_nn.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: assert 'numpy' in sys.modules and 'torch' not in sys.modules"
+    )
+    for arguments, exit_code in ((["--help"], 0), (["palette", "-h"], 0), (["quantize", "-k"], 2)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[1],
+        )
+        assert (done.returncode, "Traceback" in done.stderr) == (exit_code, False)
 
 
 def test_help(run):

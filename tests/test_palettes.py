@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from colorquant_nn.named_palettes import NAMED_PALETTES
 from colorquant_nn.palette_files import PALETTE_FORMATS, parse_color
-from colorquant_nn.palettes import NAMED_PALETTES, load_palette, save_palette
+from colorquant_nn.palettes import load_palette, save_palette
 
 WITH_ALPHA = (".gpl", ".hex", ".png")
 
