@@ -263,6 +263,25 @@ def test_a_palette_is_of_all_frames(folder, run, inputs):
     assert (code, set(out.split())) == (0, {"#ff0000", "#0000ff"})
 
 
+def test_near_colors_of_several_pictures_stay_apart(folder, run):
+    for name, color in (("a.png", "#000000"), ("b.png", "#010101")):
+        Image.new("RGB", (4, 4), color).save(name)
+    assert run("palette", "a.png", "b.png", "-k", 4)[1].split() == ["#000000", "#010101"]
+    assert run("quantize", "a.png", "b.png", "-k", 4, "--shared-palette")[0] == 0
+    for name in ("a", "b"):
+        assert load_image(f"{name}-quantized.png").equal(load_image(f"{name}.png"))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (1, 1), (200, 3)])
+def test_small_pictures_can_be_compared(folder, run, size):
+    Image.fromarray(photo()).resize(size).save("icon.png")
+    Image.fromarray(photo(1)).resize(size).save("other.png")
+    code, out, err = run("compare", "icon.png", "other.png", "-o", "both.png")
+    assert (code, err) == (0, "")
+    assert "SSIM" in out
+    assert Path("both.png").exists()
+
+
 def curve_of(run, monkeypatch, *arguments) -> dict[int, float]:
     """What ``palette --plot`` measured."""
     curves = []

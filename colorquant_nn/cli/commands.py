@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,11 +26,13 @@ from colorquant_nn.cli.options import (
     Output,
     print_error,
 )
-from colorquant_nn.functional.palette import round_to_bytes
+from colorquant_nn.functional.fitting import round_to_bytes
 from colorquant_nn.image import (
     QuantizedImage,
     apply_palette,
     fit_palette,
+    match_palette,
+    quantize_frames,
     smallest_palette,
 )
 from colorquant_nn.image_files import FORMATS
@@ -207,7 +210,7 @@ def _quantize_file(
     frames = load_frames(job.source)
     if min_psnr is not None:
         given = smallest_palette(
-            torch.cat([image.flatten(1)[:, None] for image in _alike(frames.images)], dim=2),
+            frames.images,
             min_psnr,
             space=fitting.space,
             effort=fitting.effort,
@@ -252,17 +255,15 @@ def _fit(sources: Sequence[Path], fitting: Fitting) -> tuple[Tensor | None, list
                 readable.append(source)
                 yield from frames
 
-    try:
-        return _fit_images(images(), fitting), readable
-    except ValueError:
-        if readable:
-            raise
-        return None, readable
+    found = images()
+    first = next(found, None)
+    return None if first is None else _fit_images(chain([first], found), fitting), readable
 
 
 def _fit_images(images: Iterable[Tensor], fitting: Fitting) -> Tensor:
+    """One palette for images, in the 8 bits that files hold."""
     palette = fit_palette(
-        _alike(images),
+        images,
         fitting.colors,
         space=fitting.space,
         effort=fitting.effort,
@@ -411,49 +412,3 @@ def _exit_code(done: int, failures: int) -> int:
     if not failures:
         return 0
     return EXIT_SOME_FAILED if done else EXIT_BAD_INPUT
-
-
-def match_palette(palette: Tensor, image: Tensor) -> Tensor:
-    if palette.shape[1] == image.shape[0]:
-        return palette
-    if palette.shape[1] == 4:
-        opaque = palette[palette[:, 3] == 1, :3]
-        if not len(opaque):
-            raise ValueError("expected a palette with an opaque colour, for the picture is opaque")
-        return opaque
-    palette = torch.cat([palette, torch.ones(len(palette), 1)], dim=1)
-    if (image[3] == 0).any():
-        palette = torch.cat([torch.zeros(1, 4), palette])
-    return palette
-
-
-def _alike(images: Iterable[Tensor]) -> list[Tensor]:
-    found = list(images)
-    if not any(image.shape[0] == 4 for image in found):
-        return found
-    return [
-        torch.cat([image, torch.full_like(image[:1], 255)]) if image.shape[0] == 3 else image
-        for image in found
-    ]
-
-
-def quantize_frames(
-    images: Sequence[Tensor],
-    num_colors: int,
-    *,
-    space: Any,
-    dither: Any,
-    strength: float,
-    effort: Any,
-    keep: Tensor | None,
-    seed: int,
-) -> list[QuantizedImage]:
-    palette = round_to_bytes(
-        fit_palette(_alike(images), num_colors, space=space, effort=effort, keep=keep, seed=seed)
-    )
-    return [
-        apply_palette(
-            image, match_palette(palette, image), space=space, dither=dither, strength=strength
-        )
-        for image in images
-    ]

@@ -185,7 +185,7 @@ def mean_ciede2000(images: Sequence[Tensor], others: Sequence[Tensor]) -> float:
 
 def psnr(mse: float) -> float:
     """In dB, for a peak of 1."""
-    return -10 * math.log10(mse) if mse > 0 else math.inf
+    return float(metrics.mse_to_psnr(torch.tensor(mse, dtype=torch.float64)))
 
 
 def decibels(psnr: float | None) -> str:
