@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from colorquant_nn import fit_palette, quantize_image
 from colorquant_nn import names as names_of
-from colorquant_nn.cli import commands
+from colorquant_nn.cli import commands, report
 from colorquant_nn.functional.color import SPACES
 from colorquant_nn.functional.dither import DITHERS
 from colorquant_nn.functional.fitting import EFFORTS
@@ -68,6 +69,57 @@ def test_json_tells_what_was_measured(folder, run):
     assert used == colors_of("photo-quantized.png")
 
 
+def entry_of(run, *arguments) -> dict:
+    """What ``quantize --json`` tells of one input."""
+    code, out, err = run("quantize", *arguments, "--json", "-f")
+    assert (code, err) == (0, "")
+    (entry,) = json.loads(out)
+    return entry
+
+
+def over_white(path) -> np.ndarray:
+    pixels = np.asarray(Image.open(path).convert("RGBA")) / 255
+    return pixels[..., :3] * pixels[..., 3:] + 1 - pixels[..., 3:]
+
+
+def test_errors_are_those_over_white(folder, run):
+    half = np.dstack([photo(2), np.full((HEIGHT, WIDTH), 128, np.uint8)])
+    Image.fromarray(half).save("half.png")
+    Path("mine.hex").write_text("000000ff\n808080ff\n")
+    found = entry_of(run, "half.png", "--palette", "mine.hex")
+    error = ((over_white("half.png") - over_white("half-quantized.png")) ** 2).mean()
+    assert found["mse"] == pytest.approx(error, rel=1e-3)
+
+
+def test_transparent_pixels_are_one_color(folder, run):
+    Image.fromarray(np.dstack([photo(3), photo(2)[..., 0] // 128 * 255])).save("clear.png")
+    pixels = np.asarray(Image.open("clear.png")).reshape(-1, 4)
+    visible = len(np.unique(pixels[pixels[:, 3] > 0], axis=0))
+    assert entry_of(run, "clear.png", "-k", 8)["colors_before"] == visible + 1
+
+
+@pytest.mark.parametrize("name", ["photo.png", "film.gif"])
+def test_large_pictures_are_measured_in_bands(folder, run, monkeypatch, name):
+    whole = entry_of(run, name, "-k", 8)
+    monkeypatch.setattr(report, "BAND_PIXELS", 300)
+    bands = entry_of(run, name, "-k", 8)
+    for what in ("mse", "psnr", "ciede2000"):
+        assert bands[what] == pytest.approx(whole[what], rel=1e-4)
+    monkeypatch.setattr(report, "SAMPLED_PIXELS", 1000)
+    assert entry_of(run, name, "-k", 8)["mse"] == pytest.approx(whole["mse"], rel=1e-4)
+    sampled = entry_of(run, name, "-k", 8)["ciede2000"]
+    assert sampled != whole["ciede2000"]
+    assert sampled == pytest.approx(whole["ciede2000"], rel=0.1)
+
+
+def test_the_error_of_an_animation_is_that_of_all_frames(folder, run):
+    found = entry_of(run, "film.gif", "-k", 6)
+    films = [load_frames(name).images for name in ("film.gif", "film-quantized.gif")]
+    errors = [(((a.double() - b) / 255) ** 2).mean() for a, b in zip(*films, strict=True)]
+    assert found["mse"] == pytest.approx(float(sum(errors) / 3), rel=1e-4)
+    assert found["frames"] == 3
+
+
 def test_the_same_command_gives_the_same_bytes(folder, run):
     assert run("quantize", "photo.png", "-k", 16, "--dither", "floyd-steinberg")[0] == 0
     first = Path("photo-quantized.png").read_bytes()
@@ -108,10 +160,28 @@ def test_dither_is_not_ignored(folder, run, dither):
     assert Path("plain.png").read_bytes() != Path("dithered.png").read_bytes()
 
 
-@pytest.mark.parametrize("space", ["linear", "lab", "oklab"])
-def test_spaces(folder, run, space):
-    assert run("quantize", "photo.png", "-k", 6, "--space", space)[0] == 0
-    assert len(colors_of("photo-quantized.png")) == 6
+@pytest.mark.parametrize("dither", get_args(names_of.Dither))
+@pytest.mark.parametrize("space", get_args(names_of.Space))
+def test_options_are_those_of_the_library(folder, run, space, dither):
+    options = {"space": space, "effort": "fast", "seed": 3}
+    written = [f"--{name}={value}" for name, value in options.items()]
+    drawing = {"dither": dither, "strength": 0.7}
+    written += [f"--{name}={value}" for name, value in drawing.items()]
+    assert run("quantize", "photo.png", "-k", 24, *written)[0] == 0
+    expected = quantize_image(load_image("photo.png"), 24, **options, **drawing).rgb
+    assert load_image("photo-quantized.png").equal(expected)
+
+
+def test_options_of_a_palette_are_those_of_the_library(folder, run):
+    outcomes = set()
+    for space, effort, seed in [("rgb", "fast", 0), ("rgb", "fast", 1), ("rgb", "best", 0)]:
+        arguments = ("--space", space, "--effort", effort, "--seed", seed)
+        out = run("palette", "photo.png", "-k", 24, *arguments)[1]
+        image = load_image("photo.png")
+        expected = fit_palette(image, 24, space=space, effort=effort, seed=seed)
+        assert out.split() == report.hex_codes(expected)
+        outcomes.add(out)
+    assert len(outcomes) == 3
 
 
 def test_palettes_by_name_and_file(folder, run):
@@ -122,6 +192,13 @@ def test_palettes_by_name_and_file(folder, run):
     Path("mine.hex").write_text("ff0000\n00ff00\n")
     assert run("quantize", "photo.png", "--palette", "mine.hex", "-f")[0] == 0
     assert colors_of("photo-quantized.png") == {(255, 0, 0), (0, 255, 0)}
+
+
+def test_an_opaque_picture_is_drawn_in_opaque_colors(folder, run):
+    Path("mine.hex").write_text("00000000\nff0000ff\n0000ffff\n")
+    Image.new("RGB", (4, 4), (1, 1, 1)).save("dark.png")
+    assert run("quantize", "dark.png", "--palette", "mine.hex")[0] == 0
+    assert colors_of("dark-quantized.png") <= {(255, 0, 0), (0, 0, 255)}
 
 
 def test_kept_colors_are_in_the_palette(folder, run):
@@ -241,6 +318,14 @@ def test_palette_command(folder, run):
     assert code == 1
     assert "text.png" in err
     assert len(out.split()) == 3
+
+
+def test_colors_in_a_terminal(folder, run, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert "\x1b[48;2;" in run("palette", "photo.png", "-k", 4)[1]
+    assert "\x1b" not in run("palette", "photo.png", "-k", 4, "--color", "never")[1]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in run("palette", "photo.png", "-k", 4)[1]
 
 
 def test_plot(folder, run):

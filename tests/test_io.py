@@ -179,6 +179,15 @@ def test_icc_profiles_are_converted_to_srgb(tmp_path):
     assert load_image(tmp_path / "b.png")[:, 0, 0].tolist() == [red, green, blue, 50]
 
 
+def test_a_profile_of_lab(tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB", 5000)).tobytes()
+    flat = Image.new("LAB", (4, 4), (136, 208, 195))  # about the red of sRGB
+    flat.save(tmp_path / "a.tif", icc_profile=profile)
+    red, green, blue = load_image(tmp_path / "a.tif")[:, 0, 0].tolist()
+    assert red > 200
+    assert max(green, blue) < 60
+
+
 def test_srgb_profiles_change_nothing(tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.fromarray(photo()).save(tmp_path / "a.png", icc_profile=profile)

@@ -105,7 +105,28 @@ def test_rate_distortion_marks_the_knee():
     marked = np.argwhere((np.asarray(picture) == (214, 84, 38)).all(-1) & _below(picture, 160))
     # The dashes stand above the fourth of eight points.
     assert abs(np.median(marked[:, 1]) - (116 + 3 / 7 * 890)) < 8
-    assert rate_distortion({**curve, 512: math.inf}).tobytes() != rate_distortion(curve).tobytes()
+
+
+def test_exact_palettes_are_drawn_at_no_error():
+    picture = np.asarray(rate_distortion({2: 12.0, 3: math.inf}))
+    dots = np.argwhere((picture == (52, 98, 160)).all(-1))
+    lowest = dots[dots[:, 0] > 605]
+    assert abs(np.median(lowest[:, 1]) - 1006) < 8  # the axis is at 610, the last point at 1006
+    for curve in ({1: math.inf}, {2: math.inf}, {2: 12.0}, {256: 30.0, 257: math.inf}):
+        assert rate_distortion(curve).size == (1120, 720)
+
+
+def test_the_note_names_the_exact_count_and_the_knee():
+    curve = {2: 16.5, 4: 19.3, 8: 23.0}
+
+    def note(points) -> bytes:
+        return np.asarray(rate_distortion(points))[72:102].tobytes()
+
+    exact = [note({**curve, count: math.inf}) for count in (16, 32)]
+    assert exact[0] != exact[1]
+    assert note(curve) not in exact
+    assert note({2: 10, 4: 30, 8: 31, 16: 32}) != note({2: 10, 4: 12, 8: 31, 16: 32})
+    assert note({2: 10, 4: 30, 8: 31, 16: 32}) == note({2: 11, 4: 31, 8: 32, 16: 33})
 
 
 def _below(picture, row) -> np.ndarray:

@@ -90,12 +90,13 @@ def quantize(
         the exit code.
     """
     sources, failures = _expand(inputs)
+    count = len(sources) + failures
     given = None if palette is None else load_palette(palette)
     jobs: list[Job] = []
     taken: dict[Path, Path] = {}
     for source in sources:
         try:
-            jobs.append(_plan(source, output, len(sources) + failures, taken))
+            jobs.append(_plan(source, output, count, taken))
         except (ValueError, OSError) as error:
             failures += _report_failure(error)
     if shared and jobs:
