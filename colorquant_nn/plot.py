@@ -32,6 +32,7 @@ CHECKER: tuple[int, int] = (255, 222)  # the greys below transparent pixels
 
 SMALLEST_PANEL = 320  # pixels, the longer edge; smaller pictures are enlarged by whole numbers
 LARGEST_PANEL = 1024
+ROOM = 240  # pixels at least for what stands beside or above a thin picture
 PANELS_IN_A_ROW = 4
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -71,8 +72,8 @@ def comparison(
     if palette is not None:
         palette_array(palette)  # checked before anything is drawn
     panels = [_panel(image_array(image)) for image in images.values()]
-    width = max(panel.width for panel in panels)
-    height = max(panel.height for panel in panels)
+    width = max(ROOM, *(panel.width for panel in panels))  # captions need it
+    height = max(0 if palette is None else ROOM, *(panel.height for panel in panels))
     captions = [caption.split("\n") for caption in images]
     text = min(max(width // 26, 15), 30)
     boxes = len(panels) + (palette is not None)

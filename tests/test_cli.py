@@ -184,6 +184,20 @@ def test_options_of_a_palette_are_those_of_the_library(folder, run):
     assert len(outcomes) == 3
 
 
+def test_soft_edges_take_no_colors_from_opaque_pictures(folder, run):
+    """A mean of opaque and nearly opaque pixels is a colour for both."""
+    soft = np.dstack(
+        [photo(), np.linspace(250, 255, WIDTH).astype(np.uint8)[None].repeat(HEIGHT, 0)]
+    )
+    Image.fromarray(soft).save("soft.png")
+    assert run("quantize", "photo.png", "soft.png", "-k", 6, "--shared-palette")[0] == 0
+    assert len(colors_of("photo-quantized.png")) == 6
+    faint = np.dstack([photo(), np.full((HEIGHT, WIDTH), 9, np.uint8)])
+    Image.fromarray(faint).save("faint.png")
+    code, out, err = run("palette", "photo.png", "faint.png", "-k", 1, "--plot", "curve.png")
+    assert (code, err, len(out.split())) == (0, "", 1)
+
+
 def test_palettes_by_name_and_file(folder, run):
     assert run("quantize", "photo.png", "--palette", "gameboy")[0] == 0
     gameboy = {tuple(row) for row in (load_palette("gameboy") * 255).round().int().tolist()}

@@ -50,6 +50,15 @@ def test_huge_pictures_are_reduced():
     assert max(picture.size) < 2300
 
 
+def test_thin_pictures_leave_room_for_captions_and_palettes():
+    palette = torch.eye(3)
+    for height, width in ((10, 900), (900, 10)):
+        picture = comparison({"long": flat([0.5, 0.5, 0.5], height, width)}, palette=palette)
+        assert min(picture.size) > 240
+        for color in (255, 0, 0), (0, 255, 0), (0, 0, 255):
+            assert area_of(picture, color) > 200 * 200 / 4
+
+
 def test_many_pictures_make_rows():
     pictures = {str(number): flat([number / 8, 0, 0], 320, 320) for number in range(1, 8)}
     picture = comparison(pictures)
