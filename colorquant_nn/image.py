@@ -214,11 +214,13 @@ def match_palette(palette: Tensor, image: Tensor) -> Tensor:
         image: (C, H, W) sRGB, float in [0, 1] or uint8.
 
     Returns:
-        (K', C) float32: for an opaque picture the opaque colours; for one with alpha, the colours
-        as opaque ones, and before them a transparent one if it has fully transparent pixels.
+        (K', C) float32: for an opaque picture the colours that are not fully transparent, as opaque
+        ones; for one with alpha, the colours as opaque ones, and before them a transparent one if
+        it has fully transparent pixels.
 
     Raises:
-        ValueError: for a wrong shape or range, or if the picture is opaque and no colour is.
+        ValueError: for a wrong shape or range, or if the picture is opaque and all colours are
+            fully transparent.
         TypeError: for something else than tensors, or a wrong dtype.
 
     Examples:
@@ -233,10 +235,10 @@ def match_palette(palette: Tensor, image: Tensor) -> Tensor:
     if colors.shape[1] == image.shape[0]:
         return colors
     if image.shape[0] == 3:
-        opaque = colors[colors[:, 3] == 1, :3]
-        if len(opaque) == 0:
-            raise ValueError("expected a palette with an opaque colour, for the picture is opaque")
-        return opaque
+        visible = colors[colors[:, 3] > 0, :3]
+        if len(visible) == 0:
+            raise ValueError("expected a palette with a visible colour, for the picture is opaque")
+        return visible
     colors = with_alpha(colors)
     hole = colors.new_zeros(int((image[3] <= 0).any()), 4)
     return torch.cat([hole, colors])

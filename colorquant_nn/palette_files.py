@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from colorquant_nn import image_files
+
 __all__ = ["IMAGE_SUFFIXES", "PALETTE_FORMATS", "PaletteFormat", "parse_color"]
 
 Colors = NDArray[np.uint8]
@@ -40,14 +42,19 @@ def parse_color(text: str) -> tuple[int, ...]:
         text: ``#rgb``, ``#rgba``, ``#rrggbb`` or ``#rrggbbaa``; the ``#`` may be missing.
 
     Returns:
-        Three or four integers from 0 to 255.
+        three or four integers from 0 to 255.
 
     Raises:
         ValueError: it is none of these.
+        TypeError: it is no text.
 
-    >>> parse_color("#ff8000")
-    (255, 128, 0)
+    Examples:
+        >>> from colorquant_nn.palette_files import parse_color
+        >>> parse_color("#ff8000")
+        (255, 128, 0)
     """
+    if not isinstance(text, str):
+        raise TypeError(f"expected a colour as text, got {type(text).__name__}")
     digits = text.strip().removeprefix("#")
     if len(digits) not in (3, 4, 6, 8) or re.fullmatch("[0-9a-fA-F]*", digits) is None:
         raise ValueError(f"expected a colour such as #ff8000, got {_shorten(text)}")
@@ -233,12 +240,10 @@ def _write_swatch_exchange(colors: Colors, name: str) -> bytes:
 
 def _read_swatches(data: bytes, name: str) -> Colors:
     """An indexed image gives its own palette, any other its colours in reading order."""
-    from colorquant_nn.io import decode, own_palette
-
-    colors = own_palette(data, name)
+    colors = image_files.own_palette(data, name)
     if colors is not None:
         return colors
-    pixels = decode(data, name, first_only=True)[0][0]
+    pixels = image_files.decode(data, name, first_only=True)[0][0]
     pixels = pixels.reshape(-1, pixels.shape[-1])
     colors, first = np.unique(pixels, axis=0, return_index=True)
     if len(colors) > MAX_SWATCHES:
@@ -250,8 +255,6 @@ def _read_swatches(data: bytes, name: str) -> Colors:
 
 
 def _write_swatches(colors: Colors, name: str) -> bytes:
-    from colorquant_nn import encoding
-
     if len(colors) > MAX_SWATCHES or (len(colors) > 256 and not _distinct(colors)):
         raise ValueError(
             f"{name}: an image holds 256 swatches, or {MAX_SWATCHES} distinct ones, "
@@ -262,9 +265,8 @@ def _write_swatches(colors: Colors, name: str) -> bytes:
     indices = np.arange(rows * columns).clip(max=len(colors) - 1).reshape(rows, columns)
     indices = indices.repeat(SWATCH_SIZE, 0).repeat(SWATCH_SIZE, 1)
     if len(colors) > 256:
-        return encoding.encode_true_color(colors[indices], ".png")
-    still = encoding.Timing([0], None)
-    return encoding.encode_indexed_frames([indices.astype(np.uint8)], colors, ".png", still)
+        return image_files.encode_true_color([colors[indices]], ".png")
+    return image_files.encode_indexed([indices.astype(np.uint8)], colors, ".png")
 
 
 IMAGE_SUFFIXES = (".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")

@@ -1,29 +1,19 @@
-"""Palettes by name (what historic hardware could show) and from files."""
-
-from __future__ import annotations
+"""Palettes in and out: `load_palette` by name or from a file, `save_palette` into one."""
 
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from colorquant_nn.io import PathLike, check_suffix, palette_array, read_file, write_atomically
+from colorquant_nn.named_palettes import NAMED_PALETTES
 from colorquant_nn.palette_files import IMAGE_SUFFIXES, PALETTE_FORMATS
 
-if TYPE_CHECKING:  # the command line lists the names without waiting for torch
-    from torch import Tensor
-
-__all__ = ["NAMED_PALETTES", "NamedPalette", "load_palette", "save_palette"]
+__all__ = ["encode_palette", "load_palette", "save_palette"]
 
 
-class NamedPalette(NamedTuple):
-    """The colours of a device, in its own order."""
-
-    colors: str
-    """Hexadecimal, separated by spaces."""
-    source: str
-    """Where the values come from."""
-
-
-def load_palette(source: str | os.PathLike[str]) -> Tensor:
+def load_palette(source: PathLike) -> Tensor:
     """Load a palette by its name or from a file.
 
     Args:
@@ -37,33 +27,31 @@ def load_palette(source: str | os.PathLike[str]) -> Tensor:
     Raises:
         FileNotFoundError: there is no such name or file.
         ValueError: the file is no palette; the message names the place.
+        TypeError: for something else than a name or a path.
 
-    >>> load_palette("gameboy").shape
-    torch.Size([4, 3])
+    Examples:
+        >>> from colorquant_nn import load_palette
+        >>> load_palette("gameboy").shape
+        torch.Size([4, 3])
     """
-    import numpy as np
-    import torch
-
     if isinstance(source, str) and source in NAMED_PALETTES:
         rows = [list(bytes.fromhex(color)) for color in NAMED_PALETTES[source].colors.split()]
         return torch.tensor(rows, dtype=torch.float32) / 255
-    path = Path(source)
-    if not path.exists():
+    try:
+        data = read_file(source, "a palette file")
+    except FileNotFoundError:
         raise FileNotFoundError(
-            f"{path}: no such palette; expected a file or one of {', '.join(NAMED_PALETTES)}"
-        )
-    if path.is_dir():
-        raise ValueError(f"{path}: expected a palette file, got a folder")
-    suffix = path.suffix.lower()
+            f"{source}: no such palette; expected a file or one of {', '.join(NAMED_PALETTES)}"
+        ) from None
+    suffix = os.path.splitext(source)[1].lower()
     if suffix not in PALETTE_FORMATS and suffix not in IMAGE_SUFFIXES:
         expected = ", ".join([*PALETTE_FORMATS, "another image"])
-        raise ValueError(f"{path}: expected a palette file ({expected}), got {suffix!r}")
-    reader = PALETTE_FORMATS.get(suffix, PALETTE_FORMATS[".png"]).read
-    colors = reader(path.read_bytes(), str(path))
+        raise ValueError(f"{source}: expected a palette file ({expected}), got {suffix!r}")
+    colors = PALETTE_FORMATS.get(suffix, PALETTE_FORMATS[".png"]).read(data, str(source))
     return torch.from_numpy(colors.astype(np.float32)) / 255
 
 
-def save_palette(path: str | os.PathLike[str], palette: Tensor) -> None:
+def save_palette(path: PathLike, palette: Tensor) -> None:
     """Save a palette with 8 bits a channel, in the format that the file's name asks for.
 
     Args:
@@ -72,107 +60,20 @@ def save_palette(path: str | os.PathLike[str], palette: Tensor) -> None:
 
     Raises:
         ValueError: the format is unknown or cannot hold the palette.
+        TypeError: for something else than a path and a palette, or a wrong dtype.
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_palette(f"{folder}/cga.gpl", load_palette("cga"))
-    ...     load_palette(f"{folder}/cga.gpl").equal(load_palette("cga"))
-    True
+    Examples:
+        >>> import tempfile
+        >>> from colorquant_nn import load_palette, save_palette
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_palette(f"{folder}/cga.gpl", load_palette("cga"))
+        ...     load_palette(f"{folder}/cga.gpl").equal(load_palette("cga"))
+        True
     """
-    from colorquant_nn.io import palette_array, write_atomically
-
-    suffix = Path(path).suffix.lower()
-    if suffix not in PALETTE_FORMATS:
-        raise ValueError(
-            f"{path}: expected a name that ends in {', '.join(PALETTE_FORMATS)}, got {suffix!r}"
-        )
-    data = PALETTE_FORMATS[suffix].write(palette_array(palette), Path(path).name)
-    write_atomically(path, data)
+    write_atomically({path: encode_palette(path, palette)})
 
 
-def _cube(red: str, green: str, blue: str) -> str:
-    """All combinations of the levels, blue fastest."""
-    return " ".join(r + g + b for r in red.split() for g in green.split() for b in blue.split())
-
-
-def _ramp(levels: int) -> str:
-    """Equal steps of sRGB from black to white."""
-    return " ".join(f"{round(255 * level / (levels - 1)):02x}" * 3 for level in range(levels))
-
-
-def _ega() -> str:
-    # Bits 5 to 3 are the low, 2 to 0 the high bits of red, green and blue: rgbRGB.
-    def level(number: int, channel: int) -> int:
-        return 0xAA * (number >> channel & 1) + 0x55 * (number >> channel + 3 & 1)
-
-    return " ".join(
-        "".join(f"{level(number, channel):02x}" for channel in (2, 1, 0)) for number in range(64)
-    )
-
-
-_WEB_SAFE_LEVELS = "00 33 66 99 cc ff"
-
-NAMED_PALETTES: dict[str, NamedPalette] = {
-    "gameboy": NamedPalette(
-        "0f380f 306230 8bac0f 9bbc0f",
-        "four shades of the DMG-01 screen; a reflective LCD has no RGB values, these are the "
-        "customary ones: https://en.wikipedia.org/wiki/List_of_video_game_console_palettes",
-    ),
-    "cga": NamedPalette(
-        "000000 0000aa 00aa00 00aaaa aa0000 aa00aa aa5500 aaaaaa "
-        "555555 5555ff 55ff55 55ffff ff5555 ff55ff ffff55 ffffff",
-        "16 RGBI colours, dark yellow shown as brown by the IBM 5153 monitor: IBM Color/Graphics "
-        "Monitor Adapter (1984); https://en.wikipedia.org/wiki/Color_Graphics_Adapter",
-    ),
-    "cga-mode4-green": NamedPalette(
-        "000000 55ff55 ff5555 ffff55", "320 x 200, palette 0, high intensity: as cga"
-    ),
-    "cga-mode4-cyan": NamedPalette(
-        "000000 55ffff ff55ff ffffff", "320 x 200, palette 1, high intensity: as cga"
-    ),
-    "ega": NamedPalette(
-        _ega(),
-        "64 colours, two bits a channel, numbered rgbRGB: IBM Enhanced Graphics Adapter (1984); "
-        "https://en.wikipedia.org/wiki/Enhanced_Graphics_Adapter",
-    ),
-    "nes": NamedPalette(
-        "545454 001e74 081090 300088 440064 5c0030 540400 3c1800 202a00 083a00 004000 003c00 "
-        "00323c 000000 989698 084cc4 3032ec 5c1ee4 8814b0 a01464 982220 783c00 545a00 287200 "
-        "087c00 007628 006678 eceeec 4c9aec 787cec b062ec e454ec ec58b4 ec6a64 d48820 a0aa00 "
-        "74c400 4cd020 38cc6c 38b4cc 3c3c3c a8ccec bcbcec d4b2ec ecaeec ecaed4 ecb4b0 e4c490 "
-        "ccd278 b4de78 a8e290 98e2b4 a0d6e4 a0a2a0",
-        "the 54 distinct colours of the 2C02 picture processor, decoded from NTSC: "
-        "https://www.nesdev.org/wiki/PPU_palettes",
-    ),
-    "c64": NamedPalette(
-        "000000 ffffff 813338 75cec8 8e3c97 56ac4d 2e2c9b edf171 "
-        "8e5029 553800 c46c71 4a4a4a 7b7b7b a9ff9f 706deb b2b2b2",
-        "VIC-II, PAL, by the Colodore model (Philip Timmermann, 2017): "
-        "https://www.pepto.de/projects/colorvic/",
-    ),
-    "c64-pepto": NamedPalette(
-        "000000 ffffff 68372b 70a4b2 6f3d86 588d43 352879 b8c76f "
-        "6f4f25 433900 9a6759 444444 6c6c6c 9ad284 6c5eb5 959595",
-        "VIC-II, PAL, by the same author's first model (2001): "
-        "https://www.pepto.de/projects/colorvic/2001/",
-    ),
-    "zx-spectrum": NamedPalette(
-        "000000 0000d8 d80000 d800d8 00d800 00d8d8 d8d800 d8d8d8 "
-        "0000ff ff0000 ff00ff 00ff00 00ffff ffff00 ffffff",
-        "15 colours, the dim ones at 85 % of the voltage: "
-        "https://en.wikipedia.org/wiki/ZX_Spectrum_graphic_modes",
-    ),
-    "pico-8": NamedPalette(
-        "000000 1d2b53 7e2553 008751 ab5236 5f574f c2c3c7 fff1e8 "
-        "ff004d ffa300 ffec27 00e436 29adff 83769c ff77a8 ffccaa",
-        "the 16 standard colours: https://www.lexaloffle.com/pico-8.php?page=faq",
-    ),
-    "web-safe": NamedPalette(
-        _cube(_WEB_SAFE_LEVELS, _WEB_SAFE_LEVELS, _WEB_SAFE_LEVELS),
-        "216 colours, six levels a channel: https://en.wikipedia.org/wiki/Web_colors",
-    ),
-    "grey-2": NamedPalette(_ramp(2), "equal steps of sRGB"),
-    "grey-4": NamedPalette(_ramp(4), "equal steps of sRGB"),
-    "grey-16": NamedPalette(_ramp(16), "equal steps of sRGB"),
-    "grey-256": NamedPalette(_ramp(256), "equal steps of sRGB"),
-}
+def encode_palette(path: PathLike, palette: Tensor) -> bytes:
+    """What `save_palette` writes, with its arguments."""
+    suffix = check_suffix(path, PALETTE_FORMATS, "a palette")
+    return PALETTE_FORMATS[suffix].write(palette_array(palette), os.path.basename(path))

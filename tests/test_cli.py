@@ -1,17 +1,21 @@
 """The command as a user runs it: on real files, with exit codes, bytes and messages checked."""
 
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from colorquant_nn import cli
+from colorquant_nn import fit_palette, quantize_image
+from colorquant_nn import names as names_of
+from colorquant_nn.cli import commands, report
 from colorquant_nn.functional.color import SPACES
 from colorquant_nn.functional.dither import DITHERS
 from colorquant_nn.functional.fitting import EFFORTS
@@ -65,6 +69,57 @@ def test_json_tells_what_was_measured(folder, run):
     assert used == colors_of("photo-quantized.png")
 
 
+def entry_of(run, *arguments) -> dict:
+    """What ``quantize --json`` tells of one input."""
+    code, out, err = run("quantize", *arguments, "--json", "-f")
+    assert (code, err) == (0, "")
+    (entry,) = json.loads(out)
+    return entry
+
+
+def over_white(path) -> np.ndarray:
+    pixels = np.asarray(Image.open(path).convert("RGBA")) / 255
+    return pixels[..., :3] * pixels[..., 3:] + 1 - pixels[..., 3:]
+
+
+def test_errors_are_those_over_white(folder, run):
+    half = np.dstack([photo(2), np.full((HEIGHT, WIDTH), 128, np.uint8)])
+    Image.fromarray(half).save("half.png")
+    Path("mine.hex").write_text("000000ff\n808080ff\n")
+    found = entry_of(run, "half.png", "--palette", "mine.hex")
+    error = ((over_white("half.png") - over_white("half-quantized.png")) ** 2).mean()
+    assert found["mse"] == pytest.approx(error, rel=1e-3)
+
+
+def test_transparent_pixels_are_one_color(folder, run):
+    Image.fromarray(np.dstack([photo(3), photo(2)[..., 0] // 128 * 255])).save("clear.png")
+    pixels = np.asarray(Image.open("clear.png")).reshape(-1, 4)
+    visible = len(np.unique(pixels[pixels[:, 3] > 0], axis=0))
+    assert entry_of(run, "clear.png", "-k", 8)["colors_before"] == visible + 1
+
+
+@pytest.mark.parametrize("name", ["photo.png", "film.gif"])
+def test_large_pictures_are_measured_in_bands(folder, run, monkeypatch, name):
+    whole = entry_of(run, name, "-k", 8)
+    monkeypatch.setattr(report, "BAND_PIXELS", 300)
+    bands = entry_of(run, name, "-k", 8)
+    for what in ("mse", "psnr", "ciede2000"):
+        assert bands[what] == pytest.approx(whole[what], rel=1e-4)
+    monkeypatch.setattr(report, "SAMPLED_PIXELS", 1000)
+    assert entry_of(run, name, "-k", 8)["mse"] == pytest.approx(whole["mse"], rel=1e-4)
+    sampled = entry_of(run, name, "-k", 8)["ciede2000"]
+    assert sampled != whole["ciede2000"]
+    assert sampled == pytest.approx(whole["ciede2000"], rel=0.1)
+
+
+def test_the_error_of_an_animation_is_that_of_all_frames(folder, run):
+    found = entry_of(run, "film.gif", "-k", 6)
+    films = [load_frames(name).images for name in ("film.gif", "film-quantized.gif")]
+    errors = [(((a.double() - b) / 255) ** 2).mean() for a, b in zip(*films, strict=True)]
+    assert found["mse"] == pytest.approx(float(sum(errors) / 3), rel=1e-4)
+    assert found["frames"] == 3
+
+
 def test_the_same_command_gives_the_same_bytes(folder, run):
     assert run("quantize", "photo.png", "-k", 16, "--dither", "floyd-steinberg")[0] == 0
     first = Path("photo-quantized.png").read_bytes()
@@ -105,10 +160,42 @@ def test_dither_is_not_ignored(folder, run, dither):
     assert Path("plain.png").read_bytes() != Path("dithered.png").read_bytes()
 
 
-@pytest.mark.parametrize("space", ["linear", "lab", "oklab"])
-def test_spaces(folder, run, space):
-    assert run("quantize", "photo.png", "-k", 6, "--space", space)[0] == 0
+@pytest.mark.parametrize("dither", get_args(names_of.Dither))
+@pytest.mark.parametrize("space", get_args(names_of.Space))
+def test_options_are_those_of_the_library(folder, run, space, dither):
+    options = {"space": space, "effort": "fast", "seed": 3}
+    written = [f"--{name}={value}" for name, value in options.items()]
+    drawing = {"dither": dither, "strength": 0.7}
+    written += [f"--{name}={value}" for name, value in drawing.items()]
+    assert run("quantize", "photo.png", "-k", 24, *written)[0] == 0
+    expected = quantize_image(load_image("photo.png"), 24, **options, **drawing).rgb
+    assert load_image("photo-quantized.png").equal(expected)
+
+
+def test_options_of_a_palette_are_those_of_the_library(folder, run):
+    outcomes = set()
+    for space, effort, seed in [("rgb", "fast", 0), ("rgb", "fast", 1), ("rgb", "best", 0)]:
+        arguments = ("--space", space, "--effort", effort, "--seed", seed)
+        out = run("palette", "photo.png", "-k", 24, *arguments)[1]
+        image = load_image("photo.png")
+        expected = fit_palette(image, 24, space=space, effort=effort, seed=seed)
+        assert out.split() == report.hex_codes(expected)
+        outcomes.add(out)
+    assert len(outcomes) == 3
+
+
+def test_soft_edges_take_no_colors_from_opaque_pictures(folder, run):
+    """A mean of opaque and nearly opaque pixels is a colour for both."""
+    soft = np.dstack(
+        [photo(), np.linspace(250, 255, WIDTH).astype(np.uint8)[None].repeat(HEIGHT, 0)]
+    )
+    Image.fromarray(soft).save("soft.png")
+    assert run("quantize", "photo.png", "soft.png", "-k", 6, "--shared-palette")[0] == 0
     assert len(colors_of("photo-quantized.png")) == 6
+    faint = np.dstack([photo(), np.full((HEIGHT, WIDTH), 9, np.uint8)])
+    Image.fromarray(faint).save("faint.png")
+    code, out, err = run("palette", "photo.png", "faint.png", "-k", 1, "--plot", "curve.png")
+    assert (code, err, len(out.split())) == (0, "", 1)
 
 
 def test_palettes_by_name_and_file(folder, run):
@@ -119,6 +206,13 @@ def test_palettes_by_name_and_file(folder, run):
     Path("mine.hex").write_text("ff0000\n00ff00\n")
     assert run("quantize", "photo.png", "--palette", "mine.hex", "-f")[0] == 0
     assert colors_of("photo-quantized.png") == {(255, 0, 0), (0, 255, 0)}
+
+
+def test_an_opaque_picture_is_drawn_in_opaque_colors(folder, run):
+    Path("mine.hex").write_text("00000000\nff0000ff\n0000ffff\n")
+    Image.new("RGB", (4, 4), (1, 1, 1)).save("dark.png")
+    assert run("quantize", "dark.png", "--palette", "mine.hex")[0] == 0
+    assert colors_of("dark-quantized.png") <= {(255, 0, 0), (0, 0, 255)}
 
 
 def test_kept_colors_are_in_the_palette(folder, run):
@@ -240,10 +334,96 @@ def test_palette_command(folder, run):
     assert len(out.split()) == 3
 
 
+def test_colors_in_a_terminal(folder, run, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert "\x1b[48;2;" in run("palette", "photo.png", "-k", 4)[1]
+    assert "\x1b" not in run("palette", "photo.png", "-k", 4, "--color", "never")[1]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in run("palette", "photo.png", "-k", 4)[1]
+
+
 def test_plot(folder, run):
     code, _, err = run("palette", "photo.png", "-k", 4, "--plot", "curve.png")
     assert (code, err) == (0, "")
     assert mode_and_size("curve.png")[1] == (1120, 720)
+
+
+def save_film(name: str, colors: list[str], size: tuple[int, int] = (8, 8)) -> None:
+    """An animation of one flat colour after the other."""
+    frames = [Image.new("RGB", size, color) for color in colors]
+    frames[0].save(name, save_all=True, append_images=frames[1:], duration=50)
+
+
+@pytest.mark.parametrize("inputs", [["flat.gif"], ["flat.gif", "flat.gif"], ["flat.gif", "a.png"]])
+def test_a_palette_is_of_all_frames(folder, run, inputs):
+    save_film("flat.gif", ["#ff0000", "#0000ff"])
+    Image.new("RGB", (4, 4), "#ff0000").save("a.png")
+    code, out, _ = run("palette", *inputs, "-k", 4)
+    assert (code, set(out.split())) == (0, {"#ff0000", "#0000ff"})
+
+
+def test_near_colors_of_several_pictures_stay_apart(folder, run):
+    for name, color in (("a.png", "#000000"), ("b.png", "#010101")):
+        Image.new("RGB", (4, 4), color).save(name)
+    assert run("palette", "a.png", "b.png", "-k", 4)[1].split() == ["#000000", "#010101"]
+    assert run("quantize", "a.png", "b.png", "-k", 4, "--shared-palette")[0] == 0
+    for name in ("a", "b"):
+        assert load_image(f"{name}-quantized.png").equal(load_image(f"{name}.png"))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (1, 1), (200, 3)])
+def test_small_pictures_can_be_compared(folder, run, size):
+    Image.fromarray(photo()).resize(size).save("icon.png")
+    Image.fromarray(photo(1)).resize(size).save("other.png")
+    code, out, err = run("compare", "icon.png", "other.png", "-o", "both.png")
+    assert (code, err) == (0, "")
+    assert "SSIM" in out
+    assert Path("both.png").exists()
+
+
+def curve_of(run, monkeypatch, *arguments) -> dict[int, float]:
+    """What ``palette --plot`` measured."""
+    curves = []
+    draw = commands.rate_distortion
+    monkeypatch.setattr(
+        commands, "rate_distortion", lambda curve, *more: curves.append(curve) or draw(curve, *more)
+    )
+    assert run("palette", *arguments, "--plot", "curve.png", "-f")[0] == 0
+    return curves[-1]
+
+
+def test_a_plot_is_of_all_visible_pixels(folder, run, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (20, 20, 4), np.uint8)
+    noise[..., 3] = 0
+    noise[:4, :, :] = (255, 0, 0, 255)
+    noise[4:8, :, :] = (0, 0, 255, 255)
+    Image.fromarray(noise).save("clear.png")
+    curve = curve_of(run, monkeypatch, "clear.png")
+    assert list(curve) == [2, 3]  # red, blue and transparent
+    assert curve[3] == math.inf
+    save_film("flat.gif", ["#ff0000", "#0000ff", "#00ff00"])
+    curve = curve_of(run, monkeypatch, "flat.gif")
+    assert curve[2] < 20
+    assert curve[3] == math.inf
+
+
+@pytest.mark.parametrize("colors", [1, 2, 3, 5])
+def test_a_plot_of_few_colors(folder, run, colors):
+    flat = np.linspace(0, 255, colors).astype(np.uint8).repeat(9).reshape(1, -1)
+    Image.fromarray(flat).save("flat.png")
+    code, out, err = run("palette", "flat.png", "-o", "flat.hex", "--plot", "curve.png")
+    assert (code, err, len(out.split())) == (0, "", colors)
+    assert {"flat.hex", "curve.png"} <= names(folder)
+
+
+@pytest.mark.parametrize("name", ["flat.act", "flat.ase"])
+def test_a_palette_that_cannot_be_written_leaves_nothing(folder, run, name):
+    """A format that is too small for the palette, found before the plot is there."""
+    keep = ["--keep", "#ff000080"] if name == "flat.ase" else []
+    image = "holes.png" if name == "flat.ase" else "photo.png"
+    before = contents(folder)
+    check_error(run("palette", image, "-k", 300, "-o", name, "--plot", "curve.png", *keep), name)
+    assert contents(folder) == before
 
 
 def test_compare_command(folder, run):
@@ -271,10 +451,26 @@ def test_a_broken_profile_is_a_warning_of_one_line(folder, run):
 
 
 def test_choices_are_those_of_the_library():
-    """The command repeats the names so that its help need not import torch."""
-    assert tuple(DITHERS) == cli.DITHERS
-    assert set(SPACES) == set(cli.SPACES)
-    assert tuple(EFFORTS) == cli.EFFORTS
+    assert set(get_args(names_of.Space)) == set(SPACES)
+    assert set(get_args(names_of.Dither)) == set(DITHERS)
+    assert set(get_args(names_of.Effort)) == set(EFFORTS)
+
+
+def test_help_and_wrong_options_need_no_torch():
+    """Each in a process of its own, which must not have waited for torch."""
+    code = (
+        "import sys; from colorquant_nn.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: assert 'numpy' in sys.modules and 'torch' not in sys.modules"
+    )
+    for arguments, exit_code in ((["--help"], 0), (["palette", "-h"], 0), (["quantize", "-k"], 2)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[1],
+        )
+        assert (done.returncode, "Traceback" in done.stderr) == (exit_code, False)
 
 
 def test_help(run):

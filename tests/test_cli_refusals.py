@@ -1,11 +1,15 @@
 """What the command refuses, and that nothing is lost by it."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import colorquant_nn.io
+from colorquant_nn.cli import commands
 from colorquant_nn.io import load_image
 from tests.cli_helpers import (
     HEIGHT,
@@ -135,3 +139,104 @@ def test_a_failing_disk_leaves_nothing(folder, run, monkeypatch):
     monkeypatch.setattr(os, "replace", no_space)
     check_error(run("quantize", "photo.png"), "photo-quantized.png", "No space left")
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_disk_that_fails_in_between_leaves_nothing(folder, run, monkeypatch, failing):
+    """Of two files that belong together, the first is not there without the second."""
+    opened = []
+
+    def no_space(path, *arguments):
+        if ".partial" in str(path):
+            opened.append(path)
+            if len(opened) == failing:
+                raise OSError(28, "No space left on device")
+        return open(path, *arguments)
+
+    before = contents(folder)
+    monkeypatch.setattr(colorquant_nn.io, "open", no_space, raising=False)
+    for arguments in (
+        ("quantize", "photo.png", "-k", 4, "--compare", "side.png"),
+        ("palette", "photo.png", "-k", 4, "-o", "photo.gpl", "--plot", "curve.png"),
+    ):
+        opened.clear()
+        check_error(run(*arguments), "No space left")
+        assert contents(folder) == before
+
+
+def test_folders_are_made_for_results_alone(folder, run):
+    check_error(run("quantize", "text.png", "-o", "new/"), "text.png: not an image")
+    assert not Path("new").exists()
+    assert run("quantize", "photo.png", "text.png", "-k", 4, "-o", "new/deep")[0] == 1
+    assert names(folder) & {"new/deep/photo-quantized.png"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "target"),
+    [
+        (["quantize", "photo.png", "--compare"], "there.png"),
+        (["palette", "photo.png", "-k", "4", "--plot"], "there.png"),
+        (["palette", "photo.png", "-k", "4", "-o"], "there.gpl"),
+        (["compare", "photo.png", "holes.png", "-o"], "there.png"),
+    ],
+)
+def test_no_command_replaces_a_file_without_force(folder, run, arguments, target):
+    Path(target).write_bytes(b"mine")
+    before = contents(folder)
+    check_error(run(*arguments, target), f"{target}: exists; --force replaces it")
+    assert contents(folder) == before
+    assert run(*arguments, target, "--force")[0] == 0
+    assert Path(target).read_bytes() != b"mine"
+
+
+@pytest.mark.parametrize("command", [["palette"], ["quantize", "--shared-palette"]])
+def test_several_bad_files(folder, run, command):
+    code, out, err = run(*command, "text.png", "empty.png", "-k", 4)
+    assert (code, out) == (2, "")
+    assert [line.split(":")[1] for line in err.splitlines()] == [" text.png", " empty.png"]
+
+
+def test_several_inputs_into_one_file_name(folder, run):
+    for option in ("-o", "--compare"):
+        code, _, err = run("quantize", "photo.png", "other.jpg", option, "one.png")
+        assert code == 2
+        assert err.count("one.png: expected a folder for 2 inputs, got a file name") == 2
+
+
+def test_a_folder_without_pictures(folder, run):
+    Path("bare").mkdir()
+    check_error(run("quantize", "bare"), "bare: no pictures in this folder")
+    assert run("palette", "bare", "photo.png", "-k", 4)[0] == 1
+
+
+def test_colors_that_do_not_fit(folder, run):
+    check_error(run("palette", "photo.png", "-k", 1, "--keep", "#fff,#000"), "at most 1", "got 2")
+    keep = ("--keep", "#ff000080")
+    check_error(run("palette", "photo.png", *keep), "colours to keep")
+    assert "#ff000080" in run("palette", "photo.png", "holes.png", "-k", 4, *keep)[1].split()
+
+
+def test_an_interruption(folder, run, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "load_frames", interrupted)
+    assert run("quantize", "photo.png") == (130, "", "colorquant: interrupted\n")
+
+
+def test_a_reader_that_stops_early_is_no_error(folder):
+    """``colorquant ... | true``, with more output than the buffers between hold."""
+    code = (
+        "import sys; from colorquant_nn.cli import main, report\n"
+        "report.hex_codes = lambda _: ['x' * 99] * 9999\n"
+        "sys.exit(main(['palette', 'photo.png', '-k', '4']))"
+    )
+    shell = '"$0" -c "$1" | true; exit ${PIPESTATUS[0]}'
+    root = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        ["bash", "-c", shell, sys.executable, code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -78,13 +78,14 @@ def test_more_than_256_colors_become_true_color(tmp_path):
         (torch.rand(5, 4, 4), "a.png", r"got \(5, 4, 4\)"),
         (torch.full((3, 4, 4), 2.0), "a.png", r"in \[0, 1\], got 2 to 2"),
         (torch.full((3, 4, 4), float("nan")), "a.png", r"in \[0, 1\], got nan"),
-        (torch.ones(3, 4, 4, dtype=torch.int64), "a.png", "floating point or uint8"),
         (torch.rand(3, 4, 4), "no/folder/a.png", "does not exist"),
     ],
 )
 def test_what_cannot_be_saved(tmp_path, image, name, message):
     with pytest.raises(ValueError, match=message):
         save_image(tmp_path / name, image)
+    with pytest.raises(TypeError, match=r"floating point or uint8, got torch\.int64"):
+        save_image(tmp_path / "a.png", torch.ones(3, 4, 4, dtype=torch.int64))
     assert not list(tmp_path.iterdir())
 
 
@@ -178,6 +179,15 @@ def test_icc_profiles_are_converted_to_srgb(tmp_path):
     assert load_image(tmp_path / "b.png")[:, 0, 0].tolist() == [red, green, blue, 50]
 
 
+def test_a_profile_of_lab(tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB", 5000)).tobytes()
+    flat = Image.new("LAB", (4, 4), (136, 208, 195))  # about the red of sRGB
+    flat.save(tmp_path / "a.tif", icc_profile=profile)
+    red, green, blue = load_image(tmp_path / "a.tif")[:, 0, 0].tolist()
+    assert red > 200
+    assert max(green, blue) < 60
+
+
 def test_srgb_profiles_change_nothing(tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.fromarray(photo()).save(tmp_path / "a.png", icc_profile=profile)
@@ -255,20 +265,20 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", no_space)
     with pytest.raises(ValueError, match=r"a\.png: cannot be written \(No space left"):
-        write_atomically(path, b"new")
+        write_atomically({path: b"new"})
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_only_regular_files_are_replaced(tmp_path):
     with pytest.raises(ValueError, match="got a folder or a device"):
-        write_atomically(os.devnull, b"")
+        write_atomically({os.devnull: b""})
     with pytest.raises(ValueError, match="got a folder or a device"):
-        write_atomically(tmp_path, b"")
+        write_atomically({tmp_path: b""})
     target = tmp_path / "target"
     target.write_bytes(b"old")
     (tmp_path / "link").symlink_to(target)
-    write_atomically(tmp_path / "link", b"new")
+    write_atomically({tmp_path / "link": b"new"})
     assert (tmp_path / "link").is_symlink()
     assert target.read_bytes() == b"new"
 
@@ -276,7 +286,7 @@ def test_only_regular_files_are_replaced(tmp_path):
 def test_mode_of_new_files_follows_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
-        write_atomically(tmp_path / "a", b"")
+        write_atomically({tmp_path / "a": b""})
     finally:
         os.umask(before)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640

@@ -1,5 +1,6 @@
 """Animations and pages: frames, timing and one palette."""
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -105,3 +106,24 @@ def test_previews_are_no_frames(tmp_path):
 def test_palettes_must_be_shared(tmp_path):
     with pytest.raises(ValueError, match="share one palette"):
         save_frames(tmp_path / "a.gif", [quantized(5), quantized(5, seed=1)])
+
+
+def test_a_frame_without_alpha_is_opaque_among_others(tmp_path):
+    clear = np.dstack([photo(), np.full((32, 48), 99, np.uint8)])
+    pages = [Image.fromarray(photo()), Image.fromarray(clear)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    opaque, faint = load_frames(tmp_path / "a.tif").images
+    assert (opaque.shape[0], faint.shape[0]) == (4, 4)
+    assert (opaque[3] == 255).all()
+    assert (faint[3] == 99).all()
+
+
+def test_long_durations_of_a_gif_are_the_longest_it_holds(tmp_path):
+    save_frames(tmp_path / "a.gif", animation()[:2], [700_000, 50], loop=0)
+    assert load_frames(tmp_path / "a.gif").durations == [655_350, 50]
+
+
+@pytest.mark.parametrize(("suffix", "loop"), [(".png", 1), (".webp", 1), (".gif", None)])
+def test_an_animation_plays_once_unless_told(tmp_path, suffix, loop):
+    save_frames(tmp_path / f"a{suffix}", animation()[:2], [50, 50])
+    assert load_frames(tmp_path / f"a{suffix}").loop == loop

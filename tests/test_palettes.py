@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from colorquant_nn.named_palettes import NAMED_PALETTES
 from colorquant_nn.palette_files import PALETTE_FORMATS, parse_color
-from colorquant_nn.palettes import NAMED_PALETTES, load_palette, save_palette
+from colorquant_nn.palettes import load_palette, save_palette
 
 WITH_ALPHA = (".gpl", ".hex", ".png")
 
@@ -102,6 +103,28 @@ def test_named_palettes_are_the_hardware():
         "grey-16": 16,
         "grey-256": 256,
     }
+    # One colour of each, from its source.
+    some = {
+        "gameboy": (2, "#8bac0f"),
+        "cga": (6, "#aa5500"),
+        "cga-mode4-green": (1, "#55ff55"),
+        "cga-mode4-cyan": (1, "#55ffff"),
+        "ega": (20, "#aa5500"),
+        "nes": (1, "#001e74"),
+        "c64": (2, "#813338"),
+        "c64-pepto": (2, "#68372b"),
+        "zx-spectrum": (1, "#0000d8"),
+        "pico-8": (8, "#ff004d"),
+        "web-safe": (1, "#000033"),
+        "grey-2": (1, "#ffffff"),
+        "grey-4": (1, "#555555"),
+        "grey-16": (1, "#111111"),
+        "grey-256": (7, "#070707"),
+    }
+    assert some.keys() == sizes.keys()
+    for name, (number, code) in some.items():
+        color = (load_palette(name)[number] * 255).round().byte()
+        assert f"#{bytes(color.tolist()).hex()}" == code, name
     ega = (load_palette("ega") * 255).int().tolist()
     # The sixteen that the EGA shows by default are those of the CGA.
     default = [0, 1, 2, 3, 4, 5, 20, 7, 56, 57, 58, 59, 60, 61, 62, 63]
@@ -126,6 +149,9 @@ def test_files_of_other_programs(tmp_path):
     lospec = tmp_path / "lospec.hex"
     lospec.write_bytes(b"1a1c2c\r\nffcd75")
     assert (load_palette(lospec) * 255).round().tolist() == [[26, 28, 44], [255, 205, 117]]
+    some_alpha = tmp_path / "some.hex"
+    some_alpha.write_text("ff0000\n00ff0080\n")
+    assert (load_palette(some_alpha) * 255).round().tolist() == [[255, 0, 0, 255], [0, 255, 0, 128]]
     old_photoshop = tmp_path / "old.act"
     old_photoshop.write_bytes(bytes(range(256)) * 3)
     assert load_palette(old_photoshop).shape == (256, 3)
@@ -167,6 +193,9 @@ def test_swatch_exchange_of_illustrator(tmp_path):
         ("a.pal", b"RIFF1234PAL ", "got a Microsoft RIFF palette"),
         ("a.hex", b"ff0000\nred\n", "a.hex, line 2: expected a colour such as #ff8000, got 'red'"),
         ("a.act", b"123", "a.act: expected 768 or 772 bytes, got 3"),
+        ("a.act", bytes(768) + b"\0\0\xff\xff", "number of colours up to 256, got 0"),
+        ("a.act", bytes(768) + b"\0\1\0\1", "index of one of 1 colours or 65535, got 1"),
+        ("a.hex", b"", "a.hex: the file is empty"),
         ("a.ase", b"ASEF\0\1\0\0\0\0\0\1", "got the end of the file"),
         ("a.ase", b"hello", "expected an Adobe swatch file"),
         ("a.png", b"hello", "a.png: not an image"),

@@ -50,6 +50,15 @@ def test_huge_pictures_are_reduced():
     assert max(picture.size) < 2300
 
 
+def test_thin_pictures_leave_room_for_captions_and_palettes():
+    palette = torch.eye(3)
+    for height, width in ((10, 900), (900, 10)):
+        picture = comparison({"long": flat([0.5, 0.5, 0.5], height, width)}, palette=palette)
+        assert min(picture.size) > 240
+        for color in (255, 0, 0), (0, 255, 0), (0, 0, 255):
+            assert area_of(picture, color) > 200 * 200 / 4
+
+
 def test_many_pictures_make_rows():
     pictures = {str(number): flat([number / 8, 0, 0], 320, 320) for number in range(1, 8)}
     picture = comparison(pictures)
@@ -95,8 +104,6 @@ def test_bad_arguments_are_named():
         comparison({"batch": torch.rand(2, 3, 4, 4)})
     with pytest.raises(ValueError, match=r"counts of shape \(2,\), got \(3,\)"):
         palette_swatch(torch.rand(2, 3), torch.ones(3))
-    with pytest.raises(ValueError, match="two finite points, got 1"):
-        rate_distortion({2: 20.0, 4: math.inf})
 
 
 def test_rate_distortion_marks_the_knee():
@@ -107,7 +114,28 @@ def test_rate_distortion_marks_the_knee():
     marked = np.argwhere((np.asarray(picture) == (214, 84, 38)).all(-1) & _below(picture, 160))
     # The dashes stand above the fourth of eight points.
     assert abs(np.median(marked[:, 1]) - (116 + 3 / 7 * 890)) < 8
-    assert rate_distortion({**curve, 512: math.inf}).tobytes() != rate_distortion(curve).tobytes()
+
+
+def test_exact_palettes_are_drawn_at_no_error():
+    picture = np.asarray(rate_distortion({2: 12.0, 3: math.inf}))
+    dots = np.argwhere((picture == (52, 98, 160)).all(-1))
+    lowest = dots[dots[:, 0] > 605]
+    assert abs(np.median(lowest[:, 1]) - 1006) < 8  # the axis is at 610, the last point at 1006
+    for curve in ({1: math.inf}, {2: math.inf}, {2: 12.0}, {256: 30.0, 257: math.inf}):
+        assert rate_distortion(curve).size == (1120, 720)
+
+
+def test_the_note_names_the_exact_count_and_the_knee():
+    curve = {2: 16.5, 4: 19.3, 8: 23.0}
+
+    def note(points) -> bytes:
+        return np.asarray(rate_distortion(points))[72:102].tobytes()
+
+    exact = [note({**curve, count: math.inf}) for count in (16, 32)]
+    assert exact[0] != exact[1]
+    assert note(curve) not in exact
+    assert note({2: 10, 4: 30, 8: 31, 16: 32}) != note({2: 10, 4: 12, 8: 31, 16: 32})
+    assert note({2: 10, 4: 30, 8: 31, 16: 32}) == note({2: 11, 4: 31, 8: 32, 16: 33})
 
 
 def _below(picture, row) -> np.ndarray:

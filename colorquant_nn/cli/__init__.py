@@ -1,7 +1,7 @@
 """The command ``colorquant``: what a user may write, and how errors are told.
 
-What the commands do is in `cli_commands`, which is imported only when one runs: help and wrong
-options need no torch.
+What the commands do is in `commands`, which is imported only when one runs: help and wrong options
+need no torch.
 """
 
 from __future__ import annotations
@@ -11,22 +11,26 @@ import math
 import os
 import sys
 import warnings
+from argparse import Namespace
 from collections.abc import Sequence
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn, TextIO, get_args
 
+from colorquant_nn.cli.options import (
+    EXIT_BAD_INPUT,
+    EXIT_INTERRUPTED,
+    Drawing,
+    Fitting,
+    Output,
+    print_error,
+)
+from colorquant_nn.named_palettes import NAMED_PALETTES
+from colorquant_nn.names import Dither, Effort, Space
 from colorquant_nn.palette_files import PALETTE_FORMATS, parse_color
-from colorquant_nn.palettes import NAMED_PALETTES
 
 __all__ = ["main"]
 
-SPACES = ("rgb", "linear", "lab", "oklab")
-DITHERS = ("none", "ordered", "floyd-steinberg", "atkinson")
-EFFORTS = ("fast", "balanced", "best")
+DEFAULT_COLORS = 256
 MOST_COLORS = 65536
-
-EXIT_SOME_FAILED = 1
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,11 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (ValueError, TypeError, OSError) as error:
             print_error(error)
             return EXIT_BAD_INPUT
-
-
-def print_error(error: object) -> None:
-    """One line on stderr."""
-    print(f"colorquant: {' '.join(str(error).split())}", file=sys.stderr)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -98,7 +97,7 @@ def _add_quantize(commands: Any) -> None:
         "the input (animations keep their format)",
     )
     _add_fitting(command)
-    command.add_argument("--dither", choices=DITHERS, default="none")
+    command.add_argument("--dither", choices=get_args(Dither), default="none")
     command.add_argument(
         "--strength", type=_share, default=1.0, metavar="S", help="of the dither, 0 to 1"
     )
@@ -152,9 +151,9 @@ def _add_fitting(command: argparse.ArgumentParser) -> None:
         "-k", "--colors", type=_count, metavar="K", help="how many colours; default: 256"
     )
     command.add_argument(
-        "--space", choices=SPACES, default="rgb", help="where distances are measured"
+        "--space", choices=get_args(Space), default="rgb", help="where distances are measured"
     )
-    command.add_argument("--effort", choices=EFFORTS, default="balanced")
+    command.add_argument("--effort", choices=get_args(Effort), default="balanced")
     command.add_argument(
         "--keep",
         type=_colors,
@@ -171,39 +170,44 @@ def _add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument("-f", "--force", action="store_true", help="replace existing files")
 
 
-def _run_quantize(arguments: argparse.Namespace) -> int:
-    if arguments.palette is not None:
-        for option, value in (
-            ("-k", arguments.colors),
-            ("--keep", arguments.keep),
-            ("--min-psnr", arguments.min_psnr),
-            ("--shared-palette", arguments.shared_palette),
-        ):
-            if value:
-                raise ValueError(f"--palette fixes the colours: it does not go with {option}")
-    if arguments.min_psnr is not None:
-        for option, value in (
-            ("-k", arguments.colors),
-            ("--keep", arguments.keep),
-            ("--shared-palette", arguments.shared_palette),
-        ):
-            if value:
-                raise ValueError(f"--min-psnr chooses the colours: it does not go with {option}")
-    from colorquant_nn.cli_commands import quantize
+def _run_quantize(given: Namespace) -> int:
+    chosen = {"-k": given.colors, "--keep": given.keep, "--shared-palette": given.shared_palette}
+    for option, value in {**chosen, "--min-psnr": given.min_psnr}.items():
+        if given.palette is not None and value:
+            raise ValueError(f"--palette fixes the colours: it does not go with {option}")
+    for option, value in chosen.items():
+        if given.min_psnr is not None and value:
+            raise ValueError(f"--min-psnr chooses the colours: it does not go with {option}")
+    from colorquant_nn.cli import commands
 
-    return quantize(arguments)
+    return commands.quantize(
+        given.inputs,
+        _fitting(given),
+        Drawing(given.space, given.dither, given.strength),
+        Output(given.output, given.compare, given.json, given.force),
+        palette=given.palette,
+        shared=given.shared_palette,
+        min_psnr=given.min_psnr,
+    )
 
 
-def _run_palette(arguments: argparse.Namespace) -> int:
-    from colorquant_nn.cli_commands import palette
+def _run_palette(given: Namespace) -> int:
+    from colorquant_nn.cli import commands
 
-    return palette(arguments)
+    output = Output(given.output, given.plot, given.json, given.force)
+    return commands.palette(given.inputs, _fitting(given), output, given.color)
 
 
-def _run_compare(arguments: argparse.Namespace) -> int:
-    from colorquant_nn.cli_commands import compare
+def _run_compare(given: Namespace) -> int:
+    from colorquant_nn.cli import commands
 
-    return compare(arguments)
+    output = Output(None, given.output, given.json, given.force)
+    return commands.compare(given.original, given.other, output)
+
+
+def _fitting(given: Namespace) -> Fitting:
+    colors = given.colors or DEFAULT_COLORS
+    return Fitting(colors, given.space, given.effort, tuple(given.keep), given.seed)
 
 
 def _count(text: str) -> int:

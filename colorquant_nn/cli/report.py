@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from colorquant_nn.functional import metrics
+from colorquant_nn.image import QuantizedImage
 from colorquant_nn.io import palette_array
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from colorquant_nn.image import QuantizedImage
+from colorquant_nn.plot import comparison, is_light
 
 BAND_PIXELS = 1 << 20  # measured at once: pictures may be larger than memory likes
 SAMPLED_PIXELS = 1 << 20  # CIEDE2000 is slow; its mean over a grid of pixels is exact enough
@@ -27,6 +25,7 @@ COLORS_IN_A_LINE = 8
 def measure(
     source: Path,
     target: Path,
+    size: int,
     images: Sequence[Tensor],
     results: Sequence[QuantizedImage],
     seconds: float,
@@ -35,14 +34,20 @@ def measure(
 
     Errors are of the colours over white. ``mse`` is in units of the range [0, 1], ``psnr`` in
     dB (None: no error).
+
+    Args:
+        source: the file that was read.
+        target: the file that is written.
+        size: of the target, in bytes.
+        images: the frames of the source.
+        results: the frames of the target.
+        seconds: that it took.
+
+    Returns:
+        what was measured, by name.
     """
-    pixels = [image.shape[1] * image.shape[2] for image in images]
-    pairs = [(image, result.rgb) for image, result in zip(images, results, strict=True)]
-
-    def mean(values: list[float]) -> float:
-        return float(np.average(values, weights=pixels))
-
-    error = mean([mean_squared_error(*pair) for pair in pairs])
+    drawn = [result.rgb for result in results]
+    error = mean_squared_error(images, drawn)
     palette = results[0].palette
     counts = torch.zeros(len(palette), dtype=torch.int64)
     for result in results:
@@ -54,12 +59,12 @@ def measure(
         "height": images[0].shape[1],
         "frames": len(images),
         "bytes_before": source.stat().st_size,
-        "bytes_after": target.stat().st_size,
+        "bytes_after": size,
         "colors_before": count_colors(images),
         "colors_after": int((counts > 0).sum()),
         "mse": error,
-        "psnr": _finite(psnr_of(error)),
-        "ciede2000": mean([mean_ciede2000(*pair) for pair in pairs]),
+        "psnr": _finite(psnr(error)),
+        "ciede2000": mean_ciede2000(images, drawn),
         "seconds": round(seconds, 4),
         "palette": hex_codes(palette),
         "counts": counts.tolist(),
@@ -68,7 +73,8 @@ def measure(
 
 def differences(paths: Sequence[Path], images: Sequence[Tensor]) -> dict[str, Any]:
     """What ``colorquant compare`` prints; units as in `measure`."""
-    error = mean_squared_error(*images)
+    original, other = ([image] for image in images)
+    error = mean_squared_error(original, other)
     return {
         "inputs": [str(path) for path in paths],
         "width": images[0].shape[2],
@@ -76,9 +82,9 @@ def differences(paths: Sequence[Path], images: Sequence[Tensor]) -> dict[str, An
         "bytes": [path.stat().st_size for path in paths],
         "colors": [count_colors([image]) for image in images],
         "mse": error,
-        "psnr": _finite(psnr_of(error)),
+        "psnr": _finite(psnr(error)),
         "ssim": metrics.ssim(*[_over_white(image) for image in images]).item(),
-        "ciede2000": mean_ciede2000(*images),
+        "ciede2000": mean_ciede2000(original, other),
     }
 
 
@@ -126,8 +132,6 @@ def comparison_text(entry: dict[str, Any]) -> str:
 
 def side_by_side(entry: dict[str, Any], image: Tensor, result: QuantizedImage) -> Image.Image:
     """Original, quantized and the palette with its shares."""
-    from colorquant_nn.plot import comparison
-
     count = entry["colors_after"]
     quality = f"{decibels(entry['psnr'])}, CIEDE2000 {entry['ciede2000']:.2f}"
     captions = [
@@ -147,7 +151,7 @@ def terminal_swatch(palette: Tensor) -> str:
     for code, (red, green, blue) in zip(
         hex_codes(palette), palette_array(palette)[:, :3].tolist(), strict=True
     ):
-        ink = "0;0;0" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "255;255;255"
+        ink = "0;0;0" if is_light((red, green, blue)) else "255;255;255"
         cells.append(f"\x1b[48;2;{red};{green};{blue}m\x1b[38;2;{ink}m {code} \x1b[0m")
     lines = [cells[i : i + COLORS_IN_A_LINE] for i in range(0, len(cells), COLORS_IN_A_LINE)]
     return "\n".join("".join(line) for line in lines)
@@ -169,21 +173,19 @@ def count_colors(images: Sequence[Tensor]) -> int:
     return len(np.unique(np.concatenate(distinct)))
 
 
-def mean_squared_error(image: Tensor, other: Tensor) -> float:
-    """`metrics.mse` over white, a band of rows at a time."""
-    return _mean_over_bands(metrics.mse, image, other)
+def mean_squared_error(images: Sequence[Tensor], others: Sequence[Tensor]) -> float:
+    """`metrics.mse` of the pixels of all frames over white, a band of rows at a time."""
+    return _mean_over_bands(metrics.mse, images, others)
 
 
-def mean_ciede2000(image: Tensor, other: Tensor) -> float:
-    """`metrics.mean_ciede2000` over white, of a regular grid of pixels in a large picture."""
-    step = math.ceil(math.sqrt(image.shape[1] * image.shape[2] / SAMPLED_PIXELS))
-    image, other = image[:, ::step, ::step], other[:, ::step, ::step]
-    return _mean_over_bands(metrics.mean_ciede2000, image, other)
+def mean_ciede2000(images: Sequence[Tensor], others: Sequence[Tensor]) -> float:
+    """`metrics.mean_ciede2000` likewise, of a regular grid of pixels in a large picture."""
+    return _mean_over_bands(metrics.mean_ciede2000, images, others, SAMPLED_PIXELS)
 
 
-def psnr_of(mse: float) -> float:
-    """PSNR in dB for a peak of 1."""
-    return -10 * math.log10(mse) if mse > 0 else math.inf
+def psnr(mse: float) -> float:
+    """In dB, for a peak of 1."""
+    return float(metrics.mse_to_psnr(torch.tensor(mse, dtype=torch.float64)))
 
 
 def decibels(psnr: float | None) -> str:
@@ -198,14 +200,26 @@ def short_size(size: int) -> str:
     return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.2f} MB"
 
 
-def _mean_over_bands(measure: Any, image: Tensor, other: Tensor) -> float:
-    rows = max(1, BAND_PIXELS // image.shape[2])
-    total = 0.0
-    for top in range(0, image.shape[1], rows):
-        band, other_band = image[:, top : top + rows], other[:, top : top + rows]
-        mean = measure(_over_white(band), _over_white(other_band)).item()
-        total += mean * band.shape[1]
-    return total / image.shape[1]
+def _mean_over_bands(
+    measure: Callable[[Tensor, Tensor], Tensor],
+    images: Sequence[Tensor],
+    others: Sequence[Tensor],
+    sampled: float = math.inf,
+) -> float:
+    total = pixels = 0.0
+    for image, other in zip(images, others, strict=True):
+        height, width = image.shape[1:]
+        step = math.ceil(math.sqrt(height * width / sampled)) or 1
+        rows = max(1, BAND_PIXELS // width) * step
+        mean = 0.0
+        for top in range(0, height, rows):
+            band, other_band = (
+                _over_white(each[:, top : top + rows : step, ::step]) for each in (image, other)
+            )
+            mean += measure(band, other_band).item() * band.shape[1]
+        total += mean / math.ceil(height / step) * height * width
+        pixels += height * width
+    return total / pixels
 
 
 def _over_white(image: Tensor) -> Tensor:

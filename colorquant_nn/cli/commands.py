@@ -1,0 +1,415 @@
+"""What ``colorquant quantize``, ``palette`` and ``compare`` do: read, call the library, write."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from colorquant_nn.cli import report
+from colorquant_nn.cli.options import (
+    EXIT_BAD_INPUT,
+    EXIT_SOME_FAILED,
+    Drawing,
+    Fitting,
+    Output,
+    print_error,
+)
+from colorquant_nn.functional.fitting import round_to_bytes
+from colorquant_nn.image import (
+    QuantizedImage,
+    apply_palette,
+    fit_palette,
+    match_palette,
+    quantize_frames,
+    smallest_palette,
+)
+from colorquant_nn.image_files import FORMATS
+from colorquant_nn.io import (
+    check_suffix,
+    encode_frames,
+    load_frames,
+    load_image,
+    write_atomically,
+)
+from colorquant_nn.palette_files import PALETTE_FORMATS
+from colorquant_nn.palettes import encode_palette, load_palette
+from colorquant_nn.plot import comparison, rate_distortion
+
+__all__ = ["compare", "palette", "quantize"]
+
+CURVE = (2, 4, 8, 16, 32, 64, 128, 256)
+SUFFIX = "-quantized"
+DRAWINGS = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG"}  # comparisons and plots
+# What a folder is searched for; a file that is named is opened whatever it is called.
+PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".jp2"}
+PICTURES |= {".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".qoi", ".jfif", ".apng", ".mpo"}
+
+
+class Job(NamedTuple):
+    """One input with what is made of it."""
+
+    source: Path
+    target: Path
+    comparison: Path | None
+
+
+def quantize(
+    inputs: Sequence[str],
+    fitting: Fitting,
+    drawing: Drawing,
+    output: Output,
+    *,
+    palette: str | None,
+    shared: bool,
+    min_psnr: float | None,
+) -> int:
+    """``colorquant quantize``: every input into a file of its own.
+
+    Args:
+        inputs: pictures, or folders of them.
+        fitting: how colours are found.
+        drawing: how they are used.
+        output: a file or a folder for the results, and one for comparisons.
+        palette: a name or a file whose colours are used instead.
+        shared: whether all inputs have one palette.
+        min_psnr: in dB, that is to be reached with the fewest colours instead.
+
+    Returns:
+        the exit code.
+    """
+    sources, failures = _expand(inputs)
+    count = len(sources) + failures
+    given = None if palette is None else load_palette(palette)
+    jobs: list[Job] = []
+    taken: dict[Path, Path] = {}
+    for source in sources:
+        try:
+            jobs.append(_plan(source, output, count, taken))
+        except (ValueError, OSError) as error:
+            failures += _report_failure(error)
+    if shared and jobs:
+        given, readable = _fit([job.source for job in jobs], fitting)
+        failures += len(jobs) - len(readable)
+        jobs = [job for job in jobs if job.source in readable]
+    entries: list[dict[str, Any]] = []
+    for job in _progress(jobs):
+        try:
+            entry = _quantize_file(job, fitting, drawing, given, min_psnr)
+        except (ValueError, TypeError, OSError) as error:
+            failures += _report_failure(error)
+            continue
+        entries.append(entry)
+        if not output.json:
+            text = report.summary(entry) if len(sources) == 1 else report.summary_line(entry)
+            tqdm.write(text, file=sys.stdout)
+    if output.json:
+        print(json.dumps(entries, indent=2))
+    return _exit_code(len(entries), failures)
+
+
+def palette(inputs: Sequence[str], fitting: Fitting, output: Output, color: str) -> int:
+    """``colorquant palette``: one palette for all inputs.
+
+    Args:
+        inputs: pictures, or folders of them.
+        fitting: how the palette is found.
+        output: a palette file, and a picture for the plot.
+        color: whether it is printed in colour: "auto", "always" or "never".
+
+    Returns:
+        the exit code.
+    """
+    sources, failures = _expand(inputs)
+    for path, formats, what in (
+        (output.file, PALETTE_FORMATS, "a palette"),
+        (output.picture, DRAWINGS, "a picture"),
+    ):
+        if path is not None:
+            check_suffix(path, formats, what)
+            _check_target(Path(path), sources, output.force)
+    start = time.perf_counter()
+    colors, readable = _fit(sources, fitting)
+    if colors is None:
+        return EXIT_BAD_INPUT
+    seconds = time.perf_counter() - start
+    files: dict[str, bytes] = {}
+    if output.file is not None:
+        files[output.file] = encode_palette(output.file, colors)
+    if output.picture is not None:
+        files[output.picture] = _encode_picture(output.picture, _plot(readable, fitting))
+    write_atomically(files)
+    if output.json:
+        entry = {
+            "inputs": [str(source) for source in readable],
+            "output": output.file,
+            "palette": report.hex_codes(colors),
+            "seconds": round(seconds, 3),
+        }
+        print(json.dumps(entry, indent=2))
+    else:
+        colored = color == "always" or (
+            color == "auto" and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        )
+        print(report.terminal_swatch(colors) if colored else "\n".join(report.hex_codes(colors)))
+    return _exit_code(len(readable), failures + len(sources) - len(readable))
+
+
+def compare(original: str, other: str, output: Output) -> int:
+    """``colorquant compare``: how two pictures differ.
+
+    Args:
+        original: a picture.
+        other: a picture of the same size.
+        output: a picture of both, side by side.
+
+    Returns:
+        the exit code.
+    """
+    paths = [Path(original), Path(other)]
+    if output.picture is not None:
+        check_suffix(output.picture, DRAWINGS, "a picture")
+        _check_target(Path(output.picture), paths, output.force)
+    images = [load_image(path) for path in paths]
+    sizes = [f"{image.shape[2]} x {image.shape[1]}" for image in images]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"expected pictures of one size, got {sizes[0]} in {paths[0]} "
+            f"and {sizes[1]} in {paths[1]}"
+        )
+    entry = report.differences(paths, images)
+    if output.picture is not None:
+        size = [report.short_size(value) for value in entry["bytes"]]
+        colors = [f"{value:,} colours" for value in entry["colors"]]
+        captions = [
+            f"{path.name}\n{a}, {b}" for path, a, b in zip(paths, size, colors, strict=True)
+        ]
+        captions[1] += f", {report.decibels(entry['psnr'])}"
+        if captions[0] == captions[1]:
+            captions[1] += " (again)"
+        drawn = comparison(dict(zip(captions, images, strict=True)))
+        write_atomically({output.picture: _encode_picture(output.picture, drawn)})
+    print(json.dumps(entry, indent=2) if output.json else report.comparison_text(entry))
+    return 0
+
+
+def _quantize_file(
+    job: Job, fitting: Fitting, drawing: Drawing, given: Tensor | None, min_psnr: float | None
+) -> dict[str, Any]:
+    start = time.perf_counter()
+    frames = load_frames(job.source)
+    if min_psnr is not None:
+        given = smallest_palette(
+            frames.images,
+            min_psnr,
+            space=fitting.space,
+            effort=fitting.effort,
+            seed=fitting.seed,
+        )
+    if given is None:
+        results = quantize_frames(
+            frames.images,
+            fitting.colors,
+            **drawing._asdict(),
+            effort=fitting.effort,
+            keep=_kept(fitting),
+            seed=fitting.seed,
+        )
+    else:
+        results = _draw(frames.images, given, drawing)
+    files = {job.target: encode_frames(job.target, results, frames.durations, frames.loop)}
+    seconds = time.perf_counter() - start
+    entry = report.measure(
+        job.source, job.target, len(files[job.target]), frames.images, results, seconds
+    )
+    if job.comparison is not None:
+        drawn = report.side_by_side(entry, frames.images[0], results[0])
+        files[job.comparison] = _encode_picture(job.comparison, drawn)
+    for path in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(files)
+    return entry
+
+
+def _fit(sources: Sequence[Path], fitting: Fitting) -> tuple[Tensor | None, list[Path]]:
+    """One palette for files, None if none can be read, and the files that can be."""
+    readable: list[Path] = []
+
+    def images() -> Iterator[Tensor]:
+        for source in _progress(sources):
+            try:
+                frames = load_frames(source).images
+            except (ValueError, OSError) as error:
+                _report_failure(error)
+            else:
+                readable.append(source)
+                yield from frames
+
+    found = images()
+    first = next(found, None)
+    return None if first is None else _fit_images(chain([first], found), fitting), readable
+
+
+def _fit_images(images: Iterable[Tensor], fitting: Fitting) -> Tensor:
+    """One palette for images, in the 8 bits that files hold."""
+    palette = fit_palette(
+        images,
+        fitting.colors,
+        space=fitting.space,
+        effort=fitting.effort,
+        keep=_kept(fitting),
+        seed=fitting.seed,
+    )
+    return round_to_bytes(palette)
+
+
+def _kept(fitting: Fitting) -> Tensor | None:
+    """The colours to keep, (J, 3), or (J, 4) if one of them is not opaque."""
+    if not fitting.keep:
+        return None
+    rows = torch.tensor([(*color, 255)[:4] for color in fitting.keep], dtype=torch.uint8)
+    return rows[:, :3] if bool((rows[:, 3] == 255).all()) else rows
+
+
+def _draw(images: Sequence[Tensor], palette: Tensor, drawing: Drawing) -> list[QuantizedImage]:
+    return [
+        apply_palette(image, match_palette(palette, image), **drawing._asdict()) for image in images
+    ]
+
+
+def _plot(sources: Sequence[Path], fitting: Fitting) -> Image.Image:
+    """The error of `quantize` over the number of colours, up to the first that has none."""
+    images = [image for source in sources for image in load_frames(source).images]
+    drawing = Drawing(fitting.space, "none", 1.0)
+    curve: dict[int, float] = {}
+    for count in [count for count in CURVE if count >= len(fitting.keep)] or [fitting.colors]:
+        colors = _fit_images(images, fitting._replace(colors=count))
+        drawn = [result.rgb for result in _draw(images, colors, drawing)]
+        curve[len(colors)] = report.psnr(report.mean_squared_error(images, drawn))
+        if curve[len(colors)] == float("inf"):
+            break
+    title = sources[0].name if len(sources) == 1 else f"{len(sources)} pictures"
+    return rate_distortion(curve, title)
+
+
+def _encode_picture(path: str | Path, picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, DRAWINGS[Path(path).suffix.lower()], quality=95, optimize=True)
+    return file.getvalue()
+
+
+def _expand(inputs: Sequence[str]) -> tuple[list[Path], int]:
+    """Files, those of folders in order of their names, and how many inputs were no good."""
+    sources: list[Path] = []
+    failures = 0
+    for name in inputs:
+        path = Path(name)
+        if not path.is_dir():
+            sources.append(path)
+            continue
+        found = sorted(
+            file
+            for file in path.iterdir()
+            if file.suffix.lower() in PICTURES and not file.stem.endswith(SUFFIX) and file.is_file()
+        )
+        if not found:
+            failures += _report_failure(f"{path}: no pictures in this folder")
+        sources += found
+    return list(dict.fromkeys(sources)), failures
+
+
+def _plan(source: Path, output: Output, inputs: int, taken: dict[Path, Path]) -> Job:
+    """Where the results go, checked before any work is done."""
+    if not source.exists():
+        raise FileNotFoundError(f"{source}: no such file")
+    name = f"{source.stem}{SUFFIX}{_suffix_for(source)}"
+    target, picture = source.with_name(name), None
+    if output.file is not None:
+        target = _place(output.file, name, inputs, FORMATS)
+    if output.picture is not None:
+        picture = _place(output.picture, f"{source.stem}-compare.png", inputs, DRAWINGS)
+    for path, given, formats, what in (
+        (target, output.file, FORMATS, "an image without loss"),
+        (picture, output.picture, DRAWINGS, "a picture"),
+    ):
+        if path is None:
+            continue
+        check_suffix(path, formats, what)
+        _check_target(path, [source], output.force, makes_folder=path != Path(given or path))
+        other = taken.setdefault(path.resolve(), source)
+        if other != source:
+            raise ValueError(f"{source}: would replace {path}, the result of {other}")
+    if target == picture:
+        raise ValueError(f"{target}: expected different files for -o and --compare")
+    return Job(source, target, picture)
+
+
+def _place(given: str, name: str, inputs: int, formats: Collection[str]) -> Path:
+    """The path given, or the name in it where it is a folder."""
+    path = Path(given)
+    if not (path.is_dir() or inputs > 1 or given.endswith(("/", os.sep))):
+        return path
+    if path.suffix.lower() in formats and not path.is_dir():
+        raise ValueError(f"{path}: expected a folder for {inputs} inputs, got a file name")
+    return path / name
+
+
+def _suffix_for(source: Path) -> str:
+    """.png, but the input's own if it holds frames or pages that this format can keep."""
+    suffix = source.suffix.lower()
+    if suffix not in (".gif", ".webp", ".tif", ".tiff"):
+        return ".png"
+    from PIL import Image
+
+    try:
+        with Image.open(source) as image:
+            return suffix if getattr(image, "n_frames", 1) > 1 else ".png"
+    except Exception:  # whatever it is, loading it will say so
+        return ".png"
+
+
+def _check_target(
+    target: Path, sources: Sequence[Path], force: bool, makes_folder: bool = False
+) -> None:
+    if any(target.resolve() == source.resolve() for source in sources):
+        raise ValueError(f"{target}: is an input, and inputs are never replaced")
+    if target.is_dir():
+        raise ValueError(f"{target}: expected a file, got a folder")
+    if target.exists() and not force:
+        raise ValueError(f"{target}: exists; --force replaces it")
+    folder = target.parent
+    while makes_folder and not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise ValueError(f"{target}: the folder {folder} does not exist")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{target}: the folder {folder} cannot be written to")
+
+
+def _progress(items: Sequence[Any]) -> Any:
+    """A bar on a terminal, nothing in a pipe or for one item."""
+    hidden = len(items) < 2 or not sys.stderr.isatty()
+    return tqdm(items, unit="file", leave=False, disable=hidden)
+
+
+def _report_failure(error: object) -> int:
+    with tqdm.external_write_mode(file=sys.stderr):  # the bar, if any, makes room
+        print_error(error)
+    return 1
+
+
+def _exit_code(done: int, failures: int) -> int:
+    if not failures:
+        return 0
+    return EXIT_SOME_FAILED if done else EXIT_BAD_INPUT
