@@ -332,7 +332,7 @@ _ONE_MORE_CHANNEL = ((0, 0), (0, 0), (0, 1))
 
 
 def _to_tensor(pixels: Array) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())  # Pillow's arrays are read-only
 
 
 def _to_bytes(values: Tensor, what: str) -> Array:

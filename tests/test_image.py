@@ -413,7 +413,7 @@ def test_a_palette_is_matched_to_the_picture() -> None:
     assert torch.equal(with_clear, torch.cat([torch.zeros(1, 4), torch.cat([plain, ones], 1)]))
     assert torch.equal(match_palette(with_clear, mixed), with_clear)
     assert torch.equal(match_palette(with_clear, opaque), plain)
-    with pytest.raises(ValueError, match="opaque colour"):
+    with pytest.raises(ValueError, match="visible colour"):
         match_palette(with_clear[:1], opaque)
 
 

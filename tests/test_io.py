@@ -145,6 +145,14 @@ def test_indexed_and_transparent_inputs(tmp_path):
     assert load_image(tmp_path / "d.png")[3].tolist() == [[255, 0]]
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1)])
+def test_a_picture_of_a_pixel_may_be_written_to(tmp_path, size):
+    Image.new("RGB", size, (1, 2, 3)).save(tmp_path / "a.png")
+    image = load_image(tmp_path / "a.png")
+    image += 1
+    assert image[:, 0, 0].tolist() == [2, 3, 4]
+
+
 def test_alpha_that_is_not_used_is_dropped(tmp_path):
     Image.fromarray(np.dstack([photo(), np.full((32, 48), 255, np.uint8)])).save(tmp_path / "a.png")
     assert load_image(tmp_path / "a.png").shape == (3, 32, 48)
