@@ -57,10 +57,25 @@ STILL = Timing([0], None)
 
 
 def decode(data: bytes, name: str, first_only: bool = False) -> tuple[list[Array], Timing]:
-    """The frames of an image file, upright sRGB with alpha only where it is used.
+    """Decode the frames of an image file to upright sRGB, with alpha only where it is used.
+
+    Args:
+        data: the content of the file.
+        name: of the file, for messages.
+        first_only: whether one frame is enough.
+
+    Returns:
+        (H, W, 3) or (H, W, 4) uint8 each, and their timing.
 
     Raises:
         ValueError: the file is not an image, is broken, or is too large to be trusted.
+
+    Examples:
+        >>> import numpy as np
+        >>> from colorquant_nn.image_files import decode, encode_true_color
+        >>> frames, timing = decode(encode_true_color([np.zeros((4, 6, 3), np.uint8)], ".png"), "")
+        >>> frames[0].shape, timing.durations
+        ((4, 6, 3), [0])
     """
     with _reading(name):
         image = Image.open(io.BytesIO(data))
@@ -74,10 +89,25 @@ def decode(data: bytes, name: str, first_only: bool = False) -> tuple[list[Array
 
 
 def own_palette(data: bytes, name: str) -> Array | None:
-    """The palette that an indexed image file stores; None for other images.
+    """Read the palette that an indexed image file stores.
+
+    Args:
+        data: the content of the file.
+        name: of the file, for messages.
+
+    Returns:
+        (K, 3) or (K, 4) uint8; None for an image without a palette.
 
     Raises:
         ValueError: as `decode`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from colorquant_nn.image_files import encode_indexed, own_palette
+        >>> black_and_white = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
+        >>> data = encode_indexed([np.eye(3, dtype=np.uint8)], black_and_white, ".png")
+        >>> own_palette(data, "eye.png").tolist()
+        [[0, 0, 0], [255, 255, 255]]
     """
     with _reading(name):
         image = Image.open(io.BytesIO(data))
@@ -95,14 +125,46 @@ def own_palette(data: bytes, name: str) -> Array | None:
 
 
 def encode_true_color(frames: Sequence[Array], suffix: str, timing: Timing = STILL) -> bytes:
-    """Pictures as one .png, .webp or .tif."""
+    """Encode pictures as one file without a palette.
+
+    Args:
+        frames: (H, W, 3) or (H, W, 4) uint8 each.
+        suffix: .png, .webp or .tif.
+        timing: of the frames.
+
+    Returns:
+        the content of the file.
+
+    Examples:
+        >>> import numpy as np
+        >>> from colorquant_nn.image_files import encode_true_color
+        >>> encode_true_color([np.zeros((4, 6, 3), np.uint8)], ".webp")[:4]
+        b'RIFF'
+    """
     return _save([Image.fromarray(pixels) for pixels in frames], suffix, timing, {})
 
 
 def encode_indexed(
     frames: Sequence[Array], colors: Array, suffix: str, timing: Timing = STILL
 ) -> bytes:
-    """Indexed pictures that share up to 256 colours, with the fewest bits per pixel."""
+    """Encode indexed pictures that share up to 256 colours, with the fewest bits per pixel.
+
+    Args:
+        frames: (H, W) uint8 each, the indices.
+        colors: (K, 3) or (K, 4) uint8.
+        suffix: .png, .gif, .webp or .tif.
+        timing: of the frames.
+
+    Returns:
+        the content of the file.
+
+    Examples:
+        >>> import numpy as np
+        >>> from colorquant_nn.image_files import encode_indexed
+        >>> black_and_white = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
+        >>> encode_indexed([np.eye(3, dtype=np.uint8)], black_and_white, ".gif")[:6]
+        b'GIF89a'
+    """
     if suffix == ".gif":
         return _encode_gif(frames, colors, timing)
     has_alpha = colors.shape[1] == 4 and bool((colors[:, 3] < 255).any())

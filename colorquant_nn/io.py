@@ -194,7 +194,28 @@ def encode_frames(
     durations: Sequence[int] | None = None,
     loop: int | None = None,
 ) -> bytes:
-    """What `save_frames` writes, with its arguments."""
+    """Encode what `save_frames` writes.
+
+    Args:
+        path: as in `save_frames`; nothing is written to it.
+        frames: as in `save_frames`.
+        durations: as in `save_frames`.
+        loop: as in `save_frames`.
+
+    Returns:
+        the content of the file.
+
+    Raises:
+        ValueError: as `save_frames`.
+        TypeError: as `save_frames`.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn import quantize_image
+        >>> from colorquant_nn.io import encode_frames
+        >>> encode_frames("small.gif", [quantize_image(torch.rand(3, 8, 8), 4)])[:6]
+        b'GIF89a'
+    """
     suffix = check_suffix(path, image_files.FORMATS, "an image without loss")
     for frame in frames if isinstance(frames, Sequence) else [frames]:
         if not _is_quantized(frame):
@@ -229,7 +250,16 @@ def write_atomically(files: Mapping[AnyPath, bytes]) -> None:
         files: path to content.
 
     Raises:
-        ValueError: a target is not a regular file, or its folder does not exist.
+        ValueError: a target is not a regular file, its folder does not exist, or the disk fails.
+        TypeError: for something else than paths.
+
+    Examples:
+        >>> import os, tempfile
+        >>> from colorquant_nn.io import write_atomically
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_atomically({f"{folder}/a.txt": b"a", f"{folder}/b.txt": b"b"})
+        ...     sorted(os.listdir(folder))
+        ['a.txt', 'b.txt']
     """
     moves: dict[AnyPath, tuple[Path, Path]] = {}
     try:
@@ -253,11 +283,14 @@ def write_atomically(files: Mapping[AnyPath, bytes]) -> None:
 
 
 def read_file(path: PathLike, what: str) -> bytes:
-    """The bytes of a file that is not empty.
+    """Read a file that is not empty.
 
     Args:
         path: a file.
         what: is expected in it, for the message.
+
+    Returns:
+        its content.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -279,16 +312,24 @@ def read_file(path: PathLike, what: str) -> bytes:
 
 
 def check_suffix(path: PathLike, formats: Collection[str], what: str) -> str:
-    """The suffix of a path, in small letters, if it is one of those given.
+    """Check that a path ends in a suffix of those given.
 
     Args:
         path: of a file to write.
         formats: suffixes with their dots.
         what: is written in these formats, for the message.
 
+    Returns:
+        the suffix in small letters.
+
     Raises:
         ValueError: it is another.
         TypeError: for something else than a path.
+
+    Examples:
+        >>> from colorquant_nn.io import check_suffix
+        >>> check_suffix("photo.PNG", [".png", ".gif"], "an image")
+        '.png'
     """
     suffix = _to_path(path).suffix.lower()
     if suffix not in formats:
@@ -299,11 +340,23 @@ def check_suffix(path: PathLike, formats: Collection[str], what: str) -> str:
 
 
 def palette_array(palette: Tensor) -> Array:
-    """Colours of a palette in 8 bits, (K, C).
+    """Round a palette to 8 bits.
+
+    Args:
+        palette: (K, 3) or (K, 4), sRGB, float in [0, 1] or uint8.
+
+    Returns:
+        (K, C) uint8.
 
     Raises:
-        ValueError: it is not (K, 3) or (K, 4) with K at least 1, or leaves [0, 1].
-        TypeError: it is not a tensor of floating point or uint8.
+        ValueError: for another shape, or a value that leaves [0, 1].
+        TypeError: for something else than a tensor, or a wrong dtype.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.io import palette_array
+        >>> palette_array(torch.tensor([[0.0, 0.5, 1.0]])).tolist()
+        [[0, 128, 255]]
     """
     _check_tensor(palette, "a palette as a tensor (K, 3) or (K, 4)")
     if palette.ndim != 2 or palette.shape[1] not in (3, 4) or len(palette) == 0:
@@ -314,11 +367,23 @@ def palette_array(palette: Tensor) -> Array:
 
 
 def image_array(image: Tensor) -> Array:
-    """A picture in 8 bits, (H, W, C).
+    """Round a picture to 8 bits, as Pillow has it.
+
+    Args:
+        image: (3, H, W) or (4, H, W), sRGB, float in [0, 1] or uint8.
+
+    Returns:
+        (H, W, C) uint8.
 
     Raises:
-        ValueError: it is not (3, H, W) or (4, H, W), or leaves [0, 1].
-        TypeError: it is not a tensor of floating point or uint8.
+        ValueError: for another shape, or a value that leaves [0, 1].
+        TypeError: for something else than a tensor, or a wrong dtype.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.io import image_array
+        >>> image_array(torch.rand(3, 4, 6)).shape
+        (4, 6, 3)
     """
     _check_tensor(image, "an image as a tensor (3, H, W) or (4, H, W)")
     if image.ndim != 3 or image.shape[0] not in (3, 4) or 0 in image.shape:

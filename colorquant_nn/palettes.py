@@ -74,6 +74,24 @@ def save_palette(path: PathLike, palette: Tensor) -> None:
 
 
 def encode_palette(path: PathLike, palette: Tensor) -> bytes:
-    """What `save_palette` writes, with its arguments."""
+    """Encode what `save_palette` writes.
+
+    Args:
+        path: as in `save_palette`; nothing is written to it.
+        palette: as in `save_palette`.
+
+    Returns:
+        the content of the file.
+
+    Raises:
+        ValueError: as `save_palette`.
+        TypeError: as `save_palette`.
+
+    Examples:
+        >>> from colorquant_nn import load_palette
+        >>> from colorquant_nn.palettes import encode_palette
+        >>> encode_palette("two.hex", load_palette("grey-2"))
+        b'000000\\nffffff\\n'
+    """
     suffix = check_suffix(path, PALETTE_FORMATS, "a palette")
     return PALETTE_FORMATS[suffix].write(palette_array(palette), os.path.basename(path))

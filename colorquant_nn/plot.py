@@ -223,6 +223,14 @@ def is_light(color: Sequence[int]) -> bool:
 
     Args:
         color: red, green, blue and perhaps alpha (over light grey), from 0 to 255.
+
+    Returns:
+        whether the colour is light.
+
+    Examples:
+        >>> from colorquant_nn.plot import is_light
+        >>> is_light((255, 255, 0)), is_light((0, 0, 255)), is_light((0, 0, 255, 10))
+        (True, False, True)
     """
     alpha = color[3] / 255 if len(color) == 4 else 1.0
     luma = sum(weight * value for weight, value in zip(LUMA, color, strict=False))
