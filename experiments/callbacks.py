@@ -1,5 +1,8 @@
-"""What a run leaves behind for people: pictures, palettes, a curve, and a closing line."""
+"""What a run leaves behind for people: pictures, palettes, a curve, a reference, a closing line."""
 
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,13 +12,17 @@ import torch
 from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
+from sklearn.cluster import KMeans
 from torch import Tensor
+from torchmetrics import MeanMetric
 
-from colorquant_nn import palette_swatch, save_palette
-from experiments.figures import error_curve, image_grid
-from experiments.tasks import QuantizerTask
+from colorquant_nn import ColorHistogram, ColorQuantize, palette_swatch, save_palette
+from colorquant_nn.functional.palette import dark_to_light
+from experiments.figures import STAGE_NAMES, error_curve, image_grid
+from experiments.tasks import QuantizerTask, Stage
 
 Curve = list[tuple[int, float]]  # (step, MSE)
+KMEANS = "kmeans_mse"
 
 
 class Pictures(pl.Callback):
@@ -26,8 +33,8 @@ class Pictures(pl.Callback):
     too.
 
     Args:
-        num_images: How many of the first validation batch.
-        every_n_epochs: Pause between the pictures; the last epoch always has one.
+        num_images: how many of the first validation batch.
+        every_n_epochs: pause between the pictures; the last epoch always has one.
     """
 
     def __init__(self, num_images: int = 4, every_n_epochs: int = 1) -> None:
@@ -68,16 +75,16 @@ class Pictures(pl.Callback):
             show(trainer, "palette", swatch)
 
 
-class History(pl.Callback):
-    """Remembers the MSE over the run, also over a resume.
+class Summary(pl.Callback):
+    """Remembers the MSE over the run, also over a resume, draws it, and prints a closing line.
 
     Args:
-        every_n_steps: Pause between the training batches that are looked at; on a GPU each look
+        every_n_steps: pause between the training batches that are looked at; on a GPU each look
             waits for the device.
 
     Attributes:
-        steps: Of training batches.
-        epochs: Of validation.
+        steps: of training batches.
+        epochs: of validation.
     """
 
     def __init__(self, every_n_steps: int = 5) -> None:
@@ -93,19 +100,13 @@ class History(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        due = trainer.global_step % self.every_n_steps == 0
-        mse = trainer.callback_metrics.get("train_mse_step") if due else None
-        if mse is not None:
-            self.steps.append((trainer.global_step, mse.item()))
+        if trainer.global_step % self.every_n_steps == 0:
+            mse = trainer.callback_metrics["train_mse_step"].item()
+            self.steps.append((trainer.global_step, mse))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        mse = trainer.callback_metrics.get("val_mse")
-        if (
-            mse is not None
-            and trainer.state.fn == TrainerFn.FITTING
-            and not trainer.sanity_checking
-        ):
-            self.epochs.append((trainer.global_step, mse.item()))
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self.epochs.append((trainer.global_step, trainer.callback_metrics["val_mse"].item()))
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": self.steps, "epochs": self.epochs}
@@ -114,18 +115,12 @@ class History(pl.Callback):
         self.steps = list(state_dict["steps"])
         self.epochs = list(state_dict["epochs"])
 
-
-class Summary(History):
-    """Draws the MSE over the run, and prints a closing line: what came out, and where it is."""
-
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         folder = pictures_folder(trainer)
         if trainer.is_global_zero:
-            references = {
-                stage: trainer.callback_metrics[f"{stage}_kmeans_mse"].item()
-                for stage in ("train", "val")
-                if f"{stage}_kmeans_mse" in trainer.callback_metrics
-            }
+            logged = trainer.callback_metrics
+            names = {stage: f"{stage}_{KMEANS}" for stage in ("train", "val")}
+            references = {s: logged[name].item() for s, name in names.items() if name in logged}
             folder.mkdir(parents=True, exist_ok=True)
             error_curve(self.steps, self.epochs, references).save(folder / "curve.png")
 
@@ -134,36 +129,136 @@ class Summary(History):
         folder = pictures_folder(trainer)
         if trainer.is_global_zero:
             values = {name: value.item() for name, value in trainer.callback_metrics.items()}
+            labels = cast(QuantizerTask, pl_module).labels
+            print(closing_line("test" if stage == "test" else "val", labels, values, folder))
+
+
+class KMeansReference(pl.Callback):
+    """Logs the MSE of full k-means on the pixels of each epoch, next to the task's own.
+
+    The palette is scikit-learn's k-means on the training pixels of one epoch, found before the
+    first batch and kept in the checkpoints. It is measured on the very batches that the task sees:
+    ``train_kmeans_mse``, ``val_kmeans_mse`` and ``test_kmeans_mse``.
+
+    Args:
+        num_starts: how many starts the best of is taken.
+        max_batches: look at no more training batches than these.
+        seed: of the starts.
+    """
+
+    def __init__(self, num_starts: int = 3, max_batches: int | None = None, seed: int = 0) -> None:
+        self.num_starts = num_starts
+        self.max_batches = max_batches
+        self.seed = seed
+        self.palette: Tensor | None = None
+        self.quantizer: ColorQuantize | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        task = cast(QuantizerTask, pl_module)
+        if KMEANS not in task.metric_names:
+            label = f"full k-means on the same pixels: MSE {{{KMEANS}:.5f}}"
+            task.add_metrics(KMEANS, MeanMetric, label)
+
+    def _prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if trainer.sanity_checking or self.quantizer is not None:
+            return
+        if self.palette is None:
+            if data is None:  # bare loaders: there may be no training data to look at
+                return
+            data.setup("fit")  # validate and test have set up their own split only
+            batches = islice(data.train_dataloader(), self.max_batches)
+            histogram = ColorHistogram().update(images for images, *_ in batches)
+            # Every rank has seen its own batches; their sum is the same everywhere.
+            cells = trainer.strategy.reduce(histogram.cells.to(pl_module.device), reduce_op="sum")
+            histogram.cells = cells.cpu()
             num_colors = cast(QuantizerTask, pl_module).quantizer.num_colors
-            print(closing_line("test" if stage == "test" else "val", values, num_colors, folder))
+            self.palette = kmeans_palette(histogram, num_colors, self.num_starts, self.seed)
+        self.quantizer = ColorQuantize.from_palette(self.palette).to(pl_module.device).eval()
+
+    @torch.no_grad()
+    def _measure(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: tuple[Tensor, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self.quantizer is not None and not trainer.sanity_checking:
+            assert trainer.state.stage is not None
+            stage = cast(Stage, trainer.state.stage.dataloader_prefix)
+            mse = self.quantizer.quantize(batch[0]).mse
+            cast(QuantizerTask, pl_module).metric(stage, KMEANS).update(mse, len(batch[0]))
+
+    on_train_start = on_validation_start = on_test_start = _prepare
+    on_train_batch_end = on_validation_batch_end = on_test_batch_end = _measure
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"palette": self.palette}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.palette = state_dict["palette"]
 
 
-def closing_line(stage: str, values: dict[str, float], num_colors: int, folder: Path) -> str:
+def kmeans_palette(
+    histogram: ColorHistogram, num_colors: int, num_starts: int = 3, seed: int = 0
+) -> Tensor:
+    """scikit-learn's k-means on the weighted means of a histogram's occupied cells.
+
+    Args:
+        histogram: of the pixels.
+        num_colors: rows of the palette; fewer where fewer cells are occupied.
+        num_starts: the best of these is taken.
+        seed: of the starts.
+
+    Returns:
+        (num_colors, 3) float32 palette.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn import ColorHistogram
+        >>> from experiments.callbacks import kmeans_palette
+        >>> black_and_white = torch.tensor([0.0, 1.0]).expand(3, 1, 2)
+        >>> kmeans_palette(ColorHistogram().update(black_and_white), 2).sort(dim=0).values
+        tensor([[0., 0., 0.],
+                [1., 1., 1.]])
+    """
+    cells = histogram.colors()
+    means, weights = cells.colors.double().numpy(), cells.weights.numpy()
+    search = KMeans(min(num_colors, len(means)), n_init=num_starts, random_state=seed)
+    palette = search.fit(means, sample_weight=weights).cluster_centers_
+    return torch.from_numpy(np.clip(palette, 0, 1).astype(np.float32))
+
+
+def closing_line(
+    stage: Stage, labels: Sequence[str], values: Mapping[str, float], folder: Path
+) -> str:
     """One sentence on a run's outcome.
 
     Args:
-        stage: ``"val"`` or ``"test"``.
-        values: What was logged.
-        num_colors: Of the palette.
-        folder: Of the pictures.
+        stage: that the run ended with.
+        labels: of the task's metrics; those whose values were not logged are left out.
+        values: what was logged, by stage and name.
+        folder: of the pictures.
 
-    Example:
-        >>> values = {"val_mse": 0.0031, "val_psnr": 25.09, "val_kmeans_mse": 0.003}
-        >>> print(closing_line("val", values, 16, Path("runs")))
-        validation MSE 0.00310 (25.09 dB) with 16 colours; \
-full k-means on the same pixels: MSE 0.00300; pictures in runs
+    Examples:
+        >>> from pathlib import Path
+        >>> from experiments.callbacks import closing_line
+        >>> labels = ["MSE {mse:.5f} with 16 colours", "k-means: MSE {kmeans_mse:.5f}"]
+        >>> values = {"train_mse": 0.2, "val_mse": 0.0031, "val_kmeans_mse": 0.003}
+        >>> closing_line("val", labels, values, Path("runs"))
+        'validation MSE 0.00310 with 16 colours; k-means: MSE 0.00300; pictures in runs'
     """
-    name = {"val": "validation", "test": "test"}[stage]
+    own = {
+        name.removeprefix(f"{stage}_"): v for name, v in values.items() if name.startswith(stage)
+    }
     parts = []
-    if f"{stage}_mse" in values:
-        mse, psnr = values[f"{stage}_mse"], values[f"{stage}_psnr"]
-        parts.append(f"{name} MSE {mse:.5f} ({psnr:.2f} dB) with {num_colors} colours")
-    if f"{stage}_kmeans_mse" in values:
-        mse = values[f"{stage}_kmeans_mse"]
-        parts.append(f"full k-means on the same pixels: MSE {mse:.5f}")
-    if f"{stage}_top1" in values:
-        parts.append(f"top-1 {100 * values[f'{stage}_top1']:.2f} %")
-    return "; ".join([*parts, f"pictures in {folder}"])
+    for label in labels:
+        with suppress(KeyError):
+            parts.append(label.format_map(own))
+    return f"{STAGE_NAMES[stage]} " + "; ".join([*parts, f"pictures in {folder}"])
 
 
 def pictures_folder(trainer: pl.Trainer) -> Path:
@@ -176,9 +271,7 @@ def shared_palette(pl_module: pl.LightningModule) -> Tensor | None:
     palette = getattr(pl_module.quantizer, "palette", None)
     if palette is None:
         return None
-    palette = palette.detach().float().cpu()
-    luma = palette @ torch.tensor([0.299, 0.587, 0.114])
-    return palette[luma.argsort()]  # type: ignore[no-any-return]
+    return dark_to_light(palette.detach().float().cpu())
 
 
 def show(trainer: pl.Trainer, name: str, picture: Image.Image) -> None:

@@ -13,18 +13,11 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torch.utils.data.distributed import DistributedSampler
 from torchvision.transforms.v2 import functional as transforms
 
-from experiments.datasets import (
-    Photographs,
-    Source,
-    Stage,
-    image_folder,
-    to_pixels,
-    torchvision_dataset,
-)
+from experiments.datasets import Source, Stage, find_source, to_pixels
 
 Key = tuple[int, int]  # (epoch, index): the key carries the epoch, so workers hold no state of it
 STAGE_NUMBERS: dict[Stage, int] = {"train": 0, "val": 1, "test": 2}
@@ -42,19 +35,21 @@ class EpochSampler(DistributedSampler[Any]):
 
 
 class Crops(Dataset[tuple[Tensor, int]]):
-    """Float images of shape ``(3, H, W)`` from a source, cropped and mirrored by drawn numbers.
+    """Float images (3, H, W) from a source, cropped and mirrored by drawn numbers.
 
     Args:
-        source: The images, as PIL images or uint8 tensors, with their labels.
-        stage: Outside of training the epoch changes nothing, and nothing is mirrored.
-        crop_size: The side of the square crops; None takes the images whole. Images that are too
+        source: the images, as PIL images or uint8 tensors, with their labels.
+        stage: outside of training the epoch changes nothing, and nothing is mirrored.
+        crop_size: the side of the square crops; None takes the images whole. Images that are too
             small are enlarged first.
-        num_crops: How many crops an epoch has, spread evenly over the images (a subset of them, if
+        num_crops: how many crops an epoch has, spread evenly over the images (a subset of them, if
             there are more); by default one per image, outside of training the one at its centre.
-        mirror: Whether every other training image is mirrored.
-        seed: Other seeds draw other crops.
+        mirror: whether every other training image is mirrored.
+        seed: other seeds draw other crops.
 
-    Example:
+    Examples:
+        >>> from experiments.data import Crops
+        >>> from experiments.datasets import Photographs
         >>> image, label = Crops(Photographs("train"), "train", crop_size=64, num_crops=100)[3, 42]
         >>> image.shape, image.dtype
         (torch.Size([3, 64, 64]), torch.float32)
@@ -101,9 +96,11 @@ class Crops(Dataset[tuple[Tensor, int]]):
 def draw(seed: int, epoch: int, index: int, stage: int) -> tuple[float, float, float]:
     """Three numbers in [0, 1), a function of the arguments (a counter-based generator).
 
-    Source: Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (2011): Philox.
+    References:
+        Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (2011): Philox.
 
-    Example:
+    Examples:
+        >>> from experiments.data import draw
         >>> draw(0, 2, 7, 0) == draw(0, 2, 7, 0), draw(0, 2, 7, 0) == draw(0, 3, 7, 0)
         (True, False)
     """
@@ -123,26 +120,41 @@ def crop(pixels: Tensor, size: int, place: tuple[float, ...]) -> Tensor:
     return pixels[:, top : top + size, left : left + size]
 
 
+def collate(items: list[tuple[Tensor, int]]) -> Any:
+    """A batch, if the images have one size."""
+    sizes = {tuple(image.shape[1:]) for image, _ in items}
+    if len(sizes) > 1:
+        raise ValueError(
+            "expected a data.init_args.crop_size where images differ in size, "
+            f"got none and {sorted(sizes)}"
+        )
+    return default_collate(items)
+
+
 class ImageData(pl.LightningDataModule):
-    """Batches ``(images, labels)``: images ``(B, 3, H, W)``, sRGB, float in [0, 1].
+    """Batches ``(images, labels)``: images (B, 3, H, W), sRGB, float in [0, 1].
 
     Args:
-        name: ``"Photographs"`` (installed with the requirements), ``"ImageFolder"``, or the name of
-            a dataset of `torchvision.datasets`.
-        root: Where the data lies. For an image folder: a folder with ``train/`` and ``val/`` or
+        name: of `experiments.datasets.SOURCES`, such as ``"Photographs"`` (installed with the
+            requirements), or of a dataset of `torchvision.datasets`.
+        root: where the data lies. For an image folder: a folder with ``train/`` and ``val/`` or
             ``test/``.
-        download: Fetch the data where torchvision can.
-        batch_size: Images per batch and device.
-        num_workers: Processes that load; the batches are the same for any number.
-        crop_size: Side of the square crops; needed where the images' sizes differ.
-        train_crops: Crops in a training epoch, by default one per image.
-        val_crops: Crops in validation and in the test, by default one per image, at its centre.
-        val_crop_size: Their side, by default `crop_size`.
-        mirror: Mirror every other training image.
-        options: Further arguments of the dataset's class.
-        seed: Decides the order and the crops; the command line gives it `seed_everything`.
+        download: fetch the data where torchvision can.
+        batch_size: images per batch and device.
+        num_workers: processes that load; the batches are the same for any number.
+        crop_size: side of the square crops; needed where the images' sizes differ.
+        train_crops: crops in a training epoch, by default one per image.
+        val_crops: crops in validation and in the test, by default one per image, at its centre.
+        val_crop_size: their side, by default `crop_size`.
+        mirror: mirror every other training image.
+        options: further arguments of the dataset's class.
+        seed: decides the order and the crops; the command line gives it `seed_everything`.
 
-    Example:
+    Raises:
+        ValueError: a number is out of range; later, if there is no such data set.
+
+    Examples:
+        >>> from experiments.data import ImageData
         >>> data = ImageData(crop_size=64, train_crops=8, val_crops=4, batch_size=4)
         >>> data.setup("fit")
         >>> images, labels = next(iter(data.train_dataloader()))
@@ -176,6 +188,8 @@ class ImageData(pl.LightningDataModule):
         for size, value in sizes.items():
             if value is not None and value < 1:
                 raise ValueError(f"expected {size} >= 1, got {value}")
+        if num_workers < 0:
+            raise ValueError(f"expected num_workers >= 0, got {num_workers}")
         self.dataset = name
         self.root = Path(root)
         self.download = download
@@ -188,20 +202,19 @@ class ImageData(pl.LightningDataModule):
         self.mirror = mirror
         self.options = options
         self.seed = seed
+        self.sources: dict[Stage, Source] = {}
         self.crops: dict[Stage, Crops] = {}
 
     def source(self, stage: Stage, *, download: bool = False) -> Source:
-        """The whole images of one split, with their labels."""
-        if self.dataset == "Photographs":
-            return Photographs(stage)
-        if self.dataset == "ImageFolder":
-            return image_folder(self.root, stage)
-        return torchvision_dataset(
-            self.dataset, self.root, stage, download=download, options=self.options
-        )
+        """The whole images of one split, with their labels; read once."""
+        if stage not in self.sources:
+            self.sources[stage] = find_source(
+                self.dataset, self.root, stage, download=download, options=self.options
+            )
+        return self.sources[stage]
 
     def prepare_data(self) -> None:
-        if self.download:  # in one process per machine; `setup` then finds the data in every one
+        if self.download:  # in one process per machine; the others then find the data on the disk
             for stage in STAGE_NUMBERS:
                 self.source(stage, download=True)
 
@@ -212,18 +225,16 @@ class ImageData(pl.LightningDataModule):
             "test": ("test",),
         }
         for split in splits.get(stage, ("train", "val", "test")):
-            training = split == "train"
-            self.crops.setdefault(
-                split,
-                Crops(
+            if split not in self.crops:
+                training = split == "train"
+                self.crops[split] = Crops(
                     self.source(split),
                     split,
                     crop_size=self.crop_size if training else self.val_crop_size,
                     num_crops=self.train_crops if training else self.val_crops,
                     mirror=self.mirror,
                     seed=self.seed,
-                ),
-            )
+                )
 
     def train_dataloader(self) -> DataLoader[Any]:
         return self._loader("train")
@@ -253,6 +264,7 @@ class ImageData(pl.LightningDataModule):
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
+            collate_fn=collate,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )

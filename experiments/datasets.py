@@ -1,12 +1,13 @@
 """Where images come from: installed photographs, folders, and torchvision's datasets by name.
 
 Every source is a map-style dataset of ``(image, label)``. An image is a PIL image or a uint8 tensor
-of shape ``(3, H, W)``; `experiments.data` turns it into what a model sees.
+(3, H, W); `experiments.data` turns it into what a model sees. To add one, write a function of a
+folder and a stage, and give it a name in `SOURCES`.
 """
 
 import importlib.util
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -42,14 +43,6 @@ SPLITS: dict[Stage, tuple[str, ...]] = {
 }
 
 
-class DatasetNotFound(FileNotFoundError):
-    """A dataset is not on disk; the message names the place and the way to get it."""
-
-
-class UnknownDataset(ValueError):
-    """There is no dataset of the name that a config gives."""
-
-
 class Photographs(Dataset[tuple[Tensor, int]]):
     """The photographs of one split, in memory; the label is the photograph's place in the split.
 
@@ -57,9 +50,10 @@ class Photographs(Dataset[tuple[Tensor, int]]):
         stage: ``"train"``, or ``"val"`` or ``"test"``, which here are the same photographs.
 
     Raises:
-        DatasetNotFound: If an installed wheel does not carry a photograph.
+        FileNotFoundError: an installed wheel does not carry a photograph.
 
-    Example:
+    Examples:
+        >>> from experiments.datasets import Photographs
         >>> image, label = Photographs("val")[0]
         >>> image.shape, image.dtype
         (torch.Size([3, 512, 512]), torch.uint8)
@@ -87,7 +81,7 @@ def photograph_path(name: str) -> Path:
     for folder in folders:
         if (path := Path(folder) / file).is_file():
             return path
-    raise DatasetNotFound(
+    raise FileNotFoundError(
         f"the photograph {name!r} should be at {file} inside the package {package}, "
         f"looked for in {folders or 'no folder: the package is not installed'}; "
         "`pip install -e '.[experiments]'` installs it"
@@ -107,29 +101,38 @@ def image_folder(root: str | Path, stage: Stage) -> Source:
     """`torchvision.datasets.ImageFolder` on the subfolder of a split.
 
     Args:
-        root: A folder with ``train/`` and ``val/`` or ``test/``, each with a folder per class.
-        stage: The split; validation falls back to ``test/`` and the test to ``val/``.
+        root: a folder with ``train/`` and ``val/`` or ``test/``, each with a folder per class.
+        stage: the split; validation falls back to ``test/`` and the test to ``val/``.
+
+    Returns:
+        The images of the split.
 
     Raises:
-        DatasetNotFound: If there is no such folder, or no class folder with images in it.
+        FileNotFoundError: there is no such folder, or no class folder with images in it.
     """
     candidates = [Path(root) / split for split in SPLITS[stage]]
     folder = next((path for path in candidates if path.is_dir()), None)
     if folder is None:
         looked = ", ".join(str(path.absolute()) for path in candidates)
-        raise DatasetNotFound(
+        raise FileNotFoundError(
             f"no image folder for the {stage} split: looked for {looked}; "
             "set data.init_args.root to a folder with train/ and val/ or test/"
         )
     try:
         return torchvision.datasets.ImageFolder(str(folder))
     except FileNotFoundError as error:  # no classes, or a class without images
-        raise DatasetNotFound(
+        raise FileNotFoundError(
             f"{folder.absolute()} should hold one folder of images per class: {error}"
         ) from None
 
 
-def torchvision_dataset(
+SOURCES: dict[str, Callable[[Path, Stage], Source]] = {
+    "Photographs": lambda root, stage: Photographs(stage),
+    "ImageFolder": image_folder,
+}
+
+
+def find_source(
     name: str,
     root: str | Path,
     stage: Stage,
@@ -137,63 +140,79 @@ def torchvision_dataset(
     download: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Source:
-    """One split of a dataset of `torchvision.datasets`, whatever it calls its splits.
+    """One split of a source by its name.
 
     Args:
-        name: The class's name, such as ``"CIFAR10"`` or ``"Flowers102"``.
-        root: The folder that torchvision keeps the data in.
-        stage: The split. A dataset without a validation split validates on its test split, and one
-            without splits is divided by a seeded permutation, nine tenths for training.
-        download: Fetch the data first, where torchvision can.
-        options: Further arguments of the class.
+        name: of `SOURCES`, or the class's name in `torchvision.datasets`, such as ``"CIFAR10"``.
+        root: the folder that the data is in.
+        stage: the split. Of torchvision, a dataset without a validation split validates on its
+            test split, and one without splits is divided by a seeded permutation, nine tenths for
+            training.
+        download: fetch the data first, where torchvision can.
+        options: further arguments of torchvision's class.
+
+    Returns:
+        The images of the split, with their labels.
 
     Raises:
-        UnknownDataset: If torchvision has no dataset of that name.
-        DatasetNotFound: If the data is not under `root` and is not to be downloaded.
+        ValueError: there is no dataset of that name, it has no such option, or cannot be
+            downloaded.
+        FileNotFoundError: the data is not under `root`, and not to be had by downloading.
 
-    Example:
-        >>> len(torchvision_dataset("FakeData", "data", "train", options={"size": 8}))
+    Examples:
+        >>> from experiments.datasets import find_source
+        >>> len(find_source("FakeData", "data", "train", options={"size": 8}))
         8
     """
-    dataset_class: Any = getattr(torchvision.datasets, name, None)
-    is_dataset = inspect.isclass(dataset_class) and name in torchvision.datasets.__all__
-    if not is_dataset:
-        raise UnknownDataset(
-            "expected 'Photographs', 'ImageFolder' or the name of a dataset in "
+    dataset: Any = SOURCES.get(name, getattr(torchvision.datasets, name, None))
+    if name not in SOURCES and not (
+        name in torchvision.datasets.__all__ and inspect.isclass(dataset)
+    ):
+        raise ValueError(
+            f"expected {', '.join(map(repr, SOURCES))} or the name of a dataset in "
             f"torchvision.datasets (such as 'CIFAR10'), got {name!r}"
         )
-    accepted = inspect.signature(dataset_class).parameters
-    arguments = dict(options or {})
-    if "root" in accepted:
-        arguments["root"] = str(root)
-    if "download" in accepted:
-        arguments["download"] = download
-    elif download:
-        raise ValueError(
-            f"torchvision cannot download {name}; put it under {Path(root).absolute()}"
-        )
-
+    place, arguments = Path(root).absolute(), dict(options or {})
+    signature = inspect.signature(dataset)
+    accepted = signature.parameters
     try:
-        if "train" in accepted:
-            return dataset_class(train=stage == "train", **arguments)  # type: ignore[no-any-return]
-        if "split" in accepted and "split" not in arguments:
-            return _first_split(dataset_class, SPLITS[stage], arguments)
-        if name == "FakeData":  # images differ between the splits, and need no division
-            offset = 0 if stage == "train" else arguments.get("size", 1000)
-            return dataset_class(random_offset=offset, **arguments)  # type: ignore[no-any-return]
-        return _divided(dataset_class(**arguments), stage)
+        signature.bind_partial(**arguments)
+    except TypeError as error:
+        raise ValueError(f"expected options that {name} has: {error}") from error
+    if download and "download" not in accepted:
+        raise ValueError(f"{name} cannot be downloaded; put it under {place}")
+    if name in SOURCES:
+        return SOURCES[name](Path(root), stage)
+    ours = {"root": str(root), "download": download}
+    arguments |= {key: value for key, value in ours.items() if key in accepted}
+    try:
+        return _split(dataset, stage, accepted, arguments)
     except (RuntimeError, FileNotFoundError) as error:
         if download:
-            raise  # the download itself went wrong: torchvision says how
+            raise FileNotFoundError(f"{name} did not get to {place}: {error}") from error
         advice = (
             "download it with data.init_args.download=true"
             if "download" in accepted
             else "torchvision cannot download it: get it by hand"
         )
-        raise DatasetNotFound(
-            f"{name} ({stage} split) is not under {Path(root).absolute()}: {advice}, "
-            f"or set data.init_args.root to the folder that holds it"
+        raise FileNotFoundError(
+            f"{name} ({stage} split) is not under {place}: {advice}, "
+            "or set data.init_args.root to the folder that holds it"
         ) from error
+
+
+def _split(
+    dataset: Any, stage: Stage, accepted: Mapping[str, Any], arguments: dict[str, Any]
+) -> Source:
+    """A dataset of torchvision, whatever it calls its splits."""
+    if "train" in accepted:
+        return dataset(train=stage == "train", **arguments)  # type: ignore[no-any-return]
+    if "split" in accepted and "split" not in arguments:
+        return _first_split(dataset, SPLITS[stage], arguments)
+    if dataset is torchvision.datasets.FakeData:  # its images may differ between the splits
+        offset = 0 if stage == "train" else arguments.get("size", 1000)
+        return dataset(random_offset=offset, **arguments)  # type: ignore[no-any-return]
+    return _divided(dataset(**arguments), stage)
 
 
 def _first_split(dataset_class: Any, splits: tuple[str, ...], arguments: dict[str, Any]) -> Source:

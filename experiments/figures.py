@@ -1,15 +1,22 @@
-"""Figures of the experiments, drawn off screen: image grids and curves."""
+"""What people look at: image grids, curves, tables, and the files that keep them."""
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import fill
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from colorquant_nn import comparison, palette_swatch
 from colorquant_nn.functional import metrics
+
+RESULTS = Path(__file__).parent / "results"
+STAGE_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 # Hues that stay apart for the colour-blind (Wong, Points of view: color blindness, 2011), and grey.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
@@ -19,37 +26,29 @@ def image_grid(columns: Mapping[str, Tensor], palette: Tensor | None = None) -> 
     """Images side by side, a row per image, each with its error against the first column.
 
     Args:
-        columns: By caption, tensors ``(B, 3, H, W)`` in [0, 1]; the first are the originals.
-        palette: ``(K, 3)``, drawn below as a strip.
+        columns: by caption, images (B, 3, H, W) in [0, 1]; the first are the originals.
+        palette: (K, 3), drawn below.
 
     Returns:
         The picture.
     """
-    captions, images = list(columns), [x.detach().float().clamp(0, 1) for x in columns.values()]
-    rows, height, width = len(images[0]), *images[0].shape[-2:]
-    cell = 2.3  # inches
-    strip = 0.0 if palette is None else 0.45
-    figure = Figure(
-        figsize=(cell * len(images), (cell * height / width + 0.2) * rows + 0.35 + strip),
-        layout="constrained",
-    )
-    heights = [1.0] * rows + ([] if palette is None else [strip / (cell * height / width)])
-    grid = figure.add_gridspec(len(heights), len(images), height_ratios=heights)
-    for column, (caption, batch) in enumerate(zip(captions, images, strict=True)):
-        for row in range(rows):
-            axes = figure.add_subplot(grid[row, column])
-            axes.imshow(batch[row].movedim(0, -1).cpu().numpy(), interpolation="nearest")
-            _hide(axes)
-            if row == 0:
-                axes.set_title(caption, fontsize=10)
-            if column > 0:
-                axes.set_xlabel(_error(images[0][row], batch[row]), fontsize=8)
+    rows = []
+    for images in zip(
+        *(x.detach().float().cpu().clamp(0, 1) for x in columns.values()), strict=True
+    ):
+        panels = dict(zip(columns, images, strict=True))
+        first, *others = columns
+        errors = {x: _error(panels[first], panels[x]) for x in others}
+        rows.append(comparison({f"{x}\n{errors.get(x, '')}": panels[x] for x in columns}))
     if palette is not None:
-        axes = figure.add_subplot(grid[rows, :])
-        axes.imshow(palette.detach().float().clamp(0, 1).cpu().numpy()[None], aspect="auto")
-        _hide(axes)
-        axes.set_xlabel(f"the palette: {len(palette)} colours", fontsize=8)
-    return as_picture(figure)
+        rows.append(palette_swatch(palette))
+    size = max(row.width for row in rows), sum(row.height for row in rows)
+    picture = Image.new("RGB", size, rows[0].getpixel((0, 0)))  # type: ignore[arg-type]
+    top = 0
+    for row in rows:
+        picture.paste(row, (0, top))
+        top += row.height
+    return picture
 
 
 def error_curve(
@@ -60,8 +59,8 @@ def error_curve(
     """The MSE over a run: of training batches, of the validation, and of full k-means.
 
     Args:
-        steps: Of training batches: the step and the MSE.
-        epochs: Of validation: the step and the MSE.
+        steps: of training batches: the step and the MSE.
+        epochs: of validation: the step and the MSE.
         references: MSE of full k-means by stage, ``"train"`` or ``"val"``.
 
     Returns:
@@ -69,24 +68,16 @@ def error_curve(
     """
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.add_subplot()
-    names = {"train": "training", "val": "validation"}
     colors = {"train": BLUE, "val": ORANGE}
     if steps:
         axes.plot(*zip(*steps, strict=True), color=BLUE, linewidth=1, label="training batches")
     if epochs:
-        axes.plot(
-            *zip(*epochs, strict=True), color=ORANGE, marker="o", markersize=4, label="validation"
-        )
+        points = zip(*epochs, strict=True)
+        axes.plot(*points, color=ORANGE, marker="o", markersize=4, label="validation")
     for stage, mse in references.items():
-        axes.axhline(
-            mse,
-            color=colors[stage],
-            linestyle="--",
-            linewidth=1,
-            label=f"full k-means, {names[stage]} pixels",
-        )
-    axes.set_xlabel("step")
-    axes.set_ylabel("MSE")
+        label = f"full k-means, {STAGE_NAMES[stage]} pixels"
+        axes.axhline(mse, color=colors[stage], linestyle="--", linewidth=1, label=label)
+    axes.set(xlabel="step", ylabel="MSE")
     axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
@@ -106,6 +97,47 @@ def _error(image: Tensor, other: Tensor) -> str:
     return f"MSE {mse:.5f}, {psnr:.2f} dB"
 
 
-def _hide(axes: Axes) -> None:
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of the same keys as a Markdown table; None becomes a dash.
+
+    Examples:
+        >>> from experiments.figures import markdown_table
+        >>> print(markdown_table([{"colours": 2, "MSE": "0.01"}, {"colours": 4, "MSE": None}]))
+        | colours | MSE |
+        | --- | --- |
+        | 2 | 0.01 |
+        | 4 | – |
+    """
+    lines = [list(rows[0]), ["---"] * len(rows[0])]
+    lines += [["–" if value is None else str(value) for value in row.values()] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_results(
+    folder: Path,
+    name: str,
+    *,
+    title: str,
+    text: str,
+    rows: Sequence[Mapping[str, Any]],
+    values: Any,
+    plot: Image.Image,
+) -> None:
+    """Write ``name.md`` (the rows, the text and the plot), ``name.json`` and ``name.png``.
+
+    Args:
+        folder: where to; made if need be.
+        name: of the files.
+        title: headline of the Markdown.
+        text: what was measured and how to measure it again.
+        rows: the table as people read it.
+        values: the unrounded numbers, for the JSON.
+        plot: the picture.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
+    plot.quantize(64).save(folder / f"{name}.png", optimize=True)
+    prose = "\n\n".join(fill(" ".join(part.split()), 100) for part in text.strip().split("\n\n"))
+    (folder / f"{name}.md").write_text(
+        f"# {title}\n\n{prose}\n\n{markdown_table(rows)}\n\n![{title}]({name}.png)\n"
+    )

@@ -10,7 +10,9 @@ from colorquant_nn.functional import metrics
 class ImageError(Metric):
     """MSE, PSNR and mean CIEDE2000 between images; a batch counts by its number of pixels.
 
-    Example:
+    Examples:
+        >>> import torch
+        >>> from experiments.metrics import ImageError
         >>> error = ImageError()
         >>> error.update(torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.1))
         >>> {name: round(value.item(), 3) for name, value in error.compute().items()}
@@ -54,9 +56,11 @@ class PaletteUsage(Metric):
     """How many colours of the palette are in use, and the perplexity of their use.
 
     Args:
-        num_colors: Rows of the palette. Of per-image palettes the same rows are counted together.
+        num_colors: rows of the palette. Of per-image palettes the same rows are counted together.
 
-    Example:
+    Examples:
+        >>> import torch
+        >>> from experiments.metrics import PaletteUsage
         >>> usage = PaletteUsage(4)
         >>> usage.update(torch.tensor([[[0, 1], [0, 1]]]))
         >>> {name: value.item() for name, value in usage.compute().items()}

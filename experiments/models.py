@@ -5,6 +5,7 @@ Letters in the comments: B images, C channels, H rows, W columns.
 
 from itertools import pairwise
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 import torchvision.models
@@ -16,19 +17,21 @@ class UNet(nn.Module):
     """A small U-Net that adds a learnt change to an image; before training it changes nothing.
 
     Args:
-        channels: Features at the full resolution; each halving of the resolution doubles them.
-        depth: How often the resolution is halved.
+        channels: features at the full resolution; each halving of the resolution doubles them.
+        depth: how often the resolution is halved.
 
-    Shape:
-        ``(B, 3, H, W)`` to the same, for any H and W; colours may leave [0, 1] slightly.
+    Returns:
+        Of images (B, 3, H, W) the same shape, for any H and W; colours may leave [0, 1] slightly.
 
-    Example:
+    References:
+        Ronneberger et al., U-Net: convolutional networks for biomedical image segmentation (2015).
+
+    Examples:
+        >>> import torch
+        >>> from experiments.models import UNet
         >>> image = torch.rand(1, 3, 30, 33)
         >>> torch.equal(UNet()(image), image)
         True
-
-    Reference:
-        Ronneberger et al., U-Net: convolutional networks for biomedical image segmentation (2015).
     """
 
     def __init__(self, channels: int = 16, depth: int = 2) -> None:
@@ -97,21 +100,24 @@ class ResNet20(nn.Module):
     """The ResNet-20 for CIFAR: three stages of three blocks with 16, 32 and 64 channels.
 
     Args:
-        num_classes: Rows of the output.
-        checkpoint: A file with a ``state_dict`` to load, or None for random weights.
+        num_classes: rows of the output.
+        checkpoint: a file with a ``state_dict`` to load, or None for random weights.
 
-    Shape:
-        Normalized images ``(B, 3, H, W)`` to logits ``(B, num_classes)``.
+    Returns:
+        Of normalized images (B, 3, H, W) logits (B, num_classes).
 
     Raises:
-        FileNotFoundError: If there is no checkpoint at the path.
+        FileNotFoundError: there is no checkpoint at the path.
+        ValueError: the file is no checkpoint of this network.
 
-    Example:
+    References:
+        He et al., Deep residual learning for image recognition (2016), section 4.2.
+
+    Examples:
+        >>> import torch
+        >>> from experiments.models import ResNet20
         >>> ResNet20()(torch.rand(2, 3, 32, 32)).shape
         torch.Size([2, 10])
-
-    Reference:
-        He et al., Deep residual learning for image recognition (2016), section 4.2.
     """
 
     def __init__(self, num_classes: int = 10, checkpoint: str | Path | None = None) -> None:
@@ -123,7 +129,7 @@ class ResNet20(nn.Module):
         self.layer3 = three_blocks(32, 64, stride=2)
         self.linear = nn.Linear(64, num_classes)
         if checkpoint is not None:
-            self.load_state_dict(read_state_dict(checkpoint))
+            load_weights(self, checkpoint)
 
     def forward(self, image: Tensor) -> Tensor:
         features = functional.relu(self.bn1(self.conv1(image)))
@@ -149,16 +155,21 @@ def torchvision_model(
     """A classifier of torchvision by name, with its published weights or those of a file.
 
     Args:
-        name: As `torchvision.models.get_model` takes it.
-        weights: The name of published weights (downloaded on first use), or None for random ones.
-        checkpoint: A file with a ``state_dict`` to load instead; then give ``weights=None``.
-        num_classes: Rows of the output, where they are not those of the published weights.
+        name: as `torchvision.models.get_model` takes it.
+        weights: the name of published weights (downloaded on first use), or None for random ones.
+        checkpoint: a file with a ``state_dict`` to load instead; then give ``weights=None``.
+        num_classes: rows of the output, where they are not those of the published weights.
+
+    Returns:
+        The network.
 
     Raises:
-        FileNotFoundError: If there is no checkpoint at the path.
-        ValueError: If both `weights` and `checkpoint` are given.
+        FileNotFoundError: there is no checkpoint at the path.
+        ValueError: torchvision has no such model, both `weights` and `checkpoint` are given, or the
+            file is no checkpoint of this network.
 
-    Example:
+    Examples:
+        >>> from experiments.models import torchvision_model
         >>> torchvision_model("resnet18", weights=None, num_classes=7).fc.out_features
         7
     """
@@ -167,13 +178,17 @@ def torchvision_model(
     options = {} if num_classes is None else {"num_classes": num_classes}
     model = torchvision.models.get_model(name, weights=weights, **options)
     if checkpoint is not None:
-        model.load_state_dict(read_state_dict(checkpoint))
+        load_weights(model, checkpoint)
     return model  # type: ignore[no-any-return]
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The ``state_dict`` in a checkpoint file, or the file's content if it is one itself."""
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load the ``state_dict`` in a checkpoint file, or the file's content if it is one itself."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"no classifier checkpoint at {Path(path).absolute()}")
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    return content.get("state_dict", content)  # type: ignore[no-any-return]
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(content.get("state_dict", content))
+    except (RuntimeError, UnpicklingError, AttributeError, TypeError, EOFError) as error:
+        name = type(model).__name__
+        raise ValueError(f"{path}: expected a state_dict of {name}: {error}") from error

@@ -5,6 +5,7 @@ forward. The rest learns by gradient, with the optimizer and schedule of the con
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, Protocol, TypeAlias, cast
 
 import pytorch_lightning as pl
@@ -52,16 +53,30 @@ class QuantizerTask(pl.LightningModule):
         self.quantizer = cast(Quantizer, quantizer)
         self.clock = nn.Parameter(torch.zeros(()))
         self.metric_names: list[str] = []
-        self.add_metrics("error", ImageError)
-        self.add_metrics("usage", lambda: PaletteUsage(self.quantizer.num_colors))
+        self.labels: list[str] = []
+        self.on_bar: set[str] = set()
+        num_colors = self.quantizer.num_colors
+        label = f"MSE {{mse:.5f}} ({{psnr:.2f}} dB) with {num_colors} colours"
+        self.add_metrics("error", ImageError, label, on_bar="mse")
+        self.add_metrics("usage", lambda: PaletteUsage(num_colors))
 
-    def add_metrics(self, name: str, make: Callable[[], Metric]) -> None:
+    def add_metrics(
+        self, name: str, make: Callable[[], Metric], label: str = "", on_bar: str = ""
+    ) -> None:
         """Have a metric for each stage, logged at the end of its epochs if it was updated.
 
         All of an epoch's values come by this way: computing them takes all devices at one time,
         and Lightning computes what is logged by batch when its first device's progress bar asks.
+
+        Args:
+            name: of the metric, and of its value if that is a single one.
+            make: called once for each stage.
+            label: how a run's closing line tells it, a format string of the values.
+            on_bar: the value that the progress bar shows.
         """
         self.metric_names.append(name)
+        self.labels += [label] * bool(label)
+        self.on_bar.add(on_bar)
         for stage in STAGES:
             self.add_module(f"{stage}_{name}", make())
 
@@ -114,8 +129,7 @@ class QuantizerTask(pl.LightningModule):
             if not isinstance(values, dict):
                 values = {name: values}
             for key, value in values.items():
-                on_bar = key in ("mse", "top1")
-                self.log(f"{stage}_{key}", value, prog_bar=on_bar, sync_dist=True)
+                self.log(f"{stage}_{key}", value, prog_bar=key in self.on_bar, sync_dist=True)
             metric.reset()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -127,7 +141,7 @@ class PaletteLearning(QuantizerTask):
     """The quantizer alone: its palette follows the images by k-means.
 
     Args:
-        quantizer: Such as `ColorQuantize`.
+        quantizer: such as `ColorQuantize`.
     """
 
     def shared_step(self, batch: Batch, stage: Stage) -> Tensor:
@@ -144,13 +158,13 @@ class Autoencoder(QuantizerTask):
     reconstruction's; ``bottleneck_mse`` is that of the few-coloured image on the way.
 
     Args:
-        quantizer: The bottleneck.
-        encoder: Recolours: images to images of the same shape.
-        decoder: Rebuilds: images to images of the same shape; None takes the quantized image.
-        commitment: Weight of the squared distance from the encoder's colours to the palette's. With
+        quantizer: the bottleneck.
+        encoder: recolours: images to images of the same shape.
+        decoder: rebuilds: images to images of the same shape; None takes the quantized image.
+        commitment: weight of the squared distance from the encoder's colours to the palette's. With
             the straight-through gradient and a small weight the encoder's colours run away.
 
-    Reference:
+    References:
         van den Oord et al., Neural discrete representation learning (2017), for the commitment.
     """
 
@@ -192,12 +206,12 @@ class Classifier(QuantizerTask):
     """A classifier that sees the world in few colours: ``quantizer -> normalize -> classifier``.
 
     Args:
-        quantizer: The bottleneck.
-        classifier: Normalized images to logits ``(B, num_classes)``.
-        num_classes: Of the data.
-        frozen: Leave the classifier's weights and running statistics as they are.
-        mean: What the classifier was trained to have subtracted, per channel.
-        std: And divided by. Both default to ImageNet's.
+        quantizer: the bottleneck.
+        classifier: normalized images to logits (B, num_classes).
+        num_classes: of the data.
+        frozen: leave the classifier's weights and running statistics as they are.
+        mean: what the classifier was trained to have subtracted, per channel.
+        std: and divided by. Both default to ImageNet's.
     """
 
     def __init__(
@@ -213,7 +227,8 @@ class Classifier(QuantizerTask):
         self.classifier = classifier.requires_grad_(not frozen)
         self.frozen = frozen
         self.normalize = Normalize(list(mean), list(std))
-        self.add_metrics("top1", lambda: MulticlassAccuracy(num_classes, average="micro"))
+        accuracy = partial(MulticlassAccuracy, num_classes, average="micro")
+        self.add_metrics("top1", accuracy, "top-1 {top1:.2%}", on_bar="top1")
         self.add_metrics("loss", MeanMetric)
 
     def on_train_start(self) -> None:

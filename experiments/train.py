@@ -6,25 +6,35 @@ from collections.abc import Sequence
 
 import pytorch_lightning as pl
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-
-from experiments.datasets import UnknownDataset
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 
 class ExperimentCLI(LightningCLI):
     """`LightningCLI` in which the data's order and crops follow `seed_everything`."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Without ``predict``: a task has nothing to predict that its pictures do not show."""
+        known = LightningCLI.subcommands()
+        return {name: known[name] for name in ("fit", "validate", "test")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
 
 
 def main(arguments: Sequence[str] | None = None) -> ExperimentCLI:
-    """Run ``fit``, ``validate``, ``test`` or ``predict`` as the arguments and configs say.
+    """Run ``fit``, ``validate`` or ``test`` as the arguments and configs say.
 
     Args:
-        arguments: Those of the command line; by default the process's own.
+        arguments: those of the command line; by default the process's own.
 
     Returns:
         The finished command line, with its `trainer`, `model` and `datamodule`.
+
+    Raises:
+        ValueError: an argument is out of range, or the data or a checkpoint is not what it says.
+        OSError: data or a file is missing.
+        ModuleNotFoundError: a package is, which the configs ask for.
     """
     with warnings.catch_warnings():
         # A task without weights counts its steps itself; an optimizer in the config replaces that.
@@ -47,6 +57,9 @@ def run() -> None:
     """`main` for people: what a user got wrong is one line on stderr, and exit code 2."""
     try:
         main()
-    except (FileNotFoundError, UnknownDataset) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError, ModuleNotFoundError, MisconfigurationException) as error:
+        lines = str(error).split("\n")
+        if "Traceback" in str(error):  # from a worker of the data loader: the error comes last
+            lines = lines[-2:]
+        print("error:", " ".join(" ".join(lines).split()), file=sys.stderr)
         sys.exit(2)

@@ -56,7 +56,8 @@ def test_experiments_use_the_public_api_alone() -> None:
     for file in (ROOT / "experiments").rglob("*.py"):
         private = {name for name in imports(file) if re.search(r"colorquant_nn.*\._", name)}
         assert not private, file
-        assert "kernels" not in parts(file), file
+        if "benchmark" not in file.parts:  # which measures the operations by themselves too
+            assert "kernels" not in parts(file), file
 
 
 def test_import_is_light() -> None:

@@ -4,9 +4,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import colorquant_nn
+
 Run = Callable[[], Any]
 OURS = "colorquant_nn"
 COPY = "copying the points"
+CHECKOUT = Path(colorquant_nn.__file__).parents[1]
+"""Where this process has ours from."""
 
 
 class Seconds(float):
@@ -20,9 +24,9 @@ class Options(NamedTuple):
     """Toy sizes, to see that all works."""
     slow: bool = False
     """The images suite with the best of ten starts of scikit-learn."""
-    pictures: str = ""
+    pictures: Path | None = None
     """Folder of the pictures; without it, Kodak's beside the repository, or scikit-image's."""
-    cifar: str = ""
+    cifar: Path | None = None
     """Folder of the CIFAR-10 training images."""
     every: int = 1
     """Only each n-th picture."""
@@ -34,6 +38,8 @@ class Case(NamedTuple):
     name: str
     methods: Mapping[str, Callable[[], Run]]
     """By name: prepares everything, imports included, and returns what is to be timed."""
+    ours: tuple[str, ...] = (OURS,)
+    """The methods that are ours."""
     points: int = 0
     """Pixels or points of the work; memory is told per point."""
     targets: Mapping[str, float] = {}
@@ -54,8 +60,3 @@ class Case(NamedTuple):
     """All methods in one process: for differences smaller than those between processes."""
     once: bool = False
     """No run before the timed ones: ``methods`` have warmed up on something small."""
-
-
-def data_folder(name: str) -> Path:
-    """A folder of the data shared beside the repository."""
-    return Path(__file__).parents[3] / "shared" / "data" / name

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments.benchmark.runner import Row
-from experiments.benchmark.suite_assign import MATMUL
-from experiments.benchmark.suite_curves import ASSIGN, LAYER
-from experiments.benchmark.suite_images import ONE_START
+from experiments.benchmark.suites.assign import MATMUL
+from experiments.benchmark.suites.curves import ASSIGN, LAYER
+from experiments.benchmark.suites.images import ONE_START
 from experiments.figures import BLUE, GREY, ORANGE, as_picture
 
 COLORS = 256  # of the panel of palettes

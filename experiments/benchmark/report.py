@@ -1,28 +1,27 @@
 """Tables of the rows, and the files that keep them."""
 
 import datetime
+import importlib.metadata
 import json
+import os
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from experiments.benchmark import figure
 from experiments.benchmark.case import COPY
 from experiments.benchmark.runner import Row
-from experiments.benchmark.suite_images import LIBIMAGEQUANT, ONE_START, TEN_STARTS
-from experiments.benchmark.worker import SUITES
-from experiments.results import markdown_table
+from experiments.benchmark.suites import SUITES
+from experiments.benchmark.suites.images import LIBIMAGEQUANT, ONE_START, TEN_STARTS
+from experiments.figures import markdown_table
 
-TITLES = {
-    "start": "A fresh process",
-    "layer": "The layers",
-    "assign": "The nearest centroid",
-    "kmeans": "Lloyd's algorithm",
-    "images": "Palettes of pictures",
-    "curves": "Growth with pixels and colours",
-    "large": "A picture of 24 megapixels",
-    "cifar": "A palette for a dataset",
-}
+PACKAGES = [
+    *("torch", "numpy", "numba", "pillow", "torchvision", "vector-quantize-pytorch", "faiss-cpu"),
+    *("scikit-learn", "kornia", "fast-pytorch-kmeans", "opencv-python-headless", "imagequant"),
+]
 INTRODUCTION = """
 Written by `python -m experiments.benchmark` (needs the extra `benchmark`); the numbers in full
 are in [benchmark.json](benchmark.json). Each method has a process of its own, but for the network,
@@ -38,11 +37,44 @@ EFFORTS = {  # of the images: peer and limit of the error, peer and limit of the
 }
 
 
+def describe() -> dict[str, Any]:
+    """The processor, the number of its cores, and versions; nothing that names the machine."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    linux = hasattr(os, "sched_getaffinity")
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if linux else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor()
+
+
 def keep(folder: Path, machine: dict[str, Any], rows: Sequence[Row]) -> list[Row]:
     """Merge rows into ``benchmark.json``.
 
     Rows of another machine, or of other versions, are dropped; those of the same suite, case and
     method replaced.
+
+    Args:
+        folder: of the file.
+        machine: as `describe` tells it.
+        rows: to add.
 
     Returns:
         All rows, those from the file included.
@@ -53,7 +85,8 @@ def keep(folder: Path, machine: dict[str, Any], rows: Sequence[Row]) -> list[Row
     kept = old["rows"] if old.get("machine") == machine else []
     merged = {_key(row): row for row in kept}
     merged |= {_key(row): _rounded(row) for row in rows}
-    found = sorted(merged.values(), key=lambda row: SUITES.index(row["suite"]))
+    order = list(SUITES)
+    found = sorted(merged.values(), key=lambda row: order.index(row["suite"]))
     lines = ",\n".join(json.dumps(row) for row in found)
     head = f'"machine": {json.dumps(machine)}'
     file.write_text(f'{{\n{head},\n"rows": [\n{lines}\n]}}\n')
@@ -79,7 +112,7 @@ def suite_section(suite: str, rows: Sequence[Row]) -> list[str]:
     tables = {"images": _image_tables, "curves": _curve_tables}
     skipped = {f"{row['method']}: {row['skipped']}" for row in mine if "skipped" in row}
     text = tables.get(suite, _plain_table)([row for row in mine if "skipped" not in row])
-    return [f"## {TITLES[suite]}", *text, *sorted(f"Skipped: {line}." for line in skipped)]
+    return [f"## {SUITES[suite]}", *text, *sorted(f"Skipped: {line}." for line in skipped)]
 
 
 def _plain_table(rows: Sequence[Row]) -> list[str]:
@@ -166,18 +199,41 @@ def ratio_of_means(
     rows: Sequence[Row], method: str, peer: str, colors: int, key: str
 ) -> float | None:
     """Ratio of two methods' means over the pictures that both have done; None without any."""
-    values = {
-        name: {
+    mine, theirs = (
+        {
             row["picture"]: row[key]
             for row in rows
             if (row["method"], row["colors"]) == (name, colors) and "skipped" not in row
         }
         for name in (method, peer)
-    }
-    common = values[method].keys() & values[peer].keys()
-    if not common:
-        return None
-    return sum(values[method][x] for x in common) / sum(values[peer][x] for x in common)
+    )
+    common = mine.keys() & theirs.keys()
+    return sum(mine[x] for x in common) / sum(theirs[x] for x in common) if common else None
+
+
+def checkouts_table(rows: Sequence[Row]) -> str:
+    """Ours of this checkout and of another one, side by side.
+
+    Args:
+        rows: of `run_suite` with ``against``; those of the other one have a ``checkout``.
+
+    Returns:
+        A Markdown table: the medians, their ratio, and that of the fastest runs.
+    """
+    there = {_key(row): row for row in rows if "checkout" in row}
+    table = []
+    for row in rows:
+        if "checkout" in row:
+            continue
+        other = there[_key(row)]
+        line = {"work": row["case"], "method": row["method"], "here": None, "there": None}
+        line |= {"here ÷ there": row.get("skipped", other.get("skipped")), "fastest runs": None}
+        if "seconds" in row and "seconds" in other:
+            line["here"], line["there"] = time_text(row["seconds"]), time_text(other["seconds"])
+            line["here ÷ there"] = f"{row['seconds'] / other['seconds']:.3f}"
+            line["fastest runs"] = f"{min(row['times']) / min(other['times']):.3f}"
+        table.append(line)
+    return markdown_table(table)
 
 
 def _curve_tables(rows: Sequence[Row]) -> list[str]:
@@ -191,7 +247,8 @@ def _curve_tables(rows: Sequence[Row]) -> list[str]:
 def time_text(seconds: float) -> str:
     """Three digits and a unit.
 
-    Example:
+    Examples:
+        >>> from experiments.benchmark.report import time_text
         >>> time_text(0.01234), time_text(5)
         ('12.3 ms', '5 s')
     """

@@ -1,110 +1,228 @@
 """Runs the methods of a suite in turn, each in its own process."""
 
-import json
+import contextlib
+import ctypes
+import gc
+import importlib
+import multiprocessing
 import statistics
-import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from experiments.benchmark.case import Case, Options
-from experiments.benchmark.worker import suite_cases
+if TYPE_CHECKING:
+    from experiments.benchmark.case import Case, Options
 
 Row = dict[str, Any]
-ROOT = Path(__file__).parents[2]
 PAUSE = 0.1  # seconds, until the threads of the last method have stopped to wait busily
+SHORT = 0.5  # seconds
+BLOCK = 0.1
+STATUS = Path("/proc/self/status")
+PACKAGES = {  # what to install where a module is missing
+    "vector_quantize_pytorch": "vector-quantize-pytorch",
+    "faiss": "faiss-cpu",
+    "sklearn": "scikit-learn",
+    "cv2": "opencv-python-headless",
+    "fast_pytorch_kmeans": "fast-pytorch-kmeans psutil",
+}
 
 
-class Process:
-    """A worker at the other end of two pipes."""
-
-    def __init__(self, suite: str, options: Options) -> None:
-        command = [sys.executable, "-m", "experiments.benchmark.worker", suite]
-        self.process = subprocess.Popen(
-            [*command, json.dumps(options._asdict())],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def ask(self, *words: object) -> dict[str, Any]:
-        """Send a line, wait for the answer; a process that died skips its method."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            print(*words, file=self.process.stdin, flush=True)
-        except BrokenPipeError:
-            return {"skipped": "failed: its process ended"}
-        answer = self.process.stdout.readline()
-        return json.loads(answer) if answer else {"skipped": "failed: its process ended"}
-
-    def close(self) -> None:
-        """End it."""
-        self.process.communicate()
+def suite_cases(suite: str, options: "Options") -> "list[Case]":
+    """The cases of a suite."""
+    return importlib.import_module(f"experiments.benchmark.suites.{suite}").cases(options)  # type: ignore[no-any-return]
 
 
 def run_suite(
-    suite: str, options: Options, only: str = "", say: Callable[[str], object] = print
+    suite: str,
+    options: "Options",
+    only: str = "",
+    against: Path | None = None,
+    say: Callable[[str], object] = print,
 ) -> Iterator[list[Row]]:
     """Run the cases of a suite, one after the other.
 
     Args:
-        suite: Its name.
-        options: What the user asked for.
-        only: Cases whose name contains this.
-        say: Told the state.
+        suite: its name.
+        options: what the user asked for.
+        only: cases whose name contains this.
+        against: another checkout: run ours alone, from here and from there.
+        say: told the state.
 
     Yields:
         For each case a row for each method: its times in seconds, their median, the memory in
         bytes, what the case's judge found; or why it was skipped.
     """
-    processes: dict[str, Process] = {}
+    processes: dict[tuple[str, Path | None], ProcessPoolExecutor] = {}
     try:
         for number, case in enumerate(suite_cases(suite, options)):
             if only not in case.name:
                 continue
-            mine = {}
-            for method in case.methods:
-                name = case.name if case.together else method
-                if name not in processes:
-                    processes[name] = Process(suite, options)
-                mine[method] = processes[name]
             say(f"{suite}: {case.name}")
-            if options.quick:
-                case = case._replace(most=case.least)
-            yield _run_case(suite, number, case, mine)
+            mine = []
+            for method in case.ours if against else case.methods:
+                for checkout in (None, against) if against else (None,):
+                    key = (case.name if case.together else method, checkout)
+                    if key not in processes:
+                        processes[key] = _process(checkout)
+                    mine.append((method, checkout, processes[key]))
+            yield _run_case(suite, number, case, options, mine)
     finally:
         for process in processes.values():
-            process.close()
+            process.shutdown()
 
 
-def _run_case(suite: str, number: int, case: Case, processes: dict[str, Process]) -> list[Row]:
-    rows: dict[str, Row] = {}
-    places = {method: place for place, method in enumerate(case.methods)}
-    for method in case.methods:
-        rows[method] = {"suite": suite, "case": case.name, "method": method, **case.labels}
-        rows[method] |= {"points": case.points, "times": []}
-        rows[method] |= {"target": case.targets.get(method), "limit": case.limits.get(method)}
-        rows[method] |= processes[method].ask("prepare", number, places[method])
-        if "skipped" not in rows[method] and not case.once:
-            rows[method] |= processes[method].ask("memory", places[method])
-    waiting = [method for method in case.methods if "skipped" not in rows[method]]
+def _process(checkout: Path | None) -> ProcessPoolExecutor:
+    spawn = multiprocessing.get_context("spawn")
+    start: Any = partial(_start, str(checkout.resolve()) if checkout else "")
+    return ProcessPoolExecutor(1, spawn, start)
+
+
+def _run_case(
+    suite: str,
+    number: int,
+    case: "Case",
+    options: "Options",
+    methods: list[tuple[str, Path | None, ProcessPoolExecutor]],
+) -> list[Row]:
+    def ask(row: Row, process: ProcessPoolExecutor, step: str) -> None:
+        try:
+            row |= process.submit(_do, step, suite, number, row["method"], options).result()
+        except BrokenProcessPool:
+            row |= {"skipped": "failed: its process ended"}
+
+    rows: list[Row] = []
+    for method, checkout, process in methods:
+        row = {"suite": suite, "case": case.name, "method": method, **case.labels}
+        row |= {"points": case.points, "times": []}
+        row |= {"target": case.targets.get(method), "limit": case.limits.get(method)}
+        row |= {"checkout": str(checkout)} if checkout else {}
+        rows.append(row)
+        ask(row, process, "prepare")
+        if "skipped" not in row and not case.once:
+            ask(row, process, "watch")
+    waiting = [index for index, row in enumerate(rows) if "skipped" not in row]
     while waiting:
-        for method in list(waiting):
-            row = rows[method]
+        for index in list(waiting):
+            row, times = rows[index], rows[index]["times"]
             time.sleep(PAUSE)
-            answer = processes[method].ask("time", places[method])
-            row["times"] += [answer.pop("seconds")] if "seconds" in answer else []
-            row |= answer
-            times = row["times"]
+            ask(row, methods[index][2], "clock")
+            times += [row.pop("seconds")] if "seconds" in row else []
             enough = sum(times) > case.budget and len(times) >= case.least
-            if "skipped" in row or enough or len(times) == case.most:
-                waiting.remove(method)
-    for method, row in rows.items():
+            most = case.least if options.quick else case.most
+            if "skipped" in row or enough or len(times) == most:
+                waiting.remove(index)
+    for row, (_, _, process) in zip(rows, methods, strict=True):
         if "skipped" not in row:
-            row |= {"seconds": statistics.median(row["times"])}
-            row |= processes[method].ask("judge", places[method])
-    return list(rows.values())
+            row["seconds"] = statistics.median(row["times"])
+            ask(row, process, "judge")
+    return rows
+
+
+# What follows runs in the process of a method.
+
+
+@dataclass
+class Work:
+    """One method of a case."""
+
+    case: "Case"
+    run: Callable[[], Any]
+    result: Any = None
+    seconds: float = SHORT
+    """Of a run, about."""
+
+    def watch(self) -> Row:
+        """Run and watch the memory."""
+        self.result = None
+        trim()
+        peak = watch_memory()
+        start = time.perf_counter()
+        self.result = self.run()
+        self.seconds = time.perf_counter() - start
+        return {"memory": peak()}
+
+    def clock(self) -> Row:
+        """Run and watch the clock; and the memory, where there is no other run for it.
+
+        Short runs are repeated, after one that is not watched, and their mean is taken: what other
+        processes left in the caches meanwhile would otherwise weigh more than the work.
+        """
+        from experiments.benchmark.case import Seconds
+
+        self.result, repeats, once = None, 1, self.case.once
+        if once:
+            trim()
+        elif self.seconds < SHORT:
+            repeats = max(1, int(BLOCK / max(self.seconds, 1e-6)))
+            self.run()
+        peak = watch_memory() if once else None
+        start = time.perf_counter()
+        for _ in range(repeats):
+            self.result = self.run()
+        seconds = (time.perf_counter() - start) / repeats
+        if isinstance(self.result, Seconds):
+            return {"seconds": float(self.result)}
+        return {"seconds": seconds} | ({"memory": peak()} if peak else {})
+
+    def judge(self) -> Row:
+        """Further numbers from the last result."""
+        return {} if self.case.judge is None else dict(self.case.judge(self.result))
+
+
+_works: dict[tuple[int, str], Work] = {}
+
+
+def _start(checkout: str) -> None:
+    warnings.simplefilter("ignore")
+    if checkout:
+        sys.path.insert(0, checkout)  # `experiments` is imported already: only the package is other
+
+
+def _do(step: str, suite: str, number: int, method: str, options: "Options") -> Row:
+    try:
+        if step != "prepare":
+            return getattr(_works[number, method], step)()  # type: ignore[no-any-return]
+        for key in [key for key in _works if key[0] != number]:
+            del _works[key]
+        case = suite_cases(suite, options)[number]
+        work = _works[number, method] = Work(case, case.methods[method]())
+        if not case.once:
+            work.run()
+    except ModuleNotFoundError as missing:
+        module = (missing.name or "").partition(".")[0]
+        return {"skipped": f"not installed: pip install {PACKAGES.get(module, module)}"}
+    except Exception as error:  # a peer that fails is a result too
+        return {"skipped": f"failed: {type(error).__name__}: {error}"[:200]}
+    return {}
+
+
+def watch_memory() -> Callable[[], int | None]:
+    """Start to watch, and return what tells the bytes held at the peak beyond those now.
+
+    Linux alone knows; elsewhere it is None.
+    """
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before = _status("VmRSS")
+    except OSError:
+        return lambda: None
+    return lambda: _status("VmHWM") - before
+
+
+def trim() -> None:
+    """Give back what earlier runs freed, so that no run has it for nothing."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc's
+
+
+def _status(key: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024

@@ -1,24 +1,26 @@
 """What the tests of the experiments share: the command line in process, and a quiet Lightning."""
 
-import os
+import io
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 
+from experiments import ROOT
 from experiments.train import ExperimentCLI, main
 
-ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
-SHARED_DATA = Path(os.environ.get("COLORQUANT_DATA", ROOT.parent / "shared" / "data"))
 HERE = Path(__file__).parent
 
 # Lightning's advice about tiny runs, and its own use of what torch and Python have deprecated.
 # Everything else stays an error.
 LIGHTNING_NOISE = [
     "ignore:.*does not have many workers:UserWarning",
+    "ignore:This DataLoader will create .* worker processes:UserWarning",  # on a single core
     "ignore:The number of training batches .* is smaller than the logging interval:UserWarning",
     "ignore:Checkpoint directory .* exists and is not empty:UserWarning",
     "ignore:You're resuming from a checkpoint that ended before the epoch ended:UserWarning",
@@ -47,6 +49,22 @@ def one_thread() -> Iterator[None]:
 
 
 Run = Callable[..., ExperimentCLI]
+
+
+class Smoke(NamedTuple):
+    """A run of the smallest config, and what it printed."""
+
+    cli: ExperimentCLI
+    printed: str
+    checkpoint: str
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Smoke:
+    """``fit`` as base.yaml and smoke.yaml say: two epochs. Nobody changes it."""
+    with redirect_stdout(io.StringIO()) as printed:
+        cli = run_in(tmp_path_factory.mktemp("smoke"), "fit", ["base", "smoke"])
+    return Smoke(cli, printed.getvalue(), cli.trainer.checkpoint_callback.last_model_path)
 
 
 def run_in(folder: Path, command: str, configs: list[str], *arguments: str) -> ExperimentCLI:

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.benchmark import __main__, case, figure, pictures, report, worker
-from experiments.benchmark.runner import run_suite
-from experiments.benchmark.suite_images import LIBIMAGEQUANT, METHODS, ONE_START, mse
-from experiments.benchmark.suite_large import mosaic
+from experiments.benchmark import case, command, figure, report, runner
+from experiments.benchmark.runner import run_suite, suite_cases
+from experiments.benchmark.suites import SUITES
+from experiments.benchmark.suites.images import LIBIMAGEQUANT, METHODS, ONE_START, mse
+from experiments.benchmark.suites.large import mosaic
 
 QUICK = case.Options(quick=True)
 MACHINE = {"processor": "abacus", "cores": 2}
@@ -28,7 +31,7 @@ def row(method: str, seconds: float, **more: Any) -> dict[str, Any]:
 def test_every_method_of_a_suite_does_the_same_work() -> None:
     """What needs no further process: prepare and run here, and compare the results."""
     found = {}
-    (toy,) = worker.suite_cases("assign", QUICK)
+    (toy,) = suite_cases("assign", QUICK)
     for name, make in toy.methods.items():
         if name != case.COPY:
             try:
@@ -39,7 +42,7 @@ def test_every_method_of_a_suite_does_the_same_work() -> None:
     for indices in found.values():
         assert torch.equal(indices, found[case.OURS])
 
-    (toy,) = worker.suite_cases("kmeans", QUICK)
+    (toy,) = suite_cases("kmeans", QUICK)
     assert toy.judge is not None
     objectives = {}
     for name, make in toy.methods.items():
@@ -63,12 +66,18 @@ def test_every_method_of_a_suite_does_the_same_work() -> None:
     ],
 )
 def test_ours_runs_in_every_suite(suite: str) -> None:
-    for toy in worker.suite_cases(suite, QUICK):
+    for toy in suite_cases(suite, QUICK):
         make = next(iter(toy.methods.values()))
         result = make()()
         if suite == "cifar":
             assert toy.judge is not None
             assert 0 < toy.judge(result)["mse"] < 255**2 * 3
+
+
+def test_methods_that_are_ours_are_methods() -> None:
+    for suite in SUITES:
+        for found in suite_cases(suite, QUICK):
+            assert set(found.ours) <= set(found.methods)
 
 
 def test_palettes_are_judged_in_the_unit_of_the_literature() -> None:
@@ -81,8 +90,8 @@ def test_palettes_are_judged_in_the_unit_of_the_literature() -> None:
 
 
 def test_memory_is_the_peak_of_the_run() -> None:
-    worker.trim()
-    peak = worker.watch_memory()
+    runner.trim()
+    peak = runner.watch_memory()
     block = np.ones(5_000_000)
     del block
     known = peak()
@@ -91,14 +100,57 @@ def test_memory_is_the_peak_of_the_run() -> None:
     assert 39e6 < known < 45e6
 
 
-def test_missing_and_failing_methods_are_skipped_aloud(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    rows = [row("ours", 0.1), {**row("peer", 0.0), "skipped": "not installed: pip install peer"}]
-    del rows[1]["seconds"]
+def prepare(error: Exception | None) -> case.Run:
+    if error is not None:
+        raise error
+    return lambda: 3
+
+
+@pytest.fixture
+def sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The suite assign is one case, of which a method works, one is missing, and one fails."""
+    missing = ModuleNotFoundError("no faiss", name="faiss")
+    methods = {"ours": None, "missing": missing, "failing": RuntimeError("out of luck")}
+    toy = case.Case(
+        "sum",
+        {name: partial(prepare, error) for name, error in methods.items()},
+        ours=("ours",),
+        judge=lambda result: {"result": result},
+    )
+    monkeypatch.setattr(runner, "PAUSE", 0)
+    monkeypatch.setattr(runner, "suite_cases", lambda suite, options: [toy])
+    monkeypatch.setattr(runner, "_process", lambda checkout: ThreadPoolExecutor(1))
+
+
+@pytest.mark.usefixtures("sums")
+def test_methods_run_in_turn_and_those_that_cannot_are_skipped_aloud() -> None:
+    said: list[str] = []
+    (rows,) = run_suite("assign", QUICK, say=said.append)
+    assert said == ["assign: sum"]
+    ours = rows[0]
+    assert (ours["method"], ours["result"], len(ours["times"])) == ("ours", 3, 3)
+    assert min(ours["times"]) <= ours["seconds"] <= max(ours["times"])
     text = "\n".join(report.suite_section("assign", rows))
-    assert "Skipped: peer: not installed: pip install peer." in text
-    assert "| peer" not in text
+    assert "Skipped: missing: not installed: pip install faiss-cpu." in text
+    assert "Skipped: failing: failed: RuntimeError: out of luck." in text
+    assert "| missing" not in text
+
+
+@pytest.mark.usefixtures("sums")
+def test_two_checkouts_run_ours_alone_side_by_side(tmp_path: Path) -> None:
+    (rows,) = run_suite("assign", QUICK, against=tmp_path, say=lambda _: None)
+    assert [row.get("checkout") for row in rows] == [None, str(tmp_path)]
+    rows[0] |= {"seconds": 1.0, "times": [1.0, 0.5]}
+    rows[1] |= {"seconds": 2.0, "times": [2.0, 2.0]}
+    table = report.checkouts_table(rows).splitlines()
+    assert table[2] == "| sum | ours | 1 s | 2 s | 0.500 | 0.250 |"
+
+
+def test_a_process_has_the_package_of_its_checkout(tmp_path: Path) -> None:
+    (tmp_path / "colorquant_nn.py").write_text("VERSION = 'old'\n")
+    process = runner._process(tmp_path)
+    assert process.submit(eval, "__import__('colorquant_nn').VERSION").result() == "old"
+    process.shutdown()
 
 
 def test_table_tells_ratios_and_verdicts() -> None:
@@ -141,22 +193,23 @@ def test_rows_merge_on_one_machine_alone(tmp_path: Path) -> None:
 
 
 def test_picture_is_drawn_of_whatever_there_is() -> None:
-    assert figure.draw([]).size == figure.draw([row("a", 1.0), row("b", 2.0, target=3)]).size
+    nothing, bars = figure.draw([]), figure.draw([row("a", 1.0), row("b", 20.0, target=3)])
+    assert nothing.size == bars.size
+    blue = (0, 0x72, 0xB2)
+    assert blue not in {color for _, color in nothing.getcolors(1 << 20)}
+    assert blue in {color for _, color in bars.getcolors(1 << 20)}
 
 
 def test_mosaic_fills_its_size() -> None:
-    pytest.importorskip("skimage")
-    if not pictures.names(QUICK):
-        pytest.skip("no pictures")
     assert mosaic(70, 90, QUICK).shape == (3, 70, 90)
 
 
 @pytest.mark.slow
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        __main__.main(["nothing"])
+        command.main(["nothing"])
     assert "expected suites of" in capsys.readouterr().err
-    __main__.main(["assign", "--quick", "--results", str(tmp_path)])
+    command.main(["assign", "--quick", "--results", str(tmp_path)])
     printed = capsys.readouterr().out
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".png"}
     kept = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
@@ -172,7 +225,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suite", worker.SUITES)
+@pytest.mark.parametrize("suite", SUITES)
 def test_suite_runs_with_whatever_is_installed(suite: str, tmp_path: Path) -> None:
     found = run_suite(suite, QUICK._replace(slow=True), say=lambda _: None)
     rows = [row for case_rows in found for row in case_rows]

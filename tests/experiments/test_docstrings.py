@@ -2,20 +2,18 @@
 
 import doctest
 import importlib
-import pkgutil
+from pathlib import Path
 
 import pytest
 
-import experiments
+from experiments import ROOT
 
-MODULES = sorted(
-    module.name
-    for module in pkgutil.iter_modules(experiments.__path__, "experiments.")
-    if not module.name.endswith("__main__")
-)
+FILES = sorted(file for file in (ROOT / "experiments").rglob("*.py") if ">>>" in file.read_text())
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_examples(name: str) -> None:
-    failed, _ = doctest.testmod(importlib.import_module(name))
-    assert failed == 0
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_examples(file: Path) -> None:
+    name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    result = doctest.testmod(importlib.import_module(name), globs={})
+    assert result.attempted > 0
+    assert result.failed == 0

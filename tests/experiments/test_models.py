@@ -1,5 +1,6 @@
 """The networks around the bottleneck."""
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from torch import nn
 from torchvision.models import resnet18
 from torchvision.transforms.v2 import Normalize
 
+from experiments import SHARED_DATA
+from experiments.data import ImageData
 from experiments.models import BasicBlock, ResNet20, UNet, torchvision_model
-from tests.experiments.conftest import SHARED_DATA
 
 CHECKPOINT = SHARED_DATA / "resnet20-cifar10-jpeg.pt"
 needs_checkpoint = pytest.mark.skipif(not CHECKPOINT.exists(), reason=f"needs {CHECKPOINT}")
@@ -71,10 +73,6 @@ def test_resnet20_loads_the_shared_checkpoint() -> None:
 @pytest.mark.slow
 @needs_checkpoint
 def test_resnet20_has_its_accuracy_on_the_jpeg_images(tmp_path: Path) -> None:
-    import zipfile
-
-    from experiments.data import ImageData
-
     with zipfile.ZipFile(SHARED_DATA / "cifar10-jpeg.zip") as archive:
         names = [name for name in archive.namelist() if "/test/" in name]
         archive.extractall(tmp_path, names)
@@ -94,6 +92,19 @@ def test_resnet20_has_its_accuracy_on_the_jpeg_images(tmp_path: Path) -> None:
 def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=str(tmp_path / "none.pt")):
         ResNet20(checkpoint=tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {"a": torch.ones(1)}}, [1], b"no checkpoint"])
+def test_a_file_that_is_no_checkpoint_of_the_network_is_named(
+    content: object, tmp_path: Path
+) -> None:
+    file = tmp_path / "weights.pt"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    with pytest.raises(ValueError, match=f"{file}: expected a state_dict of ResNet20"):
+        ResNet20(checkpoint=file)
 
 
 def test_torchvision_model_by_name_and_from_a_file(tmp_path: Path) -> None:

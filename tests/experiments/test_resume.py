@@ -5,47 +5,41 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from experiments import ROOT
+from experiments.callbacks import Summary
 from experiments.train import ExperimentCLI
-from tests.experiments.conftest import CONFIGS, ROOT, Run, run_in
-
-EPOCHS = "--trainer.max_epochs=4"
+from tests.experiments.conftest import CONFIGS, Run, Smoke
 
 
-def state(cli: ExperimentCLI) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in cli.model.state_dict().items()
-        if isinstance(value, torch.Tensor)
-    }
+def assert_equal_states(one: ExperimentCLI, other: ExperimentCLI) -> None:
+    states = [cli.model.state_dict() for cli in (one, other)]
+    assert states[0].keys() == states[1].keys()
+    assert "quantizer.centroids" in states[0]
+    for name, value in states[0].items():
+        if isinstance(value, Tensor):
+            assert torch.equal(value, states[1][name]), name
 
 
-def assert_equal_states(one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert set(one) == set(other)
-    assert "quantizer.centroids" in one
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
+def summary(cli: ExperimentCLI) -> Summary:
+    (callback,) = [c for c in cli.trainer.callbacks if isinstance(c, Summary)]
+    return callback
 
 
 @pytest.fixture(scope="module")
 def killed_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The last checkpoint of a run with two workers that is killed in the third of four epochs."""
+    """The last checkpoint of a run with two workers that is killed in the second of two epochs."""
     folder = tmp_path_factory.mktemp("killed")
     kill = folder / "kill.yaml"
-    kill.write_text(
-        "trainer:\n"
-        "  callbacks+:\n"
-        "    - class_path: tests.experiments.interruption.Kill\n"
-        "      init_args: {epoch: 2}\n"
-    )
+    kill.write_text("trainer:\n  callbacks+: [class_path: tests.experiments.kill.Kill]\n")
     arguments = [
         *(sys.executable, "-m", "experiments", "fit"),
-        *(f"--config={CONFIGS / 'base.yaml'}", f"--config={CONFIGS / 'smoke.yaml'}"),
-        *(f"--config={kill}", EPOCHS, "--data.init_args.num_workers=2"),
+        *(f"--config={config}" for config in (CONFIGS / "base.yaml", CONFIGS / "smoke.yaml", kill)),
+        "--data.init_args.num_workers=2",
         f"--trainer.logger.init_args.save_dir={folder / 'runs'}",
     ]
     log = folder / "log.txt"  # not a pipe, which the orphaned workers would keep open for a while
@@ -54,29 +48,26 @@ def killed_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         process = subprocess.run(arguments, cwd=ROOT, env=environment, stdout=stream, stderr=stream)
     assert process.returncode == -signal.SIGKILL, log.read_text()
     (checkpoint,) = (folder / "runs").rglob("last.ckpt")
-    assert torch.load(checkpoint, weights_only=True)["epoch"] == 1
+    assert torch.load(checkpoint, weights_only=True)["epoch"] == 0
     return checkpoint
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> ExperimentCLI:
-    """The same run, to its end, without workers."""
-    return run_in(tmp_path_factory.mktemp("whole"), "fit", ["base", "smoke"], EPOCHS)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_killed_run_resumes_bit_exactly(
-    num_workers: int, run: Run, killed_checkpoint: Path, uninterrupted: ExperimentCLI
+    num_workers: int, run: Run, killed_checkpoint: Path, smoke: Smoke
 ) -> None:
     workers = f"--data.init_args.num_workers={num_workers}"
-    resumed = run("fit", ["base", "smoke"], EPOCHS, workers, f"--ckpt_path={killed_checkpoint}")
-    assert_equal_states(state(resumed), state(uninterrupted))
+    resumed = run("fit", ["base", "smoke"], workers, f"--ckpt_path={killed_checkpoint}")
+    assert_equal_states(resumed, smoke.cli)
     for name in ("val_mse", "train_mse"):
         value = resumed.trainer.callback_metrics[name]
-        assert value == uninterrupted.trainer.callback_metrics[name]
+        assert value == smoke.cli.trainer.callback_metrics[name]
+    assert len(summary(resumed).epochs) == 2
+    assert summary(resumed).epochs == summary(smoke.cli).epochs
+    assert summary(resumed).steps == summary(smoke.cli).steps
 
 
-def test_network_and_optimizer_resume_bit_exactly(run: Run, tmp_path: Path) -> None:
+def test_network_and_optimizer_resume_bit_exactly(run: Run) -> None:
     configs = ["base", "autoencoder", "smoke"]
     tiny = (
         "--model.init_args.encoder.init_args.channels=4",
@@ -89,15 +80,4 @@ def test_network_and_optimizer_resume_bit_exactly(run: Run, tmp_path: Path) -> N
     checkpoint = half.trainer.checkpoint_callback.last_model_path
     resumed = run("fit", configs, *tiny, f"--ckpt_path={checkpoint}")
     whole = run("fit", configs, *tiny)
-    assert_equal_states(state(resumed), state(whole))
-
-
-def test_run_without_weights_writes_a_checkpoint_that_restores_the_palette(run: Run) -> None:
-    cli = run("fit", ["base", "smoke"])
-    checkpoint = cli.trainer.checkpoint_callback.best_model_path
-    restored = run("validate", ["base", "smoke"], f"--ckpt_path={checkpoint}")
-    assert_equal_states(state(restored), state(cli))
-    assert (
-        restored.trainer.callback_metrics["val_mse"]
-        == cli.trainer.checkpoint_callback.best_model_score
-    )
+    assert_equal_states(resumed, whole)

@@ -1,6 +1,8 @@
 """The tasks: what they learn, what they leave alone, what they log."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,8 @@ import torch
 from skimage.color import deltaE_ciede2000, rgb2lab
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_sum
 
 from colorquant_nn import ColorQuantize, PerImageColorQuantize
 from colorquant_nn.functional.gradients import cut
@@ -115,6 +119,18 @@ def test_metrics_add_up_over_uneven_batches() -> None:
     parts.update(images[1:], others[1:])
     for name, value in whole.compute().items():
         assert parts.compute()[name].item() == pytest.approx(value.item(), rel=1e-5)
+
+
+def test_colours_beyond_the_cube_count_as_they_are_shown() -> None:
+    error = ImageError()
+    error.update(torch.ones(1, 3, 4, 4), torch.full((1, 3, 4, 4), 1.5))
+    assert error.compute()["mse"] == 0
+
+
+@pytest.mark.parametrize("make", [ImageError, partial(PaletteUsage, 4)])
+def test_metrics_add_up_over_devices(make: Callable[[], Metric]) -> None:
+    for name, reduction in make()._reductions.items():
+        assert reduction is dim_zero_sum, name
 
 
 def test_usage_counts_indices() -> None:

@@ -1,4 +1,4 @@
-"""A Lightning run on two processes of the CPU that writes down each rank's palette and batches."""
+"""A Lightning run on two processes of the CPU that writes down each rank's state."""
 
 import os
 import sys
@@ -10,6 +10,15 @@ from torch.utils.data import DataLoader
 
 from experiments.examples.own_module import Painter
 
+
+class Save(pl.Callback):
+    """Writes the quantizer's state to ``<rank>.pt``."""
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        state = pl_module.quantizer.state_dict()
+        torch.save(state, f"{sys.argv[1]}/{trainer.global_rank}.pt")
+
+
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -20,16 +29,11 @@ if __name__ == "__main__":
         max_epochs=2,
         accelerator="cpu",
         devices=2,
-        strategy="ddp",
+        strategy="ddp_fork",  # one import for both
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        callbacks=[Save()],
     )
-    model = Painter()
-    trainer.fit(model, DataLoader(images, batch_size=4, shuffle=True), DataLoader(images[:4]))
-    layer = model.quantizer
-    torch.save(
-        {"centroids": layer.centroids, "counts": layer.counts, "batches": layer._batches},
-        f"{sys.argv[1]}/{trainer.global_rank}.pt",
-    )
+    trainer.fit(Painter(), DataLoader(images, batch_size=4, shuffle=True), DataLoader(images[:4]))

@@ -1,10 +1,12 @@
 """How many colours a classifier needs: top-1 and MSE over K, with shared and per-image palettes.
 
-Run ``python -m experiments.colors --data <folder with train/ and test/> --checkpoint <file>``.
+Run ``python -m experiments.sweeps.classifier_colors --data FOLDER --checkpoint FILE``; the folder
+has train/ and test/.
 """
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,11 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms.v2 import Normalize
 from tqdm import tqdm
 
-from colorquant_nn import ColorQuantize, PerImageColorQuantize
+from colorquant_nn import ColorHistogram, ColorQuantize, PerImageColorQuantize
+from experiments.callbacks import kmeans_palette
 from experiments.data import ImageData
-from experiments.figures import BLUE, GREY, ORANGE, as_picture
+from experiments.figures import BLUE, GREY, ORANGE, RESULTS, as_picture, write_results
 from experiments.models import ResNet20
-from experiments.reference import color_histogram, kmeans_palette
-from experiments.results import RESULTS, write_results
 
 NUM_COLORS = (2, 4, 8, 16, 32, 64)
 SHARED, PER_IMAGE, KMEANS = "shared", "per image", "full k-means"
@@ -32,15 +33,19 @@ def build_quantizers(batches: Iterable[Any], num_colors: Iterable[int]) -> dict[
     """All quantizers by ``"<kind> <K>"``, their shared palettes learnt in one pass.
 
     Args:
-        batches: Training batches ``(images, ...)``.
-        num_colors: The sizes of the palettes.
+        batches: training batches ``(images, ...)``.
+        num_colors: the sizes of the palettes.
 
     Returns:
         The quantizers in evaluation mode. `SHARED` learns in its forward; `KMEANS` is
         scikit-learn's k-means on all of the same pixels, for comparison.
     """
     layers = {size: ColorQuantize(size).train() for size in num_colors}
-    histogram = color_histogram(_learning(tqdm(batches, "learning"), layers.values()))
+    histogram = ColorHistogram()
+    for images, *_ in tqdm(batches, "learning"):
+        histogram.update(images)
+        for layer in layers.values():
+            layer(images)
     quantizers: dict[str, nn.Module] = {}
     for size, layer in layers.items():
         quantizers[f"{SHARED} {size}"] = layer.eval()
@@ -48,13 +53,6 @@ def build_quantizers(batches: Iterable[Any], num_colors: Iterable[int]) -> dict[
         palette = kmeans_palette(histogram, size)
         quantizers[f"{KMEANS} {size}"] = ColorQuantize.from_palette(palette).eval()
     return quantizers
-
-
-def _learning(batches: Iterable[Any], layers: Iterable[nn.Module]) -> Iterable[Any]:
-    for batch in batches:
-        for layer in layers:
-            layer(batch[0])
-        yield batch
 
 
 @torch.no_grad()
@@ -67,10 +65,10 @@ def measure(
     """MSE and top-1 (percent) behind each quantizer, and the classifier's own top-1.
 
     Args:
-        batches: Test batches ``(images, labels)``.
-        classifier: Images in [0, 1] to logits.
-        quantizers: By name.
-        num_classes: Of the labels.
+        batches: test batches ``(images, labels)``.
+        classifier: images in [0, 1] to logits.
+        quantizers: by name.
+        num_classes: of the labels.
 
     Returns:
         By name; the unquantized images under ``"original"``. `KMEANS` has an MSE only.
@@ -97,22 +95,21 @@ def draw(values: dict[str, dict[str, float]], num_colors: tuple[int, ...]) -> Im
     """Top-1 and MSE over the number of colours."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     top1, mse = figure.subplots(1, 2)
-    styles = {SHARED: (BLUE, "o", "-"), PER_IMAGE: (ORANGE, "s", "-"), KMEANS: (GREY, "x", ":")}
-    for kind, (color, marker, line) in styles.items():
+    styles: dict[str, Any] = {
+        SHARED: {"color": BLUE, "marker": "o", "label": "one palette, learnt by the layer"},
+        PER_IMAGE: {"color": ORANGE, "marker": "s", "label": "a palette per image"},
+        KMEANS: {
+            "color": GREY,
+            "marker": "x",
+            "linestyle": ":",
+            "label": "one palette, full k-means",
+        },
+    }
+    for kind, style in styles.items():
         rows = [values[f"{kind} {size}"] for size in num_colors]
-        label = {SHARED: "one palette, learnt by the layer", PER_IMAGE: "a palette per image"}
         for axes, key in ((top1, "top1"), (mse, "mse")):
-            if key not in rows[0]:
-                continue
-            axes.plot(
-                num_colors,
-                [row[key] for row in rows],
-                color=color,
-                marker=marker,
-                linestyle=line,
-                markersize=5,
-                label=label.get(kind, "one palette, full k-means"),
-            )
+            if key in rows[0]:
+                axes.plot(num_colors, [row[key] for row in rows], markersize=5, **style)
     top1.axhline(values["original"]["top1"], color="black", linewidth=0.8, linestyle="--")
     top1.annotate(
         f"all colours: {values['original']['top1']:.2f} %",
@@ -134,16 +131,18 @@ def draw(values: dict[str, dict[str, float]], num_colors: tuple[int, ...]) -> Im
     return as_picture(figure)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Learn, measure, write."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.colors", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.sweeps.classifier_colors", description=__doc__
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder with train/ and test/")
     parser.add_argument("--checkpoint", type=Path, required=True, help="weights of the ResNet-20")
     parser.add_argument("--name", default="CIFAR-10 (JPEG)", help="of the data, for the table")
     parser.add_argument("--colors", type=int, nargs="+", default=list(NUM_COLORS))
     parser.add_argument("--batches", type=int, help="stop after these, to try it out")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     num_colors = tuple(arguments.colors)
 
     data = ImageData(name="ImageFolder", root=arguments.data, batch_size=128, num_workers=1)
@@ -151,8 +150,8 @@ def main() -> None:
     resnet = ResNet20(checkpoint=arguments.checkpoint)
     normalize = Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     classifier = nn.Sequential(normalize, resnet).eval()
-    quantizers = build_quantizers(_first(data.train_dataloader(), arguments.batches), num_colors)
-    values = measure(_first(data.test_dataloader(), arguments.batches), classifier, quantizers)
+    quantizers = build_quantizers(islice(data.train_dataloader(), arguments.batches), num_colors)
+    values = measure(islice(data.test_dataloader(), arguments.batches), classifier, quantizers)
 
     rows = []
     for size in num_colors:
@@ -174,18 +173,11 @@ by `ColorQuantize` in one pass over the training images in batches of 128; *per 
 palette by scikit-learn (best of 3 starts, weighted cell means of a 6-bit histogram of the same
 training pixels). MSE is the mean over pixels and channels of the test images, in [0, 1] units.
 
-Run `python -m experiments.colors --data <folder with train/ and test/> --checkpoint <weights>`.""",
+Run `python -m experiments.sweeps.classifier_colors --data FOLDER --checkpoint FILE`.""",
         rows=rows,
         values=values,
         plot=draw(values, num_colors),
     )
-
-
-def _first(batches: Iterable[Any], limit: int | None) -> Iterable[Any]:
-    for number, batch in enumerate(batches):
-        if number == limit:
-            return
-        yield batch
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """The pictures of the benchmark."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
 from colorquant_nn import load_image
-from experiments.benchmark.case import Options, data_folder
+from experiments import SHARED_DATA
+from experiments.benchmark.case import Options
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".bmp"}
 SAMPLES = ["astronaut", "chelsea", "coffee", "rocket"]  # photographs that scikit-image brings
@@ -14,7 +13,7 @@ SAMPLES = ["astronaut", "chelsea", "coffee", "rocket"]  # photographs that sciki
 
 def names(options: Options) -> list[str]:
     """Files, or names of scikit-image's photographs where there is no folder."""
-    folder = Path(options.pictures) if options.pictures else data_folder("kodak")
+    folder = options.pictures or SHARED_DATA / "kodak"
     if not options.pictures and not folder.is_dir():
         found = SAMPLES
     else:

@@ -12,7 +12,7 @@ from torch import Tensor
 from colorquant_nn import fit_palette, quantize_image, within_cluster_sum_of_squares
 from colorquant_nn.names import Effort
 from experiments.benchmark.case import Case, Options, Run
-from experiments.benchmark.pictures import load, names
+from experiments.benchmark.suites.pictures import load, names
 
 ONE_START = "scikit-learn KMeans, 1 start"
 TEN_STARTS = "scikit-learn KMeans, best of 10, unique colours"
@@ -35,6 +35,7 @@ def cases(options: Options) -> list[Case]:
                 method: partial(_prepare, find, name, colors, options)
                 for method, find in methods.items()
             },
+            ours=tuple(method for method in methods if method.startswith("ours")),
             judge=partial(_error, name, options),
             labels={"picture": Path(name).stem, "colors": colors},
             budget=0.5,
@@ -61,6 +62,9 @@ def mse(images: Tensor, palette: Any) -> float:
     Args:
         images: (3, H, W) or (B, 3, H, W) uint8.
         palette: (K, 3) array in 8-bit units.
+
+    Returns:
+        The mean over the pixels.
     """
     colors = torch.from_numpy(np.clip(palette / 255, 0, 1)).float()
     pixels = images.numel() / 3

@@ -1,6 +1,6 @@
 """Does the bottleneck train? Reconstruction MSE with straight-through and with a cut gradient.
 
-Run ``python -m experiments.bottleneck --data <folder with train/ and test/>``.
+Run ``python -m experiments.sweeps.bottleneck --data FOLDER``; the folder has train/ and test/.
 """
 
 import argparse
@@ -13,14 +13,23 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from experiments.callbacks import Curve, History, shared_palette
-from experiments.figures import BLUE, GREEN, GREY, ORANGE, as_picture, image_grid
-from experiments.results import RESULTS, write_results
+from experiments import ROOT
+from experiments.callbacks import Curve, Summary, shared_palette
+from experiments.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RESULTS,
+    as_picture,
+    image_grid,
+    write_results,
+)
 from experiments.train import ExperimentCLI
 from experiments.train import main as fit
 
 EPOCHS = 3
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = ROOT / "configs"
 GRADIENTS = "colorquant_nn.functional.gradients"
 
 
@@ -46,11 +55,14 @@ def train(
     """Train one autoencoder as ``configs/autoencoder.yaml`` says, but for the variant and the data.
 
     Args:
-        variant: How the gradient passes.
-        data: Folder with ``train/`` and ``test/``.
-        seed: Of the networks, the order and the crops.
-        runs: Folder of the logs.
-        overrides: Further arguments of the command line.
+        variant: how the gradient passes.
+        data: folder with ``train/`` and ``test/``.
+        seed: of the networks, the order and the crops.
+        runs: folder of the logs.
+        overrides: further arguments of the command line.
+
+    Returns:
+        The finished run.
     """
     return fit(
         [
@@ -105,10 +117,10 @@ def draw(curves: dict[str, list[Curve]], reference: float, num_colors: int) -> I
     return as_picture(figure)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Train, measure, write."""
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.bottleneck",
+        prog="python -m experiments.sweeps.bottleneck",
         description=__doc__,
         epilog="Further arguments go to `python -m experiments fit`.",
     )
@@ -117,7 +129,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the logs")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    arguments, overrides = parser.parse_known_args()
+    arguments, overrides = parser.parse_known_args(argv)
 
     values: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
     curves: dict[str, list[Curve]] = {name: [] for name in VARIANTS}
@@ -125,16 +137,12 @@ def main() -> None:
     for name, variant in VARIANTS.items():
         for seed in arguments.seeds:
             run = train(
-                variant,
-                data=arguments.data,
-                seed=seed,
-                runs=arguments.runs,
-                overrides=overrides,
+                variant, data=arguments.data, seed=seed, runs=arguments.runs, overrides=overrides
             )
             logged = run.trainer.callback_metrics.items()
             values[name].append({k: v.item() for k, v in logged if k.startswith("val_")})
             callbacks: list[Any] = run.trainer.callbacks  # type: ignore[attr-defined]
-            curves[name] += [c.epochs for c in callbacks if isinstance(c, History)]
+            curves[name] += [c.epochs for c in callbacks if isinstance(c, Summary)]
             if pictures is None:
                 images = next(iter(run.datamodule.val_dataloader()))[0][:4]
                 with torch.no_grad():
@@ -186,7 +194,7 @@ Full k-means on the same training images, with nothing rebuilt, has MSE
 {reference:.5f} on the same test images. Means over {len(mses)} seeds; MSE over pixels and
 channels of {len(run.datamodule.crops["val"])} test images, in [0, 1] units.
 
-Run `python -m experiments.bottleneck --data <folder with train/ and test/>`.""",
+Run `python -m experiments.sweeps.bottleneck --data FOLDER`.""",
         rows=rows,
         values={"runs": values, "curves": curves},
         plot=draw(curves, reference, num_colors),

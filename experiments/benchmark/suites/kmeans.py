@@ -9,7 +9,7 @@ from torch import Tensor
 
 from colorquant_nn.functional.clustering import lloyd
 from experiments.benchmark.case import COPY, OURS, Case, Options, Run
-from experiments.benchmark.suite_assign import copying, cube
+from experiments.benchmark.suites.assign import copying, cube
 
 KERNEL = "scikit-learn, its Lloyd step alone"
 ESTIMATOR = "scikit-learn KMeans.fit"

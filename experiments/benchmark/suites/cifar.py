@@ -9,7 +9,7 @@ from torch import Tensor
 
 from colorquant_nn import ColorHistogram, fit_palette, load_image
 from experiments.benchmark.case import OURS, Case, Options, Run
-from experiments.benchmark.suite_images import mse
+from experiments.benchmark.suites.images import mse
 
 COLORS = 512
 SIDE = 32
@@ -39,7 +39,7 @@ def cases(options: Options) -> list[Case]:
 def _files(options: Options) -> list[Path]:
     if not options.cifar:
         return []
-    found = [x for x in Path(options.cifar).rglob("*") if x.suffix in (".jpg", ".png")]
+    found = [x for x in options.cifar.rglob("*") if x.suffix in (".jpg", ".png")]
     return sorted(found)[: RANDOM if options.quick else None]
 
 

@@ -6,20 +6,19 @@ import tempfile
 import time
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from colorquant_nn import apply_palette, fit_palette, load_image, save_image
-from experiments.benchmark.case import OURS, Case, Options, Run
-from experiments.benchmark.pictures import load, names
-from experiments.benchmark.suite_images import LIBIMAGEQUANT, libimagequant, mse, ours_quantized
+from experiments.benchmark.case import CHECKOUT, OURS, Case, Options, Run
+from experiments.benchmark.suites.images import LIBIMAGEQUANT, libimagequant, mse, ours_quantized
+from experiments.benchmark.suites.pictures import load, names
 
 COLORS = 256
-ROOT = Path(__file__).parents[2]
-COMMAND = """
+COMMAND, STAGES = "colorquant quantize, a process", "load, fit, apply, save"
+CODE = """
 import sys
 from colorquant_nn.cli import main
 assert main(sys.argv[1:]) == 0
@@ -45,9 +44,10 @@ def cases(options: Options) -> list[Case]:
         Case(
             f"file to indexed PNG, {shape}",
             {
-                "colorquant quantize, a process": partial(_command, height, width, options),
-                "load, fit, apply, save": partial(_stages, height, width, options),
+                COMMAND: partial(_command, height, width, options),
+                STAGES: partial(_stages, height, width, options),
             },
+            ours=(COMMAND, STAGES),
             judge=dict,
             budget=1.0,
             least=2,
@@ -87,8 +87,8 @@ def _command(height: int, width: int, options: Options) -> Run:
 
     def run() -> Mapping[str, float]:
         arguments = ["quantize", files.source, "-k", str(COLORS), "-o", files.target, "--force"]
-        command = [sys.executable, "-c", COMMAND, *arguments]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        command = [sys.executable, "-c", CODE, *arguments]
+        done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
         peak = int(done.stdout.split()[-1]) * 1024
         return {"peak of the process, MiB": peak / 2**20}
 

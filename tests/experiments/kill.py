@@ -8,13 +8,10 @@ import pytorch_lightning as pl
 
 
 class Kill(pl.Callback):
-    """Kills its process, as a power cut would, at a batch of an epoch."""
-
-    def __init__(self, epoch: int, batch: int = 1) -> None:
-        self.place = (epoch, batch)
+    """Kills its process, as a power cut would, at the second batch of the second epoch."""
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if (trainer.current_epoch, batch_idx) == self.place:
+        if (trainer.current_epoch, batch_idx) == (1, 1):
             os.kill(os.getpid(), signal.SIGKILL)

@@ -4,7 +4,7 @@ import torch
 
 from colorquant_nn import ColorQuantize
 from experiments.benchmark.case import COPY, Case, Options, Run
-from experiments.benchmark.suite_assign import MATMUL, copying, matmul, ours
+from experiments.benchmark.suites.assign import MATMUL, copying, matmul, ours
 
 LAYER = "training forward + backward"
 ASSIGN = "assign"
@@ -42,6 +42,7 @@ def _case(over: str, side: int, colors: int) -> Case:
             MATMUL: lambda: matmul(side * side, colors),
             COPY: lambda: copying(side * side),
         },
+        ours=(LAYER, ASSIGN),
         points=side * side,
         labels={"over": over, "colors": colors},
         budget=1.0,

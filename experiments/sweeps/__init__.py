@@ -1,0 +1,1 @@
+"""What needs many runs: each writes a table and a plot into `experiments/results`."""

@@ -1,0 +1,69 @@
+"""The command line: what a user gets wrong is one line on stderr, and exit code 2."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import train
+from tests.experiments.conftest import CONFIGS
+
+WRONG = {
+    "--data.init_args.name=CIFAR10": "CIFAR10 (train split) is not under",
+    "--data.init_args.name=CIFAR11": "expected 'Photographs', 'ImageFolder' or the name of",
+    "--data.init_args.download=true": "Photographs cannot be downloaded",
+    "--data.init_args.batch_size=0": "expected batch_size >= 1, got 0",
+    "--data.init_args.crop_size=null": "expected a data.init_args.crop_size",
+    "--model.init_args.quantizer.init_args.num_colors=0": "num_colors must be at least 1, got 0",
+    "--ckpt_path=nowhere.ckpt": "nowhere.ckpt",
+    "--trainer.accelerator=tpu": "torch_xla",
+    "--trainer.devices=0": "not a valid input using cpu",
+}
+
+
+def errors_of(arguments: list[str], patch: pytest.MonkeyPatch) -> SystemExit:
+    patch.setattr(sys, "argv", ["experiments", *arguments])
+    with pytest.raises(SystemExit) as end:
+        train.run()
+    return end.value
+
+
+@pytest.mark.parametrize("argument", WRONG)
+def test_what_is_wrong_is_one_line_and_exit_code_2(
+    argument: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    arguments = [
+        *("fit", f"--config={CONFIGS / 'base.yaml'}", f"--config={CONFIGS / 'smoke.yaml'}"),
+        *(f"--data.init_args.root={tmp_path}", "--trainer.enable_progress_bar=false", argument),
+        f"--trainer.logger.init_args.save_dir={tmp_path / 'runs'}",
+    ]
+    assert errors_of(arguments, monkeypatch).code == 2
+    errors = capfd.readouterr().err
+    assert "Traceback" not in errors
+    line = errors.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    assert WRONG[argument] in line
+
+
+def test_an_error_in_a_worker_is_one_line_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        *("fit", f"--config={CONFIGS / 'base.yaml'}", f"--config={CONFIGS / 'smoke.yaml'}"),
+        *("--data.init_args.crop_size=null", "--data.init_args.num_workers=1"),
+        *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
+        f"--trainer.logger.init_args.save_dir={tmp_path / 'runs'}",
+    ]
+    assert errors_of(arguments, monkeypatch).code == 2
+    line = capfd.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: ValueError: expected a data.init_args.crop_size")
+
+
+def test_there_is_nothing_to_predict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert errors_of(["predict"], monkeypatch).code == 2
+    assert "predict" in capsys.readouterr().err
