@@ -11,6 +11,7 @@ import torch
 import torchvision.models
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models.resnet import BasicBlock
 
 
 class UNet(nn.Module):
@@ -73,27 +74,13 @@ def two_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut without parameters (option A of the paper)."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.stride = stride
-        self.new_channels = channels - in_channels
+class Shortcut(nn.Module):
+    """A block's shortcut without parameters, to twice the channels (option A of the paper)."""
 
     def forward(self, features: Tensor) -> Tensor:
-        # Option A: every second pixel, and zeros for the channels that were not there.
-        before = self.new_channels // 2
-        shortcut = functional.pad(
-            features[:, :, :: self.stride, :: self.stride],
-            (0, 0, 0, 0, before, self.new_channels - before),
-        )
-        features = functional.relu(self.bn1(self.conv1(features)))
-        return functional.relu(self.bn2(self.conv2(features)) + shortcut)
+        # Every second pixel, and zeros for the channels that were not there.
+        half = features.shape[1] // 2
+        return functional.pad(features[:, :, ::2, ::2], (0, 0, 0, 0, half, half))
 
 
 class ResNet20(nn.Module):
@@ -124,9 +111,9 @@ class ResNet20(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = three_blocks(16, 16, stride=1)
-        self.layer2 = three_blocks(16, 32, stride=2)
-        self.layer3 = three_blocks(32, 64, stride=2)
+        self.layer1 = three_blocks(16, BasicBlock(16, 16))
+        self.layer2 = three_blocks(32, BasicBlock(16, 32, 2, Shortcut()))
+        self.layer3 = three_blocks(64, BasicBlock(32, 64, 2, Shortcut()))
         self.linear = nn.Linear(64, num_classes)
         if checkpoint is not None:
             load_weights(self, checkpoint)
@@ -137,13 +124,9 @@ class ResNet20(nn.Module):
         return self.linear(features.mean(dim=(2, 3)))  # type: ignore[no-any-return]
 
 
-def three_blocks(in_channels: int, channels: int, *, stride: int) -> nn.Sequential:
+def three_blocks(channels: int, first: BasicBlock) -> nn.Sequential:
     """A stage of the ResNet-20; its first block changes the channels and the resolution."""
-    return nn.Sequential(
-        BasicBlock(in_channels, channels, stride),
-        BasicBlock(channels, channels, stride=1),
-        BasicBlock(channels, channels, stride=1),
-    )
+    return nn.Sequential(first, BasicBlock(channels, channels), BasicBlock(channels, channels))
 
 
 def torchvision_model(
