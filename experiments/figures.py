@@ -98,18 +98,20 @@ def _error(image: Tensor, other: Tensor) -> str:
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of the same keys as a Markdown table; None becomes a dash.
+    """Rows as a Markdown table; what is None or missing becomes a dash.
 
     Examples:
         >>> from experiments.figures import markdown_table
-        >>> print(markdown_table([{"colours": 2, "MSE": "0.01"}, {"colours": 4, "MSE": None}]))
+        >>> print(markdown_table([{"colours": 2, "MSE": "0.01"}, {"colours": 4}]))
         | colours | MSE |
         | --- | --- |
         | 2 | 0.01 |
         | 4 | – |
     """
-    lines = [list(rows[0]), ["---"] * len(rows[0])]
-    lines += [["–" if value is None else str(value) for value in row.values()] for row in rows]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[row.get(column) for column in columns] for row in rows]
+    lines = [columns, ["---"] * len(columns)]
+    lines += [["–" if value is None else str(value) for value in line] for line in cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -118,30 +118,23 @@ def suite_section(suite: str, rows: Sequence[Row]) -> list[str]:
 def _plain_table(rows: Sequence[Row]) -> list[str]:
     fixed = {"suite", "case", "method", "points", "times", "target", "limit", "seconds", "memory"}
     further = list(dict.fromkeys(key for row in rows for key in row if key not in fixed))
-    cases: dict[str, list[Row]] = {}
-    for row in rows:
-        cases.setdefault(row["case"], []).append(row)
+    first: dict[str, Row] = {}
+    copies = {row["case"]: row["seconds"] for row in rows if row["method"] == COPY}
     table = []
-    for case, mine in cases.items():
-        first, copy = mine[0], next((row for row in mine if row["method"] == COPY), None)
-        for row in mine:
-            ratio = row["seconds"] / first["seconds"]
-            line = {"work": case if row is first else "", "method": row["method"]}
-            line["time"] = time_text(row["seconds"])
-            line["ours is faster"] = "" if row is first else f"{ratio:.3g} ×"
-            line["target"] = _verdict(row, ratio)
-            if copy:
-                line["÷ copy"] = f"{row['seconds'] / copy['seconds']:.3g}"
-            if any(row.get("memory") is not None and row["points"] for row in rows):
-                known = row.get("memory") is not None and row["points"]
-                line["memory, bytes a point"] = (
-                    f"{row['memory'] / row['points']:.3g}" if known else None
-                )
-            line |= {key: f"{row[key]:.4g}" if key in row else None for key in further}
-            table.append(line)
-    columns = list(dict.fromkeys(key for line in table for key in line))
-    filled = [{key: line.get(key) for key in columns} for line in table]
-    return [markdown_table(filled)] if filled else []
+    for row in rows:
+        case, seconds = row["case"], row["seconds"]
+        ours = first.setdefault(case, row)
+        ratio = seconds / ours["seconds"]
+        line = {"work": case if row is ours else "", "method": row["method"]}
+        line |= {"time": time_text(seconds), "ours is faster": "", "target": _verdict(row, ratio)}
+        if row is not ours:
+            line["ours is faster"] = f"{ratio:.3g} ×"
+        if case in copies:
+            line["÷ copy"] = f"{seconds / copies[case]:.3g}"
+        if row.get("memory") is not None and row["points"]:
+            line["memory, bytes a point"] = f"{row['memory'] / row['points']:.3g}"
+        table.append(line | {key: f"{row[key]:.4g}" for key in further if key in row})
+    return [markdown_table(table)] if table else []
 
 
 def _verdict(row: Row, ratio: float) -> str:
@@ -164,12 +157,11 @@ def _image_tables(rows: Sequence[Row]) -> list[str]:
         line = {"method": method}
         for count in counts:
             mine = [row for row in rows if (row["method"], row["colors"]) == (method, count)]
-            if not mine:
-                continue
-            few = f" ({len(mine)} pictures)" if len(mine) < len(pictures) else ""
-            mean = f"{_mean(mine, 'mse'):.2f} / {time_text(_mean(mine, 'seconds'))}"
-            line[f"K={count}"] = mean + few
-        table.append({key: line.get(key) for key in ("method", *(f"K={c}" for c in counts))})
+            if mine:
+                few = f" ({len(mine)} pictures)" if len(mine) < len(pictures) else ""
+                mean = f"{_mean(mine, 'mse'):.2f} / {time_text(_mean(mine, 'seconds'))}"
+                line[f"K={count}"] = mean + few
+        table.append(line)
     judged = []
     for method, (rival, most_error, clock, most_time) in EFFORTS.items():
         for count in counts:
@@ -226,9 +218,10 @@ def checkouts_table(rows: Sequence[Row]) -> str:
         if "checkout" in row:
             continue
         other = there[_key(row)]
-        line = {"work": row["case"], "method": row["method"], "here": None, "there": None}
-        line |= {"here ÷ there": row.get("skipped", other.get("skipped")), "fastest runs": None}
-        if "seconds" in row and "seconds" in other:
+        line = {"work": row["case"], "method": row["method"]}
+        if "skipped" in row or "skipped" in other:
+            line["here"] = row.get("skipped", other.get("skipped"))
+        else:
             line["here"], line["there"] = time_text(row["seconds"]), time_text(other["seconds"])
             line["here ÷ there"] = f"{row['seconds'] / other['seconds']:.3f}"
             line["fastest runs"] = f"{min(row['times']) / min(other['times']):.3f}"
