@@ -1,5 +1,6 @@
 """What a run leaves behind."""
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,13 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.cluster import KMeans
+from torch import Tensor
 
 from colorquant_nn import ColorHistogram, load_palette
 from experiments import callbacks, datasets
-from experiments.callbacks import Pictures, closing_line, kmeans_palette
+from experiments.callbacks import KMeansReference, Pictures, closing_line, kmeans_palette
 from experiments.tasks import Stage
+from experiments.train import ExperimentCLI
 from tests.experiments.conftest import Run, Smoke, run_in
 from tests.experiments.test_resume import assert_equal_states
 
@@ -67,6 +70,14 @@ def test_pictures_are_of_the_first_validation_batch(validated: Smoke) -> None:
     assert torch.equal(pictures.images, batches[0][0][: pictures.num_images])
 
 
+def palette_of_training(cli: ExperimentCLI, batches: int | None) -> Tensor:
+    """Full k-means on that many training batches of the first epoch."""
+    loader = cli.datamodule.train_dataloader()
+    loader.sampler.set_epoch(0)
+    histogram = ColorHistogram().update(images for images, _ in islice(loader, batches))
+    return kmeans_palette(histogram, 16)
+
+
 def test_validate_alone_finds_the_reference_on_the_training_pixels_and_reads_them_once(
     smoke: Smoke, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -77,9 +88,12 @@ def test_validate_alone_finds_the_reference_on_the_training_pixels_and_reads_the
         return datasets.Photographs(stage)
 
     monkeypatch.setitem(datasets.SOURCES, "Photographs", photographs)
-    alone = run("validate", ["base", "smoke"]).trainer.callback_metrics["val_kmeans_mse"]
+    cli = run("validate", ["base", "smoke"])
+    alone = cli.trainer.callback_metrics["val_kmeans_mse"]
     assert alone == smoke.cli.trainer.callback_metrics["val_kmeans_mse"]
+    (reference,) = [c for c in cli.trainer.callbacks if isinstance(c, KMeansReference)]
     assert sorted(read) == ["train", "val"]
+    assert torch.equal(reference.palette, palette_of_training(cli, None))
     assert capsys.readouterr().out.strip().splitlines()[-1].startswith("validation MSE")
 
 
@@ -98,13 +112,16 @@ def test_closing_line_tells_what_the_task_labels_and_the_run_logged() -> None:
     assert line == "validation MSE 0.01000; top-1 50.00%; pictures in there"
 
 
-def test_pictures_reach_tensorboard_in_the_epochs_that_are_due(run: Run, tmp_path: Path) -> None:
+def test_callbacks_follow_their_options_and_pictures_reach_tensorboard(
+    run: Run, tmp_path: Path
+) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     (tmp_path / "two.yaml").write_text(
         "trainer:\n"
         "  callbacks:\n"
         "    - {class_path: experiments.callbacks.Pictures, init_args: {every_n_epochs: 2}}\n"
+        "    - {class_path: experiments.callbacks.KMeansReference, init_args: {max_batches: 2}}\n"
     )
     delta = f"--config={tmp_path / 'two.yaml'}"
     cli = run("fit", ["base", "smoke", "tensorboard"], delta, "--trainer.max_epochs=3")
@@ -114,6 +131,8 @@ def test_pictures_reach_tensorboard_in_the_epochs_that_are_due(run: Run, tmp_pat
     assert "val_mse" in events.Tags()["scalars"]
     made = (Path(cli.trainer.log_dir) / "pictures").glob("comparison*")
     assert sorted(path.name for path in made) == ["comparison-001.png", "comparison-002.png"]
+    (reference,) = [c for c in cli.trainer.callbacks if isinstance(c, KMeansReference)]
+    assert torch.equal(reference.palette, palette_of_training(cli, 2))
 
 
 def test_reference_is_nearly_kmeans_on_all_pixels() -> None:
