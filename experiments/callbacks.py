@@ -17,7 +17,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from colorquant_nn import ColorHistogram, ColorQuantize, palette_swatch, save_palette
-from colorquant_nn.functional.palette import dark_to_light
+from colorquant_nn.functional.fitting import dark_to_light
 from experiments.figures import STAGE_NAMES, error_curve, image_grid
 from experiments.tasks import QuantizerTask, Stage
 

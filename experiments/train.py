@@ -58,8 +58,10 @@ def run() -> None:
     try:
         main()
     except (ValueError, OSError, ModuleNotFoundError, MisconfigurationException) as error:
-        lines = str(error).split("\n")
+        lines = [line.strip() for line in str(error).strip().splitlines()]
         if "Traceback" in str(error):  # from a worker of the data loader: the error comes last
-            lines = lines[-2:]
-        print("error:", " ".join(" ".join(lines).split()), file=sys.stderr)
+            lines = lines[-1:]
+        elif "Errors:" in lines:  # from a class in a config: jsonargparse tells all around it
+            lines = [lines[lines.index("Errors:") + 1].removeprefix("- ")]
+        print("error:", " ".join(lines), file=sys.stderr)
         sys.exit(2)

@@ -14,7 +14,7 @@ WRONG = {
     "--data.init_args.download=true": "Photographs cannot be downloaded",
     "--data.init_args.batch_size=0": "expected batch_size >= 1, got 0",
     "--data.init_args.crop_size=null": "expected a data.init_args.crop_size",
-    "--model.init_args.quantizer.init_args.num_colors=0": "num_colors must be at least 1, got 0",
+    "--model.init_args.quantizer.init_args.num_colors=0": "num_colors of at least 1, got 0",
     "--ckpt_path=nowhere.ckpt": "nowhere.ckpt",
     "--trainer.accelerator=tpu": "torch_xla",
     "--trainer.devices=0": "not a valid input using cpu",
@@ -46,6 +46,7 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(
     line = errors.strip().splitlines()[-1]
     assert line.startswith("error: ")
     assert WRONG[argument] in line
+    assert len(line) < 400
 
 
 def test_an_error_in_a_worker_is_one_line_too(
