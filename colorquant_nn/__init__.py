@@ -18,13 +18,19 @@ if TYPE_CHECKING:
         within_cluster_sum_of_squares,
     )
     from colorquant_nn.io import load_image, save_image
-    from colorquant_nn.layers import ColorQuantize, PerImageColorQuantize, Quantized
+    from colorquant_nn.layers import (
+        ColorQuantize,
+        DeferredColorQuantize,
+        PerImageColorQuantize,
+        Quantized,
+    )
     from colorquant_nn.palettes import load_palette, save_palette
     from colorquant_nn.plot import comparison, palette_swatch
 
 __all__ = [
     "ColorHistogram",
     "ColorQuantize",
+    "DeferredColorQuantize",
     "PerImageColorQuantize",
     "Quantized",
     "QuantizedImage",

@@ -1,10 +1,11 @@
-"""The layer: a module that holds a palette, learns it, and quantizes with it.
+"""The layers: modules that quantize with a palette which they learn, or find for each image.
 
-Letters: B images, N = H W pixels, K colours. Images are channels first here, and only here; the
-functions below see (B, N, 3) views of them.
+Letters: B images, N = H W pixels, K colours. Images are channels first; the functions of the core
+see (B, N, 3) views of them.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from colorquant_nn import kernels
 from colorquant_nn.functional import online
-from colorquant_nn.functional.clustering import distortion
+from colorquant_nn.functional.clustering import distortion, moments_of
 from colorquant_nn.functional.color import color_space
 from colorquant_nn.functional.fitting import fit
 from colorquant_nn.functional.gradients import (
@@ -38,9 +39,8 @@ from colorquant_nn.functional.points import (
 from colorquant_nn.functional.seeding import spread_colors
 from colorquant_nn.names import Space
 
-__all__ = ["ColorQuantize", "PerImageColorQuantize", "Quantized"]
+__all__ = ["ColorQuantize", "DeferredColorQuantize", "PerImageColorQuantize", "Quantized"]
 
-NUM_MOMENTS = 10  # of each cluster in three channels: count, offset, scatter
 GOLDEN_RATIO = (5**0.5 - 1) / 2  # its multiples, modulo 1, fill [0, 1) evenly
 
 
@@ -61,10 +61,12 @@ class ColorQuantize(nn.Module):
     """Maps every pixel to the nearest of K colours, which follow the data as k-means does.
 
     In training mode each forward learns from its batch, with or without gradients, as BatchNorm
-    does. The first 32 batches fit the palette to a histogram of what was seen (k-means++, Lloyd,
+    does. The first ``warm_up`` batches fit the palette to what was seen (k-means++, Lloyd,
     relocations), after them the update rule holds. In evaluation mode, or when ``frozen``, nothing
     changes, but for `fit`. Pixels count as clamped to [0, 1] (NaN as 0); those that are not finite
     are quantized, but never learnt from. Put the layer before any `Normalize`.
+
+    The state is the four buffers, and no centroid leaves the sRGB cube.
 
     Args:
         num_colors: K, at least 1.
@@ -74,10 +76,10 @@ class ColorQuantize(nn.Module):
         dead_below: a colour whose count is less than this fraction of the mean count moves to
             where the error is largest, if that lowers the error; 0 never moves one.
         frozen: never learn.
-        deferred: only gather in forward, and learn when `commit` is called, once per optimizer
-            step: for gradient accumulation and activation checkpointing.
         estimator: ``f(x, hard, palette)``, how the gradient passes; see
             `colorquant_nn.functional.gradients`.
+        warm_up: how many batches the palette is fitted to as a whole, at least 1.
+        deferred: deprecated, makes a `DeferredColorQuantize`.
 
     Shapes:
         (B, 3, H, W) or (3, H, W) of floating point sRGB; the output is the same.
@@ -85,6 +87,8 @@ class ColorQuantize(nn.Module):
     Attributes:
         centroids: (K, 3) float32 buffer, the palette in the working space.
         counts: (K,) float32 buffer, running number of pixels of each colour.
+        memory: (2048, 4) float32 buffer, weights and sums of the colours of the warm-up; later 0.
+        batches: () float32 buffer, how many batches were learnt from.
 
     Raises:
         ValueError: for an argument out of range, or an input of another shape.
@@ -95,6 +99,8 @@ class ColorQuantize(nn.Module):
         Sculley 2010, "Web-scale k-means clustering" (the update).
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn import ColorQuantize
         >>> layer = ColorQuantize(16)
         >>> images = torch.rand(8, 3, 32, 32, requires_grad=True)
         >>> out = layer(images)
@@ -107,6 +113,8 @@ class ColorQuantize(nn.Module):
 
     centroids: Tensor
     counts: Tensor
+    memory: Tensor
+    batches: Tensor
 
     def __init__(
         self,
@@ -116,8 +124,9 @@ class ColorQuantize(nn.Module):
         decay: float = 0.99,
         dead_below: float = 0.1,
         frozen: bool = False,
-        deferred: bool = False,
         estimator: Estimator = straight_through,
+        warm_up: int = 32,
+        deferred: bool = False,
     ) -> None:
         super().__init__()
         num_colors = check_count(num_colors)
@@ -125,22 +134,31 @@ class ColorQuantize(nn.Module):
             raise ValueError(f"decay must be from 0 to 1, got {decay}")
         if not dead_below >= 0:
             raise ValueError(f"dead_below must be at least 0, got {dead_below}")
+        color_space(space)
         self.space = space
         self.decay = decay
         self.dead_below = dead_below
         self.frozen = frozen
-        self.deferred = deferred
         self.estimator = estimator
-        self.register_buffer("centroids", color_space(space).from_rgb(spread_colors(num_colors)))
-        counts = torch.zeros(num_colors, dtype=torch.float32)
-        self.register_buffer("counts", counts)
-        # For the warm-up alone, and so in the extra state: 4 MiB that no DDP needs to broadcast.
-        self._histogram = torch.zeros(8**online.HISTOGRAM_BITS, 4, dtype=torch.float32)
-        # How many batches were learnt from; it stays on the CPU.
-        self._batches = torch.zeros((), dtype=torch.int64, device="cpu")
-        if deferred:
-            self._pending_histogram = torch.zeros_like(self._histogram)
-            self._pending_moments = torch.zeros(num_colors, NUM_MOMENTS, dtype=torch.float64)
+        self.warm_up = check_count(warm_up, "warm_up")
+        self.register_buffer("centroids", torch.empty(num_colors, 3, dtype=torch.float32))
+        self.register_buffer("counts", torch.empty(num_colors, dtype=torch.float32))
+        self.register_buffer("memory", torch.empty(online.MEMORY, 4, dtype=torch.float32))
+        self.register_buffer("batches", torch.empty((), dtype=torch.float32))
+        if deferred and not isinstance(self, DeferredColorQuantize):
+            warnings.warn(
+                "ColorQuantize(deferred=True) is now DeferredColorQuantize",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            self.__class__ = DeferredColorQuantize
+            DeferredColorQuantize._add_pending(self)  # type: ignore[arg-type]
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Forget everything: colours spread over the cube, as of a new layer."""
+        spread = color_space(self.space).from_rgb(spread_colors(self.num_colors))
+        self._set_state(spread, batches=0)
 
     @classmethod
     def from_palette(
@@ -154,17 +172,23 @@ class ColorQuantize(nn.Module):
             frozen: never learn.
             arguments: others of the class.
 
+        Returns:
+            A layer on the palette's device, that counts as seeded.
+
         Raises:
+            TypeError: for something else than a floating point tensor.
             ValueError: for a palette of another shape or range.
 
         Examples:
+            >>> import torch
+            >>> from colorquant_nn import ColorQuantize
             >>> ColorQuantize.from_palette(torch.tensor([[0.0, 0, 0], [1, 1, 1]]))
             ColorQuantize(2, space='rgb', frozen=True)
         """
         palette = check_palette(palette)
-        layer = cls(palette.shape[0], space=space, frozen=frozen, **arguments)
-        layer._set_state(palette, torch.zeros(palette.shape[0]))
-        return layer.to(palette.device)
+        layer = cls(palette.shape[0], space=space, frozen=frozen, **arguments).to(palette.device)
+        layer._set_state(color_space(space).from_rgb(palette), layer.warm_up)
+        return layer
 
     @property
     def num_colors(self) -> int:
@@ -179,7 +203,7 @@ class ColorQuantize(nn.Module):
     @property
     def seeded(self) -> bool:
         """Whether the palette comes from data, or from the user, rather than from the cube."""
-        return bool(self._batches > 0)
+        return bool(self.batches > 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantize; the values alone of `quantize`."""
@@ -193,58 +217,50 @@ class ColorQuantize(nn.Module):
 
         Args:
             x: (B, 3, H, W) or (3, H, W), floating point sRGB.
+
+        Returns:
+            See `Quantized`.
+
+        Raises:
+            ValueError: for another shape.
+            TypeError: for something else than a floating point tensor.
+
+        Examples:
+            >>> import torch
+            >>> from colorquant_nn import ColorQuantize
+            >>> values, indices, palette, mse = ColorQuantize(4).quantize(torch.rand(2, 3, 8, 8))
+            >>> torch.equal(values, palette[indices].movedim(-1, 1))
+            True
         """
         if kernels.exporting():
             return self._quantize_traced(x)
         points = to_points(x)
         pixels = points.detach()
-        learning = self.training and not self.frozen and _worth_learning(pixels)
         with torch.no_grad():
-            if learning and not self.deferred:
-                online.warm_up(
-                    pixels,
-                    self.centroids,
-                    self.counts,
-                    self._histogram,
-                    self._batches,
-                    self.decay,
-                    self.space,
-                )
-            palette = self.palette
-            rgb = self.space == "rgb"  # the kernel clamps, and sees what is not finite
-            clustered = kernels.cluster(
-                in_space(pixels, self.space),
-                self.centroids[None],
-                palette[None],
-                None if rgb else finite_weights(pixels),
-                clamp=rgb,
-            )
-            if learning and self.deferred:
-                online.observe(
-                    pixels,
-                    clustered.moments[0],
-                    self._pending_histogram,
-                    self._pending_moments,
-                    self._batches,
-                )
-            elif learning:
-                online.learn(
-                    clustered.moments[0],
-                    self.centroids,
-                    self.counts,
-                    self._batches,
-                    self.decay,
-                    self.dead_below,
-                )
-        hard = clustered.values.to(x.dtype)
-        known = _mean_squared_error(clustered.moments[0]) if rgb else None
-        values = self.estimator(points, hard, palette)
+            if self.training and not self.frozen and _worth_learning(pixels):
+                batch = self._learn(pixels)
+            else:
+                batch = online.quantize(pixels, self.centroids, self.space)
+        hard = batch.values.to(x.dtype)
+        known = _mean_squared_error(batch.moments) if self.space == "rgb" else None
+        values = self.estimator(points, hard, batch.palette)
         return Quantized(
             to_image(values, x),
-            to_index_map(clustered.indices, x),
-            palette,
+            to_index_map(batch.indices, x),
+            batch.palette,
             palette_mse(points, hard, known),
         )
+
+    def _learn(self, pixels: Tensor) -> online.Batch:
+        return online.learn(pixels, self._state, self._how)
+
+    @property
+    def _state(self) -> online.PaletteState:
+        return online.PaletteState(self.centroids, self.counts, self.memory, self.batches)
+
+    @property
+    def _how(self) -> online.Learning:
+        return online.Learning(self.space, self.decay, self.dead_below, self.warm_up)
 
     def _quantize_traced(self, x: Tensor) -> Quantized:
         """`quantize` in evaluation mode, as plain nodes of a graph."""
@@ -264,6 +280,17 @@ class ColorQuantize(nn.Module):
 
         Returns:
             (B, H, W) or (H, W) int64.
+
+        Raises:
+            ValueError: for another shape.
+            TypeError: for something else than a floating point tensor.
+
+        Examples:
+            >>> import torch
+            >>> from colorquant_nn import ColorQuantize
+            >>> layer = ColorQuantize.from_palette(torch.tensor([[0.0, 0, 0], [1, 1, 1]]))
+            >>> layer.encode(torch.full((3, 1, 2), 0.7))
+            tensor([[1, 1]])
         """
         pixels = in_space(to_points(x).detach(), self.space)
         indices = kernels.assign(pixels, self.centroids[None], clamp=self.space == "rgb")
@@ -277,6 +304,13 @@ class ColorQuantize(nn.Module):
 
         Returns:
             (B, 3, H, W) or (3, H, W) float32 sRGB.
+
+        Examples:
+            >>> import torch
+            >>> from colorquant_nn import ColorQuantize
+            >>> layer = ColorQuantize.from_palette(torch.tensor([[0.0, 0, 0], [1, 1, 1]]))
+            >>> layer.decode(torch.tensor([[0, 1]])).shape
+            torch.Size([3, 1, 2])
         """
         return nn.functional.embedding(indices, self.palette).movedim(-1, -3)
 
@@ -297,115 +331,144 @@ class ColorQuantize(nn.Module):
             ValueError: there is no pixel that is finite.
 
         Examples:
+            >>> import torch
+            >>> from colorquant_nn import ColorQuantize
             >>> ColorQuantize(4).fit(torch.rand(2, 3, 8, 8)).counts.sum()
             tensor(128.)
         """
-        histogram = ColorHistogram()
-        histogram.update(images)
-        colors = histogram.colors()
+        colors = ColorHistogram().update(images).colors()
         fitted = fit(colors, self.num_colors, self.space)
         palette = spread_colors(self.num_colors)  # where there are fewer colours, these stay
         palette[: fitted.shape[0]] = fitted
-        space = color_space(self.space)
-        moments = kernels.cluster(
-            space.from_rgb(colors.colors)[None],
-            space.from_rgb(palette)[None],
-            weights=colors.weights[None].to(torch.float32),
-        ).moments[0]
-        self._set_state(palette, kernels.unpack_moments(moments).counts)
+        from_rgb = color_space(self.space).from_rgb
+        centroids, weights = from_rgb(palette), colors.weights.to(torch.float32)
+        moments = moments_of(from_rgb(colors.colors), centroids, weights)
+        self._set_state(centroids, self.warm_up, kernels.unpack_moments(moments).counts)
         return self
-
-    @torch.no_grad()
-    def commit(self) -> None:
-        """Learn from all batches since the last call as from one; for ``deferred`` layers.
-
-        Call it after each optimizer step, on every rank, and before saving. Until then the palette
-        is constant.
-
-        Raises:
-            RuntimeError: the layer is not deferred.
-        """
-        if not self.deferred:
-            raise RuntimeError("commit() is for layers made with deferred=True")
-        if self.frozen:
-            return
-        online.commit(
-            self._pending_histogram,
-            self._pending_moments,
-            self.centroids,
-            self.counts,
-            self._histogram,
-            self._batches,
-            self.decay,
-            self.dead_below,
-            self.space,
-        )
 
     def extra_repr(self) -> str:
         """The arguments that say what the layer does."""
         learning = "frozen=True" if self.frozen else f"decay={self.decay:g}"
         return f"{self.num_colors}, space={self.space!r}, {learning}"
 
-    def get_extra_state(self) -> dict[str, Tensor]:
-        """What `state_dict` saves besides the buffers: how far the warm-up is, and on what."""
-        cells = self._histogram[:, 0].nonzero().squeeze(1)
-        return {
-            "batches": self._batches.clone(),
-            "cells": cells.cpu(),
-            "histogram": self._histogram[cells].cpu(),
-        }
-
-    def set_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Take up what `get_extra_state` gave."""
-        self._forget_pending()
-        self._batches.copy_(state["batches"])
-        self._histogram.zero_()
-        device = self._histogram.device
-        self._histogram[state["cells"].to(device)] = state["histogram"].to(device)
-        if not self.seeded and self.counts.any():  # an averaged model: only its buffers followed
-            self._batches.fill_(online.WARM_UP_BATCHES)
-
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        centroids = state_dict.get(prefix + "centroids")
-        if centroids is not None and centroids.shape != self.centroids.shape:
-            raise ValueError(
-                f"the state has a palette of {centroids.shape[0]} colours, this layer of "
-                f"{self.num_colors}; make the layer with num_colors={centroids.shape[0]}, load "
-                "into it, and take its colours over with resize_palette and from_palette"
-            )
+        """Take up a state: of any floating point dtype, of version 0.1.0, or a part of one."""
+        self._take_version_0_1_0(state_dict, prefix)
+        ours = dict(self.named_buffers(recurse=False))
+        given = {name: state_dict.get(prefix + name) for name in ours}
+        centroids = given["centroids"]
+        if centroids is not None:
+            if centroids.shape != self.centroids.shape:
+                raise ValueError(
+                    f"the state has a palette of {centroids.shape[0]} colours, this layer of "
+                    f"{self.num_colors}; make the layer with num_colors={centroids.shape[0]}, load "
+                    "into it, and take its colours over with resize_palette and from_palette"
+                )
+            centroids = centroids.to(torch.float32)
+            state_dict[prefix + "centroids"] = online.into_cube(centroids, self.space)
+        for name, value in given.items():
+            if name != "centroids" and value is not None:
+                state_dict[prefix + name] = value.to(ours[name].dtype)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        missing = [name for name, value in given.items() if value is None]
+        if centroids is not None and missing:
+            for name in missing:
+                ours[name].fill_(self.warm_up if name == "batches" else 0)
+            warnings.warn(
+                f"the state of {prefix or 'the layer'} has no {', '.join(missing)}: its palette is "
+                "taken as learnt, without a history",
+                stacklevel=2,
+            )
+
+    def _take_version_0_1_0(self, state_dict: dict[str, Any], prefix: str) -> None:
+        """Translate a state that has its warm-up in a dictionary, as a histogram."""
+        old = state_dict.pop(prefix + "_extra_state", None)
+        if not isinstance(old, dict):
+            return
+        cells = torch.zeros(64**3, 4)
+        cells[old["cells"].cpu()] = self.decay * old["histogram"].cpu().float()
+        batches = old["batches"]
+        if not bool(batches) and bool(state_dict[prefix + "counts"].any()):
+            batches = torch.full_like(batches, self.warm_up)  # of an averaged model
+        state_dict[prefix + "batches"] = batches
+        state_dict[prefix + "memory"] = online.summarize(
+            cells[online.octree_order()], online.MEMORY
+        )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ColorQuantize":
-        """Move the state to another device, but keep it float32 whatever the model's dtype."""
-        before = self.centroids, self.counts
+        """Move the state to another device, but keep its dtypes whatever the model's."""
+        before = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
-        device = self.centroids.device
-        self.centroids, self.counts = (
-            new if new.dtype == old.dtype else old.to(device)
-            for old, new in zip(before, (self.centroids, self.counts), strict=True)
-        )
-        self._histogram = self._histogram.to(device)
-        if self.deferred:
-            self._pending_histogram = self._pending_histogram.to(device)
-            self._pending_moments = self._pending_moments.to(device)
+        for name, new in list(self.named_buffers(recurse=False)):
+            if new.dtype != before[name].dtype:
+                self._buffers[name] = before[name].to(new.device)
         return self
 
-    def _set_state(self, palette: Tensor, counts: Tensor) -> None:
-        """Take a palette as learnt."""
-        rgb = palette.detach().to(self.centroids)
-        self.centroids.copy_(color_space(self.space).from_rgb(rgb))
-        self.counts.copy_(counts)
-        self._histogram.zero_()
-        self._forget_pending()
-        self._batches.fill_(online.WARM_UP_BATCHES)
+    @torch.no_grad()
+    def _set_state(self, centroids: Tensor, batches: int, counts: Tensor | float = 0.0) -> None:
+        for buffer in self.buffers():
+            buffer.zero_()
+        self.centroids.copy_(centroids)
+        self.counts += counts
+        self.batches.fill_(batches)
 
-    def _forget_pending(self) -> None:
-        """Drop what waits for a commit: it was observed about other centroids."""
-        if self.deferred:
-            self._pending_histogram.zero_()
-            self._pending_moments.zero_()
+
+class DeferredColorQuantize(ColorQuantize):
+    """A `ColorQuantize` that gathers in forward, and learns when `commit` is called.
+
+    For gradient accumulation and activation checkpointing: until the commit, once per optimizer
+    step, the palette is constant, and a forward that is repeated in a backward counts once.
+
+    Args:
+        num_colors: K, at least 1.
+        arguments: others of `ColorQuantize`.
+
+    Shapes:
+        as of `ColorQuantize`.
+
+    Attributes:
+        pending: (K, 10) float32 buffer, moments of what waits for a commit, beside ``memory``.
+
+    Raises:
+        ValueError: as `ColorQuantize`.
+        TypeError: as `ColorQuantize`.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn import DeferredColorQuantize
+        >>> layer = DeferredColorQuantize(16)
+        >>> for _ in range(4):  # parts of a batch
+        ...     out = layer(torch.rand(2, 3, 8, 8))
+        >>> layer.seeded
+        False
+        >>> layer.commit()
+        >>> layer.seeded
+        True
+    """
+
+    pending: Tensor
+
+    def __init__(self, num_colors: int, **arguments: Any) -> None:
+        super().__init__(num_colors, **arguments)
+        self._add_pending()
+
+    def _add_pending(self) -> None:
+        moments = kernels.num_moments(3)
+        self.register_buffer("pending", torch.zeros(self.num_colors, moments, dtype=torch.float32))
+
+    def _learn(self, pixels: Tensor) -> online.Batch:
+        return online.observe(pixels, self._state, self.pending, self._how)
+
+    @torch.no_grad()
+    def commit(self) -> None:
+        """Learn from all batches since the last call as from one; nothing if ``frozen``.
+
+        Call it after each optimizer step, on every rank.
+        """
+        if not self.frozen:
+            online.commit(self._state, self.pending, self._how)
 
 
 class PerImageColorQuantize(nn.Module):
@@ -446,12 +509,10 @@ class PerImageColorQuantize(nn.Module):
         estimator: Estimator = through_palette,
     ) -> None:
         super().__init__()
-        num_colors = check_count(num_colors)
-        num_iters = check_count(num_iters, "num_iters")
         color_space(space)
-        self.num_colors = num_colors
+        self.num_colors = check_count(num_colors)
         self.space = space
-        self.num_iters = num_iters
+        self.num_iters = check_count(num_iters, "num_iters")
         self.estimator = estimator
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,9 +14,7 @@ def batch(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> torch.T
 
 
 def state_of(layer: ColorQuantize) -> dict[str, torch.Tensor]:
-    state = layer.state_dict()
-    state.update(state.pop("_extra_state"))
-    return {name: value.clone() for name, value in state.items()}
+    return {name: value.clone() for name, value in layer.state_dict().items()}
 
 
 def assert_same_state(layer: ColorQuantize, state: dict[str, torch.Tensor]) -> None:

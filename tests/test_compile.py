@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from colorquant_nn import ColorQuantize, PerImageColorQuantize
-from colorquant_nn.functional import gradients, online
+from colorquant_nn import ColorQuantize, DeferredColorQuantize, PerImageColorQuantize
+from colorquant_nn.functional import gradients
 from tests.layer_helpers import SPACES, batch
 
 SIZES = (2, 3, 5, 2, 4, 7, 2)
@@ -50,15 +50,10 @@ def check(make: Callable[[], nn.Module], training: bool) -> None:
         torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-6)
 
 
-@pytest.fixture(autouse=True)
-def short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(online, "WARM_UP_BATCHES", 3)
-
-
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("space", "estimator"), COMBINATIONS)
 def test_layer(space: str, estimator: object, training: bool) -> None:
-    check(partial(ColorQuantize, 8, space=space, estimator=estimator), training)
+    check(partial(ColorQuantize, 8, space=space, estimator=estimator, warm_up=3), training)
 
 
 @pytest.mark.parametrize(("space", "estimator"), COMBINATIONS)
@@ -67,7 +62,7 @@ def test_layer_per_image(space: str, estimator: object) -> None:
 
 
 def test_deferred() -> None:
-    check(partial(ColorQuantize, 8, deferred=True), True)
+    check(partial(DeferredColorQuantize, 8, warm_up=3), True)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -75,7 +70,9 @@ def test_deferred() -> None:
 def test_inside_a_model_under_inductor() -> None:
     torch._dynamo.reset()
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), ColorQuantize(8), nn.Conv2d(3, 4, 3))
+    model = nn.Sequential(
+        nn.Conv2d(3, 3, 3, padding=1), ColorQuantize(8, warm_up=3), nn.Conv2d(3, 4, 3)
+    )
     run = torch.compile(model, fullgraph=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses = []

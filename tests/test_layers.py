@@ -12,16 +12,10 @@ from colorquant_nn.functional.color import color_space
 from tests.layer_helpers import FEW, SPACES, batch
 
 
-@pytest.fixture
-def short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("colorquant_nn.functional.online.WARM_UP_BATCHES", FEW)
-
-
-@pytest.mark.usefixtures("short_warm_up")
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 def test_values_are_palette_colours_bit_for_bit(space: str, dtype: torch.dtype) -> None:
-    layer = ColorQuantize(16, space=space)
+    layer = ColorQuantize(16, space=space, warm_up=FEW)
     for step in range(FEW + 2):
         x = batch(step, dtype=dtype).requires_grad_()
         result = layer.quantize(x)
@@ -114,11 +108,10 @@ def test_estimators_fit_in(estimator, expected: bool) -> None:
         assert x.grad.abs().sum() > 0
 
 
-@pytest.mark.usefixtures("short_warm_up")
 def test_inside_sequential_it_trains() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(3, 3, 1), ColorQuantize(8), nn.Flatten(), nn.Linear(3 * 8 * 8, 2)
+        nn.Conv2d(3, 3, 1), ColorQuantize(8, warm_up=FEW), nn.Flatten(), nn.Linear(3 * 8 * 8, 2)
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
     x, target = batch(0, 16, 3, 8, 8), torch.arange(16) % 2

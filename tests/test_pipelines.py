@@ -3,32 +3,28 @@
 Compilation, export, devices, checkpoints and odd shapes have files of their own.
 """
 
-import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from colorquant_nn import ColorQuantize, PerImageColorQuantize
-from colorquant_nn.functional import gradients, online
+from colorquant_nn import ColorQuantize, DeferredColorQuantize, PerImageColorQuantize
+from colorquant_nn.functional import gradients
 from colorquant_nn.functional.gradients import Estimator
 from tests.layer_helpers import FEW, assert_same_state, batch, state_of
 
 HALVES = [torch.float16, torch.bfloat16]
 
 
-@pytest.fixture(autouse=True)
-def short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(online, "WARM_UP_BATCHES", FEW)
-
-
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("space", ["rgb", "lab", "oklab"])
 def test_autocast_changes_nothing(space: str, dtype: torch.dtype) -> None:
-    plain, cast = ColorQuantize(8, space=space), ColorQuantize(8, space=space)
+    plain, cast = (
+        ColorQuantize(8, space=space, warm_up=FEW),
+        ColorQuantize(8, space=space, warm_up=FEW),
+    )
     for step in range(FEW + 2):
         x = batch(step, 2, 3, 8, 8).to(dtype)
         expected = plain.quantize(x)
@@ -50,7 +46,10 @@ def test_autocast_changes_nothing(space: str, dtype: torch.dtype) -> None:
 def test_half_images_get_the_indices_of_the_same_colours_in_float32(
     space: str, dtype: torch.dtype
 ) -> None:
-    layers = ColorQuantize(64, space=space), ColorQuantize(64, space=space)
+    layers = (
+        ColorQuantize(64, space=space, warm_up=FEW),
+        ColorQuantize(64, space=space, warm_up=FEW),
+    )
     per_image = PerImageColorQuantize(8, space=space)
     for step in range(FEW + 2):
         x = batch(step, 2, 3, 16, 16).to(dtype)
@@ -74,26 +73,13 @@ def test_training_in_true_bfloat16() -> None:
     assert model[2].palette.dtype == torch.float32
 
 
-def test_float32_matmul_precision_changes_nothing() -> None:
-    before = torch.get_float32_matmul_precision()
-    layer = ColorQuantize.from_palette(batch(0, 256, 3))
-    x = batch(1, 2, 3, 32, 32)
-    expected = layer.encode(x)
-    try:
-        for precision in ("highest", "high", "medium"):
-            torch.set_float32_matmul_precision(precision)
-            assert torch.equal(layer.encode(x), expected)
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
 @pytest.mark.parametrize(
     "layer",
     [
-        lambda: ColorQuantize(8),
+        lambda: ColorQuantize(8, warm_up=FEW),
         lambda: ColorQuantize(8).fit(batch(9)).eval(),
-        lambda: ColorQuantize(8, space="oklab", estimator=gradients.soft),
-        lambda: ColorQuantize(8, deferred=True),
+        lambda: ColorQuantize(8, space="oklab", estimator=gradients.soft, warm_up=FEW),
+        lambda: DeferredColorQuantize(8, warm_up=FEW),
         lambda: PerImageColorQuantize(8, space="lab"),
     ],
 )
@@ -160,40 +146,6 @@ def test_deterministic_algorithms(
     assert torch.equal(*gradient)
 
 
-def test_averaged_model_copies_the_palette() -> None:
-    # use_buffers=False, torch's default: parameters are averaged, buffers are the last ones.
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 3, 1), ColorQuantize(8))
-    averaged = AveragedModel(model, avg_fn=get_ema_avg_fn(0.9))
-    for step in range(FEW + 2):
-        model(batch(step))
-        averaged.update_parameters(model)
-    ours, source = averaged.module[1], model[1]
-    assert torch.equal(ours.centroids, source.centroids)
-    assert torch.equal(ours.counts, source.counts)
-    assert torch.equal(averaged.eval()(batch(9)), model.eval()(batch(9)))
-    # How many batches were learnt from did not follow; loading makes up for it.
-    file = io.BytesIO()
-    torch.save(averaged.module.state_dict(), file)
-    file.seek(0)
-    loaded = nn.Sequential(nn.Conv2d(3, 3, 1), ColorQuantize(8))
-    loaded.load_state_dict(torch.load(file, weights_only=True))
-    assert loaded[1].seeded
-    loaded.train()(batch(10))
-    model.train()(batch(10))
-    torch.testing.assert_close(loaded[1].centroids, source.centroids)
-
-
-def test_averaging_buffers_is_the_wrong_setting() -> None:
-    # Means of palettes from different steps: nothing that k-means would ever give.
-    model = nn.Sequential(nn.Conv2d(3, 3, 1), ColorQuantize(8))
-    averaged = AveragedModel(model, avg_fn=get_ema_avg_fn(0.9), use_buffers=True)
-    for step in range(FEW + 2):
-        model(batch(step))
-        averaged.update_parameters(model)
-    assert not torch.allclose(averaged.module[1].centroids, model[1].centroids, atol=1e-3)
-
-
 @pytest.mark.parametrize("cls", [ColorQuantize, PerImageColorQuantize])
 @pytest.mark.parametrize("space", ["rgb", "oklab"])
 def test_more_colours_than_pixels_and_expanded_views(
@@ -235,7 +187,10 @@ def test_channels_last_goes_through(
 def _model() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 3, 1), nn.Sigmoid(), ColorQuantize(8), nn.Conv2d(3, 4, 3, padding=1)
+        nn.Conv2d(3, 3, 1),
+        nn.Sigmoid(),
+        ColorQuantize(8, warm_up=FEW),
+        nn.Conv2d(3, 4, 3, padding=1),
     )
 
 

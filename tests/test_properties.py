@@ -1,12 +1,17 @@
 """Whatever comes in, the palette stays finite, indices in range, and values palette colours."""
 
 import hypothesis
-import pytest
 import torch
 from hypothesis import strategies as st
 
-from colorquant_nn import ColorQuantize, PerImageColorQuantize, Quantized
-from colorquant_nn.functional import gradients, online
+from colorquant_nn import (
+    ColorQuantize,
+    DeferredColorQuantize,
+    PerImageColorQuantize,
+    Quantized,
+)
+from colorquant_nn.functional import gradients
+from colorquant_nn.functional.color import color_space
 from tests.layer_helpers import SPACES
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
@@ -50,7 +55,7 @@ LEARNING = st.fixed_dictionaries(
     {
         "decay": st.sampled_from([0.0, 0.5, 0.99, 1.0]),
         "dead_below": st.sampled_from([0.0, 0.1, 1.0]),
-        "deferred": st.booleans(),
+        "warm_up": st.sampled_from([1, 2, 3]),
     }
 )
 
@@ -74,29 +79,26 @@ def check(result: Quantized, x: torch.Tensor, num_colors: int) -> None:
     assert result.mse >= 0
 
 
-@pytest.fixture(scope="module", autouse=True)
-def short_warm_up() -> object:
-    patch = pytest.MonkeyPatch()
-    patch.setattr(online, "WARM_UP_BATCHES", 2)
-    yield
-    patch.undo()
-
-
 @settings
-@hypothesis.given(st.lists(images(), min_size=1, max_size=5), ARGUMENTS, LEARNING)
-def test_layer(
-    batches: list[torch.Tensor], arguments: dict[str, object], learning: dict[str, object]
-) -> None:
-    layer = ColorQuantize(**arguments, **learning)
+@hypothesis.given(
+    st.lists(images(), min_size=1, max_size=5),
+    st.sampled_from([ColorQuantize, DeferredColorQuantize]),
+    ARGUMENTS,
+    LEARNING,
+)
+def test_layer(batches: list[torch.Tensor], cls, arguments, learning) -> None:
+    layer = cls(**arguments, **learning)
     for x in batches:
         x = x.clone().requires_grad_()
         result = layer.quantize(x)
         check(result, x, layer.num_colors)
         (gradient,) = torch.autograd.grad(result.values.float().sum() + result.mse, x)
         assert gradient.isfinite().all()
-        if layer.deferred:
+        if cls is DeferredColorQuantize:
             layer.commit()
         assert layer.centroids.isfinite().all()
+        rgb = color_space(layer.space).to_rgb(layer.centroids)
+        assert ((rgb >= -1e-4) & (rgb <= 1 + 1e-4)).all()  # in the cube, but for rounding
         assert layer.counts.isfinite().all()
         assert (layer.counts >= 0).all()
         assert layer.centroids.dtype == layer.counts.dtype == torch.float32

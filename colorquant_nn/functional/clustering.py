@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from colorquant_nn import kernels
-from colorquant_nn.functional.seeding import kmeans_plus_plus
+from colorquant_nn.functional.seeding import kmeans_plus_plus, seed
 
-__all__ = ["KMeans", "distortion", "kmeans", "lloyd", "update"]
+__all__ = ["KMeans", "distortion", "kmeans", "kmeans_per_image", "lloyd", "moments_of", "update"]
 
 Seeding = Callable[[Tensor, int, Tensor | None, torch.Generator | None], Tensor]
 
@@ -67,7 +67,9 @@ def distortion(moments: Tensor) -> Tensor:
     return kernels.unpack_moments(moments).distortions.sum()
 
 
-def lloyd(points: Tensor, centroids: Tensor, weights: Tensor | None, steps: int) -> Tensor:
+def lloyd(
+    points: Tensor, centroids: Tensor, weights: Tensor | None, steps: int, pinned: int = 0
+) -> Tensor:
     """Take a fixed number of steps of Lloyd's algorithm; a centroid without points stays.
 
     Args:
@@ -75,13 +77,22 @@ def lloyd(points: Tensor, centroids: Tensor, weights: Tensor | None, steps: int)
         centroids: (K, C).
         weights: (N,), at least 0; all 1 if None.
         steps: at least 0.
+        pinned: how many centroids, the first, stay where they are.
 
     Returns:
         (K, C) centroids.
+
+    Examples:
+        >>> import torch
+        >>> points = torch.tensor([[0.0], [1.0], [9.0]])
+        >>> lloyd(points, torch.tensor([[0.0], [8.0]]), None, steps=2)
+        tensor([[0.5000],
+                [9.0000]])
     """
     counts = centroids.new_zeros(centroids.shape[0])
     for _ in range(steps):
-        centroids, _ = update(centroids, counts, _moments(points, centroids, weights), 0.0)
+        moved, _ = update(centroids, counts, moments_of(points, centroids, weights), 0.0)
+        centroids = torch.cat([centroids[:pinned], moved[pinned:]])
     return centroids
 
 
@@ -162,11 +173,11 @@ def kmeans(
     else:
         centroids = seeding(points, num_clusters, weights, generator)
     counts = centroids.new_zeros(num_clusters)
-    moments = _moments(points, centroids, weights)
+    moments = moments_of(points, centroids, weights)
     objective, converged = [distortion(moments)], False
     for _ in range(max_iters):
         moved, counts = update(centroids, counts, moments, 0.0)
-        moments = _moments(points, moved, weights)
+        moments = moments_of(points, moved, weights)
         converged = bool((moved - centroids).norm(dim=1).max() <= tol)
         centroids = moved
         objective.append(distortion(moments))
@@ -176,6 +187,32 @@ def kmeans(
     return KMeans(centroids, indices, torch.stack(objective), converged)
 
 
-def _moments(points: Tensor, centroids: Tensor, weights: Tensor | None) -> Tensor:
+def moments_of(points: Tensor, centroids: Tensor, weights: Tensor | None) -> Tensor:
+    """The moments (K, F) of points (N, C) about their nearest centroids (K, C)."""
     weights = None if weights is None else weights[None]
     return kernels.cluster(points[None], centroids[None], weights=weights).moments[0]
+
+
+def kmeans_per_image(
+    points: Tensor,
+    num_clusters: int,
+    num_iters: int,
+    uniforms: Tensor,
+    votes: Tensor | None,
+    clamp: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The plain form of `colorquant_nn.kernels.kmeans_per_image`, whose arguments it has."""
+    images, num_points, channels = points.shape
+    counts = points.new_zeros((images, num_clusters), dtype=torch.float32)
+    centroids = counts[..., None].repeat(1, 1, channels)
+    if num_points == 0:
+        return centroids, points.new_zeros((images, 0), dtype=torch.int64), counts
+    weights = kernels.finite(points).to(torch.float32)
+    if votes is not None:
+        weights = weights * votes
+    points = kernels.sanitize(points, clamp).to(torch.float32)
+    centroids = seed(points, weights, centroids, 0, uniforms)
+    for _ in range(num_iters):
+        indices, moments, _ = kernels.cluster(points, centroids, weights=weights)
+        centroids, counts = update(centroids, counts, moments, 0.0)
+    return centroids, indices, counts

@@ -1,210 +1,322 @@
-"""Learning a palette from a stream of batches: warm-up on a histogram, then the update rule.
+"""Learning a palette from a stream of batches: a warm-up by full k-means, then the update rule.
 
-A step of learning is two calls around the assignment of the batch, `warm_up` and `learn`; each
-acts in its own phase and leaves the state alone in the other. Or it is deferred: `observe` gathers
-batches, and `commit` learns from them as from one. All change the state in place, and all but
-`commit` are custom ops, opaque to ``torch.compile``. The phase is the number of steps so far, an
-int64 scalar that stays on the CPU: reading it waits for no device.
+A palette that learns is four tensors, its `PaletteState`, changed in place; how it learns is a
+`Learning`. `learn` quantizes a batch and learns from it. Or the two are apart: `observe` quantizes
+and gathers, and `commit` learns from all that was gathered as from one batch. `learn` and `observe`
+are custom ops, opaque to ``torch.compile``.
 
-With a process group, a step sums the histograms, or the moments, over the ranks: one all-reduce
-of a fixed shape, after which every rank learns the same.
+With a process group, a step sums the batch's histogram, or its moments, over the ranks: one
+all-reduce of a fixed shape, after which every rank learns the same.
 
-Letters: B images, N points, K centroids; F is the width of the kernel's moments.
+Letters: B images, N points, K centroids, M cells of the memory; F is the width of the moments.
 """
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from colorquant_nn import kernels
-from colorquant_nn.functional.clustering import lloyd, update
+from colorquant_nn.functional.clustering import moments_of, update
 from colorquant_nn.functional.color import color_space
-from colorquant_nn.functional.relocation import breathe, revive
-from colorquant_nn.functional.seeding import kmeans_plus_plus
+from colorquant_nn.functional.points import finite_weights, in_space
+from colorquant_nn.functional.relocation import revive
+from colorquant_nn.functional.seeding import num_candidates
+from colorquant_nn.kernels import CHANCE, TINY
+from colorquant_nn.names import Space
 
-__all__ = ["HISTOGRAM_BITS", "WARM_UP_BATCHES", "commit", "learn", "observe", "warm_up"]
+__all__ = ["MEMORY", "Learning", "PaletteState", "commit", "learn", "observe", "quantize"]
 
-WARM_UP_BATCHES = 32
+MEMORY = 3072  # cells, 48 KiB: DDP broadcasts a layer's buffers in every forward
 HISTOGRAM_BITS = 6
+OUTSIDE = 1e-4  # of the cube: more than conversions round, less than a level of 8 bits
 
 
-def warm_up(
-    points: Tensor,
-    centroids: Tensor,
-    counts: Tensor,
-    histogram: Tensor,
-    batches: Tensor,
-    decay: float,
-    space: str,
-) -> None:
-    """Fit the centroids to the histogram of the first batches, which decays as the counts do.
+class PaletteState(NamedTuple):
+    """All that a learning palette knows."""
 
-    The first batch seeds by k-means++; every batch adds a few steps of Lloyd's algorithm and a
-    round of relocations, the last one more of both.
+    centroids: Tensor
+    """(K, 3) float32 in the working space."""
+    counts: Tensor
+    """(K,) float32, running number of pixels of each."""
+    memory: Tensor
+    """(M, 4) float32, colours of the warm-up's batches: weight and sums of sRGB; later zero."""
+    batches: Tensor
+    """() float32, how many batches were learnt from; a mean of several palettes has a fraction."""
+
+
+class Learning(NamedTuple):
+    """How a palette learns."""
+
+    space: Space
+    """A name of `colorquant_nn.functional.color.SPACES`."""
+    decay: float
+    """Of the running counts, from 0 to 1."""
+    dead_below: float
+    """A centroid is dead below this fraction of the mean count."""
+    warm_up: int
+    """How many batches are learnt by full k-means on the memory."""
+
+
+class Batch(NamedTuple):
+    """A quantized batch, as the kernel gives it, and the palette that it was quantized with."""
+
+    indices: Tensor
+    """(B, N) int64."""
+    moments: Tensor
+    """(K, F) float64."""
+    values: Tensor
+    """(B, N, 3), rows of the palette in the points' dtype."""
+    palette: Tensor
+    """(K, 3) float32 sRGB."""
+
+
+def quantize(points: Tensor, centroids: Tensor, space: Space) -> Batch:
+    """Every point to its nearest centroid.
 
     Args:
         points: (B, N, 3) sRGB.
         centroids: (K, 3) in the space.
-        counts: (K,).
-        histogram: (8 ** `HISTOGRAM_BITS`, 4), count and sums of sRGB of each cell.
-        batches: int64 scalar on the CPU, how many batches were learnt from.
-        decay: from 0 to 1.
         space: a name of `colorquant_nn.functional.color.SPACES`.
     """
-    kernels.call("warm_up", points, centroids, counts, histogram, batches, decay, space)
+    palette = color_space(space).to_rgb(centroids).clamp(0, 1)
+    rgb = space == "rgb"  # the kernel clamps, and sees what is not finite
+    weights = None if rgb else finite_weights(points)
+    indices, moments, values = kernels.cluster(
+        in_space(points, space), centroids[None], palette[None], weights, clamp=rgb
+    )
+    return Batch(indices, moments[0], values, palette)
 
 
-def learn(
-    moments: Tensor,
-    centroids: Tensor,
-    counts: Tensor,
-    batches: Tensor,
-    decay: float,
-    dead_below: float,
-) -> None:
-    """After the warm-up, move the centroids by the update rule and revive the dead ones.
+def learn(points: Tensor, state: PaletteState, how: Learning) -> Batch:
+    """Quantize a batch, and learn from it.
 
-    Args:
-        moments: (K, F) of the batch about these centroids.
-        centroids: (K, 3).
-        counts: (K,).
-        batches: int64 scalar on the CPU, how many batches were learnt from; counted up.
-        decay: from 0 to 1.
-        dead_below: a fraction of the mean count.
-    """
-    kernels.call("learn", moments, centroids, counts, batches, decay, dead_below)
-
-
-def observe(
-    points: Tensor,
-    moments: Tensor,
-    pending_histogram: Tensor,
-    pending_moments: Tensor,
-    batches: Tensor,
-) -> None:
-    """Add a batch to what the next `commit` learns from; a recomputed forward adds nothing.
+    In the warm-up the palette is fitted first, to the memory and this batch, by a few steps of
+    Lloyd's algorithm and of relocations, the last time by more; the first batch is seeded by
+    k-means++. After it, the update rule moves the centroids when the batch has been quantized, and
+    dead ones are revived.
 
     Args:
-        points: (B, N, 3) sRGB.
-        moments: (K, F) of the batch about the centroids.
-        pending_histogram: (8 ** `HISTOGRAM_BITS`, 4), what was observed in the warm-up.
-        pending_moments: (K, F), what was observed after it.
-        batches: int64 scalar on the CPU, how many commits there were.
+        points: (B, N, 3) sRGB; those that are not finite do not count.
+        state: changed in place.
+        how: see `Learning`.
     """
-    kernels.call("observe", points, moments, pending_histogram, pending_moments, batches)
+    return Batch(*kernels.call("learn", points, *state, *how))
 
 
-def _warm_up(
-    points: Tensor,
-    centroids: Tensor,
-    counts: Tensor,
-    histogram: Tensor,
-    batches: Tensor,
-    decay: float,
-    space: str,
-) -> None:
-    if int(batches) < WARM_UP_BATCHES:
-        _refuse_recomputation()
-        batch = kernels.histogram(points, HISTOGRAM_BITS)
-        _fit_histogram(batch, centroids, counts, histogram, int(batches), decay, space)
+def observe(points: Tensor, state: PaletteState, pending: Tensor, how: Learning) -> Batch:
+    """Quantize a batch, and add it to what the next `commit` learns from.
+
+    A forward that is repeated inside a backward, as that of activation checkpointing is, adds
+    nothing.
+
+    Args:
+        points: (B, N, 3) sRGB; those that are not finite do not count.
+        state: in the warm-up its memory takes the batch up; the rest stays.
+        pending: (K, F) float64, moments of the batches after the warm-up.
+        how: see `Learning`.
+    """
+    return Batch(*kernels.call("observe", points, *state, pending, *how))
 
 
-def _learn(
-    moments: Tensor,
-    centroids: Tensor,
-    counts: Tensor,
-    batches: Tensor,
-    decay: float,
-    dead_below: float,
-) -> None:
-    if int(batches) >= WARM_UP_BATCHES:
-        _refuse_recomputation()
-        _apply_rule(moments.clone(), centroids, counts, decay, dead_below)
-    batches.add_(1)
-
-
-def _observe(
-    points: Tensor,
-    moments: Tensor,
-    pending_histogram: Tensor,
-    pending_moments: Tensor,
-    batches: Tensor,
-) -> None:
-    if _recomputing():
-        return  # this batch was observed in the forward that is being repeated
-    if int(batches) < WARM_UP_BATCHES:
-        pending_histogram.add_(kernels.histogram(points, HISTOGRAM_BITS))
-    else:
-        pending_moments.add_(moments)
-
-
-def commit(
-    pending_histogram: Tensor,
-    pending_moments: Tensor,
-    centroids: Tensor,
-    counts: Tensor,
-    histogram: Tensor,
-    batches: Tensor,
-    decay: float,
-    dead_below: float,
-    space: str,
-) -> None:
+def commit(state: PaletteState, pending: Tensor, how: Learning) -> None:
     """Learn from all that was observed since the last commit as from one batch.
 
     Args:
-        pending_histogram: as ``histogram``; emptied.
-        pending_moments: (K, F); emptied.
-        centroids: (K, 3), and so on: as for `warm_up` and `learn`.
-        counts: (K,).
-        histogram: (8 ** `HISTOGRAM_BITS`, 4).
-        batches: int64 scalar on the CPU; counted up.
-        decay: from 0 to 1.
-        dead_below: a fraction of the mean count.
-        space: a name of `colorquant_nn.functional.color.SPACES`.
+        state: changed in place.
+        pending: (K, F) float32; emptied.
+        how: see `Learning`.
     """
-    if int(batches) < WARM_UP_BATCHES:
-        batch = pending_histogram.clone()
-        _fit_histogram(batch, centroids, counts, histogram, int(batches), decay, space)
+    step = step_of(state.batches)
+    if step < how.warm_up:
+        fresh = torch.ones_like(state.batches, dtype=torch.bool)
+        _fit(state.memory, fresh, state, how, step)
     else:
-        _apply_rule(pending_moments.clone(), centroids, counts, decay, dead_below)
-    pending_histogram.zero_()
-    pending_moments.zero_()
-    batches.add_(1)
+        _apply_rule(pending.to(torch.float64), state, how)
+    pending.zero_()
+    _count(state.batches, step)
 
 
-def _fit_histogram(
-    batch: Tensor,
-    centroids: Tensor,
-    counts: Tensor,
-    histogram: Tensor,
-    step: int,
-    decay: float,
-    space: str,
-) -> None:
-    last = step == WARM_UP_BATCHES - 1
-    histogram.mul_(decay).add_(_all_reduce(batch))
-    cells = histogram
+def run_learn(points: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    """The operation behind `learn`."""
+    _refuse_recomputation()
+    state, how = PaletteState(*rest[:4]), Learning(*rest[4:])
+    step = step_of(state.batches)
+    if step < how.warm_up:
+        cells, fresh = _remember(points, state.memory)
+        _fit(cells, fresh, state, how, step)
+    batch = quantize(points, state.centroids, how.space)
+    if step >= how.warm_up:
+        _apply_rule(_all_reduce(batch.moments.clone()), state, how)
+    _count(state.batches, step)
+    return tuple(batch)
+
+
+def run_observe(points: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    """The operation behind `observe`."""
+    state, pending, how = PaletteState(*rest[:4]), rest[4], Learning(*rest[5:])
+    batch = quantize(points, state.centroids, how.space)
+    if not _recomputing():
+        if step_of(state.batches) < how.warm_up:
+            _remember(points, state.memory)
+        else:
+            pending.add_(_all_reduce(batch.moments.clone()))
+    return tuple(batch)
+
+
+def _remember(points: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """Add the colours of a batch, on all ranks, to the memory.
+
+    Returns:
+        The memory and the batch in the cells of a histogram, (8 ** bits, 4) float32, and whether
+        there was anything in the batch, () bool.
+    """
+    cells = _all_reduce(kernels.histogram(points, HISTOGRAM_BITS))
+    fresh = cells[:, 0].sum() > 0
+    side = 1 << HISTOGRAM_BITS
+    means = memory[:, 1:] / memory[:, :1].clamp_min(TINY)
+    red, green, blue = (means * side).to(torch.int64).clamp(0, side - 1).unbind(1)
+    cells.index_add_(0, (red * side + green) * side + blue, memory.to(cells.dtype))
+    cells = cells[octree_order(cells.device)]
+    memory.copy_(summarize(cells, len(memory)))
+    return cells.to(torch.float32), fresh
+
+
+def summarize(cells: Tensor, size: int) -> Tensor:
+    """A few cells for many: an octree over the colour cube, split where the error is largest.
+
+    A node stands for its pixels by their mean. From the whole cube on, the node of the largest sum
+    of squared distances is split, while there is room for its children.
+
+    Args:
+        cells: (8 ** bits, 4) weight and sums of each; eight neighbours are the children of a node.
+        size: M, the most cells of the result.
+
+    Returns:
+        (M, 4) weight and sums, in the order of the cells; the last are 0.
+    """
+    squares = cells[:, 1:].square().sum(1) / cells[:, 0].clamp_min(TINY)
+    levels = [torch.cat([cells, squares[:, None]], 1)]
+    while len(levels[0]) > 1:
+        levels.insert(0, levels[0].view(-1, 8, 5).sum(1))
+    inner = torch.cat(levels[:-1])
+    error = inner[:, 4] - inner[:, 1:4].square().sum(1) / inner[:, 0].clamp_min(TINY)
+    children = torch.cat([(level[:, 0] > 0).view(-1, 8).sum(1) for level in levels[1:]])
+    order = error.argsort(descending=True, stable=True)
+    room = 1 + (children[order] - 1).clamp_min(0).cumsum(0) <= size
+    split = torch.zeros_like(room).index_put_((order,), room)
+
+    splits = list(split.split([len(level) for level in levels[:-1]]))
+    leaves, reached = [], splits[0].new_ones(1)
+    for level, its in zip(levels, [*splits, splits[0].new_zeros(len(cells))], strict=True):
+        leaves.append(reached & ~its & (level[:, 0] > 0))
+        reached = (reached & its).repeat_interleave(8)
+    leaf = torch.cat(leaves)
+    starts = [torch.arange(0, len(cells), len(cells) // len(level)) for level in levels]
+    place = torch.where(leaf, torch.cat(starts).to(leaf.device), len(cells))
+    chosen = place.argsort(stable=True)[:size]
+    return torch.where(leaf[chosen, None], torch.cat(levels)[chosen, :4], 0)
+
+
+@lru_cache
+def octree_order(device: torch.device | str = "cpu") -> Tensor:
+    """The cells of the histogram so that eight neighbours are a cube: bits interleaved."""
+    number = torch.arange(8**HISTOGRAM_BITS, device=device)
+    place = torch.zeros_like(number)
+    for bit in range(HISTOGRAM_BITS):
+        for axis in range(3):  # blue is the lowest
+            place |= (number >> (3 * bit + axis) & 1) << (bit + axis * HISTOGRAM_BITS)
+    return place
+
+
+def _fit(cells: Tensor, fresh: Tensor, state: PaletteState, how: Learning, step: int) -> None:
+    """Fit the centroids to cells if there is news in them; the memory then fades as counts do."""
+    last = step == how.warm_up - 1
     if cells.device.type == "cpu":
         cells = cells[cells[:, 0] > 0]  # a shape that depends on data: elsewhere it would wait
     weights = cells[:, 0].contiguous()
-    means = cells[:, 1:] / torch.where(weights > 0, weights, 1)[:, None]
-    colors = color_space(space).from_rgb(means)
-    fitted = centroids if step else _seed(colors, weights, centroids)
-    fitted = lloyd(colors, fitted, weights, steps=20 if last else 3)
-    fitted = breathe(colors, fitted, weights, rounds=20 if last else 2)
-    moments = kernels.cluster(colors[None], fitted[None], weights=weights[None]).moments[0]
-    _assign_state(centroids, counts, update(fitted, counts, moments, decay=0.0))
-    if last:
-        histogram.zero_()
+    colors = color_space(how.space).from_rgb(cells[:, 1:] / weights[:, None].clamp_min(TINY))
+    fitted = _search(colors, weights, state.centroids, seeding=step == 0, thorough=last)
+    moments = moments_of(colors, fitted, weights)
+    new = update(fitted, state.counts, moments, decay=0.0)
+    old = state.centroids, state.counts
+    _assign(state, [torch.where(fresh, a, b) for a, b in zip(new, old, strict=True)], how.space)
+    state.memory.mul_(0 if last else how.decay)
 
 
-def _apply_rule(
-    moments: Tensor, centroids: Tensor, counts: Tensor, decay: float, dead_below: float
-) -> None:
-    moments = _all_reduce(moments)
-    state = update(centroids, counts, moments, decay)
-    if dead_below > 0:
-        state = revive(*state, moments, dead_below)
-    _assign_state(centroids, counts, state)
+def _search(
+    colors: Tensor, weights: Tensor, centroids: Tensor, seeding: bool, thorough: bool
+) -> Tensor:
+    """Better centroids (K, 3); where distinct colours run out, the given ones stay."""
+    if len(colors) == 0:
+        return centroids
+    num_clusters = len(centroids)
+    rounds = 20 if thorough else 2
+    candidates = num_candidates(num_clusters) if seeding else 0
+    generator = torch.Generator("cpu").manual_seed(0)
+    uniforms = torch.rand(1, num_clusters, candidates, generator=generator, device="cpu")
+    normals = torch.randn(1, rounds, 2, num_clusters, generator=generator, device="cpu")
+    uniforms, blurs = uniforms.to(colors.device), (CHANCE * normals).exp_().to(colors.device)
+    steps, steps_a_round = 20 if thorough else 3, 5
+    found = kernels.search(
+        colors, weights, centroids[None], 0, uniforms, blurs, steps, steps_a_round
+    )
+    repeated = (found[:, None] == found).all(-1).tril(-1).any(1, keepdim=True)
+    return torch.where(repeated | (weights.sum() == 0), centroids, found)
+
+
+def _apply_rule(moments: Tensor, state: PaletteState, how: Learning) -> None:
+    new = update(state.centroids, state.counts, moments, how.decay)
+    if how.dead_below > 0:
+        new = revive(*new, moments, how.dead_below)
+    _assign(state, new, how.space)
+
+
+def _assign(state: PaletteState, new: Sequence[Tensor], space: Space) -> None:
+    centroids, counts = new
+    state.centroids.copy_(into_cube(centroids, space))
+    state.counts.copy_(counts)
+
+
+def into_cube(centroids: Tensor, space: Space) -> Tensor:
+    """Bring centroids that left the sRGB cube back to it; the others stay, bit for bit.
+
+    A relocated centroid can land outside, and the cube is not convex in Lab and OKLab, so that a
+    mean of its colours may lie outside, too. The palette that is shown is the one that is used.
+
+    Args:
+        centroids: (K, 3) in the space.
+        space: a name of `colorquant_nn.functional.color.SPACES`.
+    """
+    if space in ("rgb", "linear"):
+        return centroids.clamp(0, 1)
+    rgb = color_space(space).to_rgb(centroids)
+    outside = ((rgb < -OUTSIDE) | (rgb > 1 + OUTSIDE)).any(1, keepdim=True)
+    return torch.where(outside, color_space(space).from_rgb(rgb.clamp(0, 1)), centroids)
+
+
+_steps = WeakIdKeyDictionary()
+
+
+def step_of(batches: Tensor) -> int:
+    """The value of ``batches``; a device is waited for only if it was written to from outside."""
+    if batches.device.type == "cpu" or batches.is_inference():
+        return math.ceil(batches)
+    version, step = _steps.get(batches, (-1, 0))
+    if version != batches._version:
+        step = math.ceil(batches)
+        _steps[batches] = batches._version, step
+    return step
+
+
+def _count(batches: Tensor, step: int) -> None:
+    batches.add_(1)
+    if batches.device.type != "cpu" and not batches.is_inference():
+        _steps[batches] = batches._version, step + 1
 
 
 def _recomputing() -> bool:
@@ -216,23 +328,9 @@ def _refuse_recomputation() -> None:
     if _recomputing():
         raise RuntimeError(
             "a palette that learns in every forward cannot be under activation checkpointing, "
-            "which repeats the forward; make the layer with deferred=True and call commit() after "
-            "each optimizer step"
+            "which repeats the forward; use DeferredColorQuantize and call commit() after each "
+            "optimizer step"
         )
-
-
-def _assign_state(centroids: Tensor, counts: Tensor, state: tuple[Tensor, Tensor]) -> None:
-    centroids.copy_(state[0])
-    counts.copy_(state[1])
-
-
-def _seed(colors: Tensor, weights: Tensor, spread: Tensor) -> Tensor:
-    """K-means++; where distinct colours run out, the well-spread centroids stay."""
-    if colors.shape[0] == 0:
-        return spread
-    seeds = kmeans_plus_plus(colors, spread.shape[0], weights)
-    repeated = (seeds[:, None] == seeds).all(-1).tril(-1).any(1, keepdim=True)
-    return torch.where(repeated | (weights.sum() == 0), spread, seeds)
 
 
 def _all_reduce(tensor: Tensor) -> Tensor:

@@ -1,24 +1,17 @@
 """Moving the least useful centroids to where the error is, which Lloyd's algorithm cannot do.
 
-Nothing here branches on the values of a GPU's tensor, so that it is never waited for.
-Letters: N points, K centroids, C channels, M moves; F is the width of the kernel's moments.
+Letters: K centroids, C channels; F is the width of the kernel's moments.
 """
 
 import torch
 from torch import Tensor
 
 from colorquant_nn import kernels
-from colorquant_nn.functional.clustering import distortion, lloyd
+from colorquant_nn.kernels import REVIVE_MARGIN, SPLIT_GAIN, TINY, most_moves
 
-__all__ = ["breathe", "relocate", "revive"]
+__all__ = ["relocate", "revive"]
 
-# The mean of half a normal distribution lies sqrt(2 / pi) standard deviations from the middle, so
-# halving a cluster along its longest axis saves 2 / pi of the variance along it.
-SPLIT_GAIN = 2 / torch.pi
-# Standard deviation of the logarithm of the random factors of `breathe`. On photographs at K = 16,
-# 64, 256: with 0 it tries the same moves again and again, with more than 0.5 it tries bad ones.
-CHANCE = 0.2
-TINY = 1e-30
+POWER_STEPS = 12
 
 
 def revive(
@@ -36,58 +29,13 @@ def revive(
         dead_below: a fraction of the mean count; 0 never revives.
 
     Returns:
-        The new centroids and counts, see `relocate`.
+        The new centroids and counts, see `colorquant_nn.kernels.relocate`.
     """
     dead = counts < dead_below * counts.mean()
     if dead.device.type == "cpu" and not dead.any():
         return centroids, counts  # what the moves would come to; elsewhere asking would wait
-    most = max(1, centroids.shape[0] // 8)
-    return relocate(centroids, counts, moments, dead, most, margin=2.0)
-
-
-def breathe(
-    points: Tensor, centroids: Tensor, weights: Tensor | None, rounds: int, steps: int = 5
-) -> Tensor:
-    """Escape local minima of k-means: relocate some centroids, run Lloyd, keep what is better.
-
-    Args:
-        points: (N, C).
-        centroids: (K, C).
-        weights: (N,), at least 0; all 1 if None.
-        rounds: how often. Chance has a say in the moves, so that a round does not repeat the last;
-            one that does not help halves the number of moves of the next, down to one.
-        steps: of Lloyd's algorithm in each round.
-
-    Returns:
-        (K, C) centroids, never worse than before.
-
-    References:
-        In the spirit of Fritzke 2020, "The breathing k-means algorithm".
-    """
-    num_clusters, device = centroids.shape[0], points.device
-    weighted = None if weights is None else weights[None]
-
-    def moments_about(centroids: Tensor) -> Tensor:
-        return kernels.cluster(points[None], centroids[None], weights=weighted).moments[0]
-
-    most = max(1, num_clusters // 8)
-    # Drawn on the CPU, so that every device does the same.
-    generator = torch.Generator("cpu").manual_seed(0)
-    draws = torch.randn(rounds, 2, num_clusters, generator=generator, device="cpu")
-    blurs = (CHANCE * draws).exp_().to(device, non_blocking=True)
-    limit = torch.full((), most, device=device)
-    everyone = torch.ones(num_clusters, dtype=torch.bool, device=device)
-    moments = moments_about(centroids)
-    for blur in blurs:
-        counts = moments[:, 0].to(centroids.dtype)
-        trial, _ = relocate(centroids, counts, moments, everyone, most, 0.5, limit, blur)
-        trial = lloyd(points, trial, weights, steps)
-        trial_moments = moments_about(trial)
-        better = distortion(trial_moments) < distortion(moments)
-        centroids = torch.where(better, trial, centroids)
-        moments = torch.where(better, trial_moments, moments)
-        limit = torch.where(better, limit, (limit // 2).clamp_min(1))
-    return centroids
+    most = torch.full((), most_moves(len(centroids)), device=centroids.device)
+    return kernels.relocate(centroids, counts, moments, dead, most, REVIVE_MARGIN)
 
 
 def relocate(
@@ -95,102 +43,85 @@ def relocate(
     counts: Tensor,
     moments: Tensor,
     movable: Tensor,
-    most: int,
+    limit: Tensor,
     margin: float,
-    limit: Tensor | None = None,
-    blur: Tensor | None = None,
+    blur: Tensor | None,
+    pinned: int,
 ) -> tuple[Tensor, Tensor]:
-    """Merge the centroids whose loss costs least, and halve the clusters where that gains most.
+    """The plain form of `colorquant_nn.kernels.relocate`, whose arguments it has.
 
-    Merging j into its neighbour l costs ``n_j n_l / (n_j + n_l) |c_j - c_l|^2``. Halving a cluster
-    across its longest axis, of variance v, gains ``2 / pi n v``. The cheapest merge goes with the
-    largest gain, and so on; a pair is done only if the gain exceeds ``margin`` times the cost.
-    The neighbour takes the count of the merged centroid, the halves share that of the cluster.
-
-    Args:
-        centroids: (K, C).
-        counts: (K,).
-        moments: (K, F) of points about these or very near centroids.
-        movable: (K,) bool, which centroids may be merged away.
-        most: M, the most moves, an upper bound of ``limit``.
-        margin: how many times the cost the gain has to be.
-        limit: a scalar tensor, the most moves; ``most`` without it.
-        blur: (2, K) factors of the costs and of the gains, all 1 without it.
-
-    Returns:
-        The new centroids and counts; those that no move touches are the same bit for bit.
-
-    References:
-        The cost of a merge is that of Ward 1963, "Hierarchical grouping to optimize an objective
-        function".
+    It branches on no value of a tensor, so that no device is waited for.
     """
-    num_clusters = centroids.shape[0]
-    if num_clusters == 1:
+    size = len(centroids)
+    if size == 1:
         return centroids, counts
-    position, number = centroids.to(moments.dtype), counts.to(moments.dtype)
-    share = number / number.sum().clamp_min(TINY)
+    exact, batch = moments.dtype, moments[:, 0]
+    running = counts.to(exact)
+    scaled = running * (batch.sum() / running.sum().clamp_min(TINY))
     variance, axis = _longest_axis(moments)
-    batch_share = moments[:, 0] / moments[:, 0].sum().clamp_min(TINY)
     # A cluster counts by the smaller of its shares: one odd batch is no reason to move.
-    gain = SPLIT_GAIN * torch.minimum(share, batch_share) * variance
-
-    distances = (position[:, None] - position).square().sum(-1)  # (K, K)
-    merged_share = share[:, None] * share / (share[:, None] + share).clamp_min(TINY)
-    itself = torch.eye(num_clusters, dtype=torch.bool, device=centroids.device)
-    merging = (merged_share * distances).masked_fill(itself, torch.inf)
-    neighbour = merging.argmin(1)
-    cost = merging.gather(1, neighbour[:, None]).squeeze(1).masked_fill(~movable, torch.inf)
-
+    gain = SPLIT_GAIN * torch.minimum(scaled, batch) * variance
+    cost, neighbour = _cheapest_merges(centroids.to(exact), scaled)
+    cost = cost.masked_fill(~movable, torch.inf)
     if blur is not None:
         cost, gain = cost * blur[0], gain * blur[1]
-    cheapest, source = cost.topk(most, largest=False)  # (M,)
-    # Of two that would merge into one another, only the cheaper moves.
-    rank = torch.arange(most, device=source.device)
-    into_moved = ((neighbour[source][:, None] == source) & (rank[:, None] > rank)).any(1)
-    cheapest = cheapest.masked_fill(into_moved, torch.inf)
-    cheapest, order = cheapest.sort()
-    source = source[order]
-    target = neighbour[source]
-    possible = cheapest.isfinite().to(number.dtype)
-    gone = torch.zeros_like(number).index_add_(0, source, possible) > 0
-    gain, split = gain.masked_fill(gone, -1).topk(most)
-    done = gain > margin * cheapest  # false for an infinite cost
-    if limit is not None:
-        done &= torch.arange(most, device=limit.device) < limit
 
-    # Differences, so that whatever is not done adds zero.
-    moving = torch.where(done, number[source], 0)
-    offset = axis[split] * (SPLIT_GAIN * variance[split]).sqrt()[:, None]
-    half = torch.where(done, number[split] / 2, 0)
-    pull = moving / (number[target] + moving).clamp_min(TINY)
-    change = torch.zeros_like(position)
-    change.index_add_(0, target, pull[:, None] * (position[source] - position[target]))
-    change.index_add_(0, split, torch.where(done[:, None], -offset, 0))
-    landing = position[split] + offset - position[source]
-    change.index_add_(0, source, torch.where(done[:, None], landing, 0))
-    shift = torch.zeros_like(number)
-    shift.index_add_(0, target, moving).index_add_(0, split, -half)
-    shift.index_add_(0, source, half - moving)
-    return (position + change).to(centroids.dtype), (number + shift).to(counts.dtype)
+    center, offsets = centroids.to(exact), (SPLIT_GAIN * variance).sqrt()[:, None] * axis
+    position, number = center, running
+    fixed = torch.arange(size, device=centroids.device) < pinned
+    gone, kept = torch.zeros_like(fixed), torch.zeros_like(fixed)
+    going, moves = torch.ones_like(fixed[0]), torch.zeros_like(limit)
+    for _ in range(min(size, 2 * most_moves(size))):
+        source = cost.argmin(keepdim=True)  # (1,), as all that follows
+        price, target = cost[source], neighbour[source]
+        cost = cost.index_fill(0, source, torch.inf)  # its turn is over
+        free = ~kept[source] & ~gone[target]
+        split = gain.index_fill(0, source, -torch.inf).argmax(keepdim=True)
+        going = going & price.isfinite() & (moves < limit)
+        done = going & free & (gain[split] > margin * price)
+        going = going & (done | ~free)  # the first pair that does not pay is the last
+        moves = moves + done
+
+        gain = torch.where(done, gain.index_fill(0, torch.cat([source, split]), -torch.inf), gain)
+        gone = gone | gone.index_fill(0, source, True) & done
+        kept = kept | kept.index_fill(0, torch.cat([target, split]), True) & done
+        pull = scaled[source] / (scaled[source] + scaled[target]).clamp_min(TINY)
+        pull = torch.where(fixed[target], 0, pull)[:, None] * (center[source] - center[target])
+        offset = offsets[split]
+        moved = position.index_add(0, target, pull)
+        moved = moved.index_copy(0, source, moved[split] + offset)
+        moved = moved.index_add(0, split, torch.where(fixed[split], 0, -offset))
+        position = torch.where(done, moved, position)
+        half = running[split] / 2
+        given = torch.cat([running[source], -half, half - running[source]])
+        shared = number.index_add(0, torch.cat([target, split, source]), given)
+        number = torch.where(done, shared, number)
+    return position.to(centroids.dtype), number.to(counts.dtype)
+
+
+def _cheapest_merges(centroids: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Ward's cost (K,) of merging each centroid into the one where that is least, and which."""
+    distances = (centroids[:, None] - centroids).square().sum(-1)  # (K, K)
+    share = counts[:, None] * counts / (counts[:, None] + counts).clamp_min(TINY)
+    itself = torch.eye(len(counts), dtype=torch.bool, device=counts.device)
+    merging = (share * distances).masked_fill(itself, torch.inf)
+    neighbour = merging.argmin(1)
+    return merging.gather(1, neighbour[:, None]).squeeze(1), neighbour
 
 
 def _longest_axis(moments: Tensor) -> tuple[Tensor, Tensor]:
-    """Variance (K,) along, and direction (K, C) of, the longest axis of each cluster."""
+    """Variance (K,) along, and direction (K, C) of, the longest axis: a power iteration.
+
+    `torch.linalg.eigh` would wait for a GPU.
+    """
     named = kernels.unpack_moments(moments)
-    count = named.counts.clamp_min(TINY)
-    mean = named.offsets / count[:, None]
-    covariance = named.scatter / count[:, None, None] - mean[:, :, None] * mean[:, None]
-    # Squaring six times is 64 steps of the power iteration; torch.linalg.eigh waits for a GPU.
-    power = covariance / _trace(covariance)
-    for _ in range(6):
-        power = power @ power
-        power = power / _trace(power)
-    column = power.diagonal(dim1=-2, dim2=-1).argmax(-1)
-    axis = power.gather(-1, column[:, None, None].expand(-1, power.shape[-1], 1)).squeeze(-1)
-    axis = axis / axis.norm(dim=-1, keepdim=True).clamp_min(TINY)
-    variance = (axis[:, None] @ covariance @ axis[..., None]).flatten().clamp_min(0)
-    return variance, axis
-
-
-def _trace(matrix: Tensor) -> Tensor:
-    return matrix.diagonal(dim1=-2, dim2=-1).sum(-1).clamp_min(TINY)[:, None, None]
+    weight = named.counts.clamp_min(TINY)[:, None, None]
+    mixed = named.offsets[:, :, None] * named.offsets[:, None] / weight
+    covariance = (named.scatter - mixed) / weight
+    longest = covariance.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    axis = covariance.gather(1, longest[:, None, None].expand(-1, 1, covariance.shape[-1]))[:, 0]
+    for _ in range(POWER_STEPS):
+        product = (covariance @ axis[..., None]).squeeze(-1)
+        length = (product.square().sum(-1) + TINY).sqrt()
+        axis = product / length[:, None]
+    return (length.square() - TINY).clamp_min(0).sqrt(), axis

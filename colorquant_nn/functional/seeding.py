@@ -1,4 +1,4 @@
-"""Where k-means begins: functions ``seeding(points, num_clusters, weights, generator)``.
+"""Where k-means begins: greedy k-means++, and a palette before there is data.
 
 Letters: N points, K clusters, C channels, L candidates.
 """
@@ -8,7 +8,9 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["kmeans_plus_plus", "random_points", "spread_colors"]
+from colorquant_nn import kernels
+
+__all__ = ["kmeans_plus_plus", "num_candidates", "seed", "spread_colors"]
 
 
 def kmeans_plus_plus(
@@ -37,55 +39,60 @@ def kmeans_plus_plus(
         draws are those of section 7 there.
 
     Examples:
+        >>> import torch
         >>> points = torch.tensor([[0.0], [0.1], [5.0]])
         >>> kmeans_plus_plus(points, 2).sort(dim=0).values.round().flatten().tolist()
         [0.0, 5.0]
     """
-    uniform = _uniform(num_clusters, 2 + int(math.log(num_clusters)), points, generator)
+    # Drawn on the CPU, so that every device seeds alike.
+    generator = torch.Generator("cpu").manual_seed(0) if generator is None else generator
+    candidates = num_candidates(num_clusters)
+    uniforms = torch.rand(num_clusters, candidates, generator=generator, device="cpu")
     weights = points.new_ones(points.shape[0]) if weights is None else weights.to(points.dtype)
-    chosen = [points[_draw(weights, uniform[0, :1])]]
-    nearest = (points - chosen[0]).square().sum(-1)
-    for step in range(1, num_clusters):
-        left = weights * nearest
-        candidates = points[_draw(left, uniform[step])]  # (L, C)
-        candidates = torch.where(left.sum() > 0, candidates, chosen[0])
-        distances = torch.minimum(_squared_distances(candidates, points), nearest)
-        with torch.autocast(points.device.type, enabled=False):
-            best = (distances @ weights).argmin()[None]
-        chosen.append(candidates[best])
-        nearest = distances[best].squeeze(0)
-    return torch.cat(chosen)
+    start = points.new_zeros(num_clusters, points.shape[1])
+    return kernels.seed(points, weights, start, 0, uniforms.to(points.device))
 
 
-def random_points(
-    points: Tensor,
-    num_clusters: int,
-    weights: Tensor | None = None,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Points drawn without replacement, with a probability proportional to their weight.
+def num_candidates(num_clusters: int) -> int:
+    """How many points are drawn for each seed, of which the best stays."""
+    return 2 + int(math.log(num_clusters))
+
+
+def seed(points: Tensor, weights: Tensor, start: Tensor, pinned: int, uniforms: Tensor) -> Tensor:
+    """The plain form of `colorquant_nn.kernels.seed`, for one set of points or for several.
 
     Args:
-        points: (N, C) float.
-        num_clusters: K, at least 1; with fewer points than K, points repeat.
-        weights: (N,), at least 0; all 1 without it. Points of weight 0 come last.
-        generator: on the CPU; without it, a fresh one of seed 0. The global one is not used.
+        points: (..., N, C).
+        weights: (..., N), at least 0.
+        start: (..., K, C), whose first rows are taken as they are.
+        pinned: how many of them.
+        uniforms: (K, L) numbers in [0, 1), the same for every set.
 
     Returns:
-        (K, C) rows of ``points``.
-
-    References:
-        Forgy 1965; the draw is that of Efraimidis and Spirakis 2006, "Weighted random sampling
-        with a reservoir": the K largest of ``log(u) / w``.
-
-    Examples:
-        >>> random_points(torch.eye(3), 3).sum(dim=0).tolist()
-        [1.0, 1.0, 1.0]
+        (..., K, C); zeros where all weights are 0.
     """
-    weights = points.new_ones(points.shape[0]) if weights is None else weights
-    keys = _uniform(points.shape[0], 1, points, generator).squeeze(-1).log() / weights
-    order = keys.argsort(descending=True)
-    return points[order[torch.arange(num_clusters, device=points.device) % points.shape[0]]]
+    chosen: list[Tensor] = []
+    nearest = torch.ones_like(weights)  # every voter is as likely to be the first
+    for k in range(start.shape[-2]):
+        share = weights * nearest
+        if k < pinned:
+            color = start[..., k, :]
+        else:
+            picks = _draw(share, uniforms[k] if k else uniforms[0, :1])
+            candidates = points.gather(-2, picks[..., None].expand(*picks.shape, points.shape[-1]))
+            distances = _squared_distances(candidates, points)
+            if k:
+                distances = torch.minimum(distances, nearest[..., None, :])
+            errors = (distances * weights[..., None, :]).sum(-1, dtype=torch.float64)
+            best = errors.argmin(-1)[..., None, None].expand(*start.shape[:-2], 1, start.shape[-1])
+            color = candidates.gather(-2, best).squeeze(-2)
+            some = share.sum(-1, keepdim=True) > 0
+            # No colour is left that has not been chosen: the first is repeated.
+            color = torch.where(some, color, chosen[0] if k else torch.zeros_like(color))
+        chosen.append(color)
+        distance = _squared_distances(color[..., None, :], points).squeeze(-2)
+        nearest = torch.minimum(nearest, distance) if k else distance
+    return torch.stack(chosen, -2)
 
 
 def spread_colors(num_colors: int) -> Tensor:
@@ -110,25 +117,19 @@ def spread_colors(num_colors: int) -> Tensor:
     return ((0.5 + ordinal * steps) % 1).to(torch.float32)
 
 
-def _uniform(rows: int, columns: int, points: Tensor, generator: torch.Generator | None) -> Tensor:
-    # Drawn on the CPU, so that every device seeds alike.
-    generator = torch.Generator("cpu").manual_seed(0) if generator is None else generator
-    draws = torch.rand(rows, columns, generator=generator, dtype=torch.float64, device="cpu")
-    return draws.to(points.device, points.dtype, non_blocking=True)
-
-
-def _draw(weights: Tensor, uniform: Tensor) -> Tensor:
-    """Indices (L,) of points, drawn with a probability proportional to ``weights`` (N,)."""
-    cumulative = weights.cumsum(0)
-    index = torch.searchsorted(cumulative, uniform * cumulative[-1], right=True)
+def _draw(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """Indices (..., L) of points, drawn with a probability proportional to ``weights`` (..., N)."""
+    cumulative = weights.to(torch.float64).cumsum(-1)
+    targets = uniforms.to(torch.float64) * cumulative[..., -1:]
+    index = torch.searchsorted(cumulative, targets, right=True)
     # Rounding may carry a draw past the end: then it is the last point that has a weight.
-    last = (cumulative < cumulative[-1]).sum().clamp(max=weights.shape[0] - 1)
-    return torch.minimum(index, last)
+    last = (cumulative < cumulative[..., -1:]).sum(-1, keepdim=True)
+    return torch.minimum(index, last.clamp(max=weights.shape[-1] - 1))
 
 
 def _squared_distances(centers: Tensor, points: Tensor) -> Tensor:
-    """(L, N) squared distances from differences, channel by channel: no (L, N, C) tensor."""
-    total = (centers[:, :1] - points[:, 0]).square_()
+    """(..., L, N) squared distances from differences, channel by channel."""
+    total = (centers[..., :1] - points[..., None, :, 0]).square_()
     for channel in range(1, points.shape[-1]):
-        total += (centers[:, channel : channel + 1] - points[:, channel]).square_()
+        total += (centers[..., channel : channel + 1] - points[..., None, :, channel]).square_()
     return total

@@ -42,10 +42,6 @@ def _like(argument: int, dtype: torch.dtype | None = None) -> Callable[..., Tens
     return lambda *arguments: torch.empty_like(arguments[argument], dtype=dtype)
 
 
-def _nothing(*_: object) -> None:
-    """A fake: the operation changes its arguments and has no result."""
-
-
 def _fake_assign(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
     return points.new_empty(points.shape[:2], dtype=torch.int64)
 
@@ -70,6 +66,12 @@ def _fake_distinct_colors(points: Tensor, weights: Tensor | None) -> tuple[Tenso
 
 def _fake_dither(points: Tensor, *_: object) -> Tensor:
     return points.new_empty(points.shape[:2], dtype=torch.int64)
+
+
+def _fake_batch(points: Tensor, centroids: Tensor, *_: object) -> tuple[Tensor, ...]:
+    palette = torch.empty_like(centroids)
+    indices, moments, values = reference.allocate(points, centroids[None], palette[None])
+    return indices, moments[0], values, palette
 
 
 OPS = {
@@ -98,7 +100,7 @@ OPS = {
         "(Tensor points, SymInt num_clusters, int num_iters, Tensor uniforms, Tensor? votes,"
         " bool clamp) -> (Tensor, Tensor, Tensor)",
         lambda points, num_clusters, *_: reference.allocate_kmeans(points, num_clusters),
-        reference="kernels.reference:kmeans_per_image",
+        reference="functional.clustering:kmeans_per_image",
         cpu="kernels.cpu.kmeans:kmeans_per_image",
     ),
     "seed": Op(
@@ -111,7 +113,7 @@ OPS = {
         "(Tensor centroids, Tensor counts, Tensor moments, Tensor movable, Tensor limit,"
         " float margin, Tensor? blur, int pinned) -> (Tensor, Tensor)",
         lambda centroids, counts, *_: (torch.empty_like(centroids), torch.empty_like(counts)),
-        reference="functional.relocation:relocate_plain",
+        reference="functional.relocation:relocate",
         cpu="kernels.cpu.search:relocate",
     ),
     "search": Op(
@@ -158,23 +160,19 @@ OPS = {
         ),
         reference="functional.gradients:soft_backward",
     ),
-    "warm_up": Op(
-        "(Tensor points, Tensor(a!) centroids, Tensor(b!) counts, Tensor(c!) histogram,"
-        " Tensor batches, float decay, str space) -> ()",
-        _nothing,
-        reference="functional.online:_warm_up",
-    ),
     "learn": Op(
-        "(Tensor moments, Tensor(a!) centroids, Tensor(b!) counts, Tensor(c!) batches,"
-        " float decay, float dead_below) -> ()",
-        _nothing,
-        reference="functional.online:_learn",
+        "(Tensor points, Tensor(a!) centroids, Tensor(b!) counts, Tensor(c!) memory,"
+        " Tensor(d!) batches, str space, float decay, float dead_below, int warm_up)"
+        " -> (Tensor, Tensor, Tensor, Tensor)",
+        _fake_batch,
+        reference="functional.online:run_learn",
     ),
     "observe": Op(
-        "(Tensor points, Tensor moments, Tensor(a!) pending_histogram,"
-        " Tensor(b!) pending_moments, Tensor batches) -> ()",
-        _nothing,
-        reference="functional.online:_observe",
+        "(Tensor points, Tensor centroids, Tensor counts, Tensor(a!) memory, Tensor batches,"
+        " Tensor(b!) pending, str space, float decay, float dead_below, int warm_up)"
+        " -> (Tensor, Tensor, Tensor, Tensor)",
+        _fake_batch,
+        reference="functional.online:run_observe",
     ),
 }
 

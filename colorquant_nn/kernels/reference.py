@@ -87,59 +87,6 @@ def cluster(
     return indices, moments, values
 
 
-def kmeans_per_image(
-    points: Tensor,
-    num_clusters: int,
-    num_iters: int,
-    uniforms: Tensor,
-    votes: Tensor | None,
-    clamp: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """See `colorquant_nn.kernels.kmeans_per_image`."""
-    _, num_points, channels = points.shape
-    if num_points == 0:
-        return allocate_kmeans(points, num_clusters)
-    clean = sanitize(points.to(torch.float32) if points.is_floating_point() else points, clamp)
-    vote = torch.isfinite(points).all(-1)
-    if votes is not None:
-        vote &= votes
-    centroids = _seed(clean, vote, num_clusters, uniforms)
-    weights = vote.to(torch.float32)
-    for _ in range(num_iters):
-        indices, moments, _ = cluster(clean, centroids, None, weights, clamp)
-        counts, offsets = moments[..., 0], moments[..., 1 : 1 + channels]
-        moved = centroids + offsets / counts[..., None]
-        centroids = torch.where(counts[..., None] > 0, moved, centroids).to(torch.float32)
-    return centroids, indices, counts.to(torch.float32)
-
-
-def _seed(clean: Tensor, vote: Tensor, num_clusters: int, uniforms: Tensor) -> Tensor:
-    """Greedy k-means++: of a few points drawn by squared distance, the one that helps most."""
-    image = torch.arange(clean.shape[0], device=clean.device)
-    chosen: list[Tensor] = []
-    distance = vote.to(clean.dtype)  # every voter is as likely to be the first
-    for k in range(num_clusters):
-        cumulative = distance.to(torch.float64).cumsum(-1)
-        total = cumulative[:, -1:]
-        draws = uniforms[k] if k > 0 else uniforms[0, :1]
-        picks = torch.searchsorted(cumulative, draws.to(torch.float64) * total, right=True)
-        candidates = clean[image[:, None], picks.clamp(max=clean.shape[1] - 1)]
-        near = (clean[:, None] - candidates[:, :, None]).square_()  # (B, candidates, N, C)
-        near = sum(near.unbind(-1)[1:], near[..., 0])
-        near = torch.where(vote[:, None], near, 0)
-        if k > 0:
-            near = torch.minimum(near, distance[:, None])
-        best = near.sum(-1, dtype=torch.float64).argmin(-1)
-        color = candidates[image, best]
-        if k == 0:
-            color = torch.where(total > 0, color, 0)
-        else:  # no colour is left that has not been chosen
-            color = torch.where(total > 0, color, chosen[0])
-        distance = near[image, best]
-        chosen.append(color)
-    return torch.stack(chosen, 1)
-
-
 def lookup(palette: Tensor, indices: Tensor) -> Tensor:
     """See `colorquant_nn.kernels.lookup`."""
     planes = palette.transpose(1, 2).contiguous()  # gathering rows would take four times as long

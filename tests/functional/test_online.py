@@ -4,13 +4,7 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from colorquant_nn import ColorQuantize
-from colorquant_nn.functional import online
-
-
-@pytest.fixture(autouse=True)
-def short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(online, "WARM_UP_BATCHES", 3)
+from colorquant_nn import ColorQuantize, DeferredColorQuantize
 
 
 def batch(seed: int) -> torch.Tensor:
@@ -19,10 +13,11 @@ def batch(seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("space", ["rgb", "oklab"])
 def test_a_commit_learns_as_from_one_batch(space: str) -> None:
-    at_once = ColorQuantize(8, space=space)
-    deferred = ColorQuantize(8, space=space, deferred=True)
+    at_once = ColorQuantize(8, space=space, warm_up=3)
+    deferred = DeferredColorQuantize(8, space=space, warm_up=3)
     for step in range(6):
-        parts = [batch(10 * step + part) for part in range(3)]
+        # Few colours: where there are more than the memory has cells, it merges some.
+        parts = [batch(10 * step + part)[:1, :, :8] for part in range(3)]
         at_once(torch.cat(parts))
         before = deferred.palette
         for part in parts:
@@ -36,7 +31,7 @@ def test_a_commit_learns_as_from_one_batch(space: str) -> None:
 def test_activation_checkpointing_observes_once_and_has_the_right_gradient(
     reentrant: bool,
 ) -> None:
-    plain, repeated = ColorQuantize(8, deferred=True), ColorQuantize(8, deferred=True)
+    plain, repeated = (DeferredColorQuantize(8, warm_up=3) for _ in range(2))
     for step in range(5):
         x = batch(step).requires_grad_()
         (expected,) = torch.autograd.grad(_loss(plain, x), x)
@@ -55,37 +50,57 @@ def _loss(layer: ColorQuantize, x: torch.Tensor) -> torch.Tensor:
 
 
 def test_learning_at_once_refuses_activation_checkpointing() -> None:
-    layer = ColorQuantize(8)
+    layer = ColorQuantize(8, warm_up=3)
     for step in range(5):
         x = batch(step).requires_grad_()
         loss = checkpoint(lambda y: layer(y).square().sum(), x, use_reentrant=False)
-        with pytest.raises(RuntimeError, match="deferred=True"):
+        with pytest.raises(RuntimeError, match="DeferredColorQuantize"):
             loss.backward()
 
 
-def test_commit_is_for_deferred_layers() -> None:
-    with pytest.raises(RuntimeError, match="deferred=True"):
-        ColorQuantize(8).commit()
+def test_the_old_spelling_of_deferred_learning_is_deprecated() -> None:
+    with pytest.warns(DeprecationWarning, match="now DeferredColorQuantize"):
+        layer = ColorQuantize(8, deferred=True, space="oklab", warm_up=3)
+    assert type(layer) is DeferredColorQuantize
+    layer(batch(0))
+    assert not layer.seeded
+    layer.commit()
+    assert layer.seeded
 
 
 def test_a_frozen_layer_commits_nothing() -> None:
-    layer = ColorQuantize(8, deferred=True, frozen=True)
-    before = layer.palette
+    layer = DeferredColorQuantize(8, warm_up=3)
     layer(batch(0))
+    before = layer.palette
+    layer.frozen = True
     layer.commit()
     assert torch.equal(layer.palette, before)
+    assert not layer.seeded
+    layer.frozen = False
+    layer.commit()
+    assert layer.seeded
 
 
 def test_what_was_observed_about_another_palette_is_forgotten() -> None:
-    layer = ColorQuantize(2, deferred=True)
+    layer = DeferredColorQuantize(2, warm_up=3)
     for step in range(4):
         layer(0.2 * batch(step))
         layer.commit()
     layer(0.2 * batch(9) + 0.8)
-    state = layer.state_dict()
-    for renew in (lambda: layer.fit(0.2 * batch(10)), lambda: layer.load_state_dict(state)):
-        layer(0.2 * batch(9) + 0.8)
-        renew()
-        before = layer.palette
+    layer.fit(0.2 * batch(10))
+    before = layer.palette
+    layer.commit()
+    assert torch.equal(layer.palette, before)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_state_saved_between_forward_and_commit_has_what_waits(steps: int) -> None:
+    layer, loaded = DeferredColorQuantize(4, warm_up=3), DeferredColorQuantize(4, warm_up=3)
+    for step in range(steps):
+        layer(batch(step))
         layer.commit()
-        assert torch.equal(layer.palette, before)
+    layer(batch(9))
+    loaded.load_state_dict(layer.state_dict())
+    layer.commit()
+    loaded.commit()
+    assert torch.equal(loaded.centroids, layer.centroids)
