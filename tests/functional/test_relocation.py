@@ -4,9 +4,9 @@ from torch import Tensor
 
 from colorquant_nn import kernels
 from colorquant_nn.functional.clustering import distortion, lloyd
+from colorquant_nn.functional.fitting import EFFORTS, fit_centroids
 from colorquant_nn.functional.histogram import count_colors
 from colorquant_nn.functional.relocation import breathe, relocate
-from colorquant_nn.functional.fitting import EFFORTS, fit_centroids
 
 
 def moments(points: Tensor, centroids: Tensor, weights: Tensor | None = None) -> Tensor:
