@@ -479,7 +479,7 @@ def within_cluster_sum_of_squares(
     if palette.shape[1] != channels:
         raise ValueError(f"expected a palette (K, {channels}), got {tuple(palette.shape)}")
     centroids = to_working_space(palette, space)[None]
-    total = torch.zeros((), dtype=torch.float64, device=image.device)
+    total = image.new_zeros((), dtype=kernels.exact_dtype(image))
     for pixels in to_pixels(image.detach()):
         for start in range(0, len(pixels), CHUNK):
             part = pixels[start : start + CHUNK]

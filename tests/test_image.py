@@ -413,6 +413,8 @@ def test_a_palette_is_matched_to_the_picture() -> None:
     assert torch.equal(with_clear, torch.cat([torch.zeros(1, 4), torch.cat([plain, ones], 1)]))
     assert torch.equal(match_palette(with_clear, mixed), with_clear)
     assert torch.equal(match_palette(with_clear, opaque), plain)
+    faint = torch.tensor([[0.0, 0.5, 1.0, 0.01], [1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0]])
+    assert torch.equal(match_palette(faint, opaque), plain)  # as opaque colours
     with pytest.raises(ValueError, match="visible colour"):
         match_palette(with_clear[:1], opaque)
 
@@ -449,8 +451,10 @@ def test_smallest_palette(space: str, alpha: bool, of_bytes: bool) -> None:
     assert len(smallest_palette(image, -5.0, space=space)) == 1
 
 
-def test_the_smallest_palette_counts_pixels_not_colours() -> None:
+@pytest.mark.parametrize("of_bytes", [True, False])
+def test_the_smallest_palette_counts_pixels_not_colours(of_bytes: bool) -> None:
     image = torch.cat([torch.zeros(990), torch.linspace(0.1, 1, 10)]).expand(3, 1, 1000)
+    image = (image * 255).to(torch.uint8) if of_bytes else image
     reached = [psnr_of(image, fit_palette(image, count)) >= 25 for count in range(1, 11)]
     assert len(smallest_palette(image, 25.0)) == reached.index(True) + 1
 

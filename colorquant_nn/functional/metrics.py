@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from colorquant_nn import kernels
 from colorquant_nn.functional.color import rgb_to_lab
 from colorquant_nn.functional.points import check_pictures, check_tensor
 
@@ -246,7 +247,7 @@ def mean_ciede2000(image: Tensor, other: Tensor) -> Tensor:
     if image.ndim < 3 or image.shape[-3] != 3:
         raise ValueError(f"expected images of shape (..., 3, H, W), got {tuple(image.shape)}")
     num_pixels = image.numel() // 3
-    total = image.new_zeros((), dtype=_exact(image))
+    total = image.new_zeros((), dtype=kernels.exact_dtype(image))
     if num_pixels == 0:
         return (total * math.nan).float()
     size = image.shape[-2] * image.shape[-1]
@@ -388,7 +389,7 @@ def ssim(image: Tensor, other: Tensor) -> Tensor:
     dtype = torch.promote_types(_unit(image[..., :0]).dtype, _unit(other[..., :0]).dtype)
     height, width = image.shape[-2] - window + 1, image.shape[-1] - window + 1
     image, other = image.reshape(-1, *image.shape[-2:]), other.reshape(-1, *other.shape[-2:])
-    total = image.new_zeros((), dtype=_exact(image))
+    total = image.new_zeros((), dtype=kernels.exact_dtype(image))
     rows = max(1, CHUNK_PIXELS // image.shape[-1])
     group = max(1, CHUNK_PIXELS // (image.shape[-1] * image.shape[-2]))
     for planes in zip(image.split(group), other.split(group), strict=True):
@@ -427,7 +428,3 @@ def _unit(image: Tensor) -> Tensor:
     if image.dtype == torch.uint8:
         return image.float() / 255
     return image.to(torch.promote_types(image.dtype, torch.float32))
-
-
-def _exact(tensor: Tensor) -> torch.dtype:
-    return torch.float32 if tensor.device.type == "mps" else torch.float64  # MPS has no float64

@@ -196,9 +196,8 @@ def allocate(
     """Empty outputs of `cluster`; ``values`` is laid out in memory as ``points`` are."""
     channels = points.shape[-1]
     indices = points.new_empty(points.shape[:2], dtype=torch.int64)
-    # MPS has no float64.
-    exact = torch.float32 if points.device.type == "mps" else torch.float64
-    moments = points.new_empty((*centroids.shape[:2], num_moments(channels)), dtype=exact)
+    shape = (*centroids.shape[:2], num_moments(channels))
+    moments = points.new_empty(shape, dtype=exact_dtype(points))
     dtype = points.dtype if points.is_floating_point() else torch.float32
     if palette is None:
         values = points.new_empty((0,), dtype=dtype)
@@ -207,6 +206,11 @@ def allocate(
     else:
         values = points.new_empty((*points.shape[:2], palette.shape[-1]), dtype=dtype)
     return indices, moments, values
+
+
+def exact_dtype(tensor: Tensor) -> torch.dtype:
+    """What sums of a tensor are kept in: float64, but on MPS, which has none."""
+    return torch.float32 if tensor.device.type == "mps" else torch.float64
 
 
 def sanitize(points: Tensor, clamp: bool) -> Tensor:
