@@ -9,7 +9,6 @@ from sklearn.cluster import KMeans
 
 from colorquant_nn import kernels
 from colorquant_nn.functional.clustering import distortion, kmeans, lloyd, update
-from colorquant_nn.functional.seeding import kmeans_plus_plus, random_points
 
 
 def moments_of(points: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
@@ -80,15 +79,14 @@ def test_kmeans_agrees_with_scikit_learn_from_the_same_start(weighted: bool) -> 
 @given(
     st.integers(1, 9),
     st.integers(0, 2**31),
-    st.sampled_from([kmeans_plus_plus, random_points]),
     st.booleans(),
 )
 @settings(max_examples=40, deadline=None)
-def test_objective_never_increases(num_clusters: int, seed: int, seeding, weighted: bool) -> None:
+def test_objective_never_increases(num_clusters: int, seed: int, weighted: bool) -> None:
     generator = torch.Generator().manual_seed(seed)
     points = torch.rand(60, 3, generator=generator).mul(8).round().div(8)  # with repetitions
     weights = torch.rand(60, generator=generator) if weighted else None
-    result = kmeans(points, num_clusters, weights, seeding, tol=0.0, generator=generator)
+    result = kmeans(points, num_clusters, weights, tol=0.0, generator=generator)
     decrease = result.objective[:-1] - result.objective[1:]
     assert (decrease >= -1e-6 * result.objective[0]).all()
     exact = (points - result.centroids[result.indices]).square().sum(-1)
@@ -101,6 +99,20 @@ def test_kmeans_says_when_it_stops_early() -> None:
     result = kmeans(points, 20, max_iters=1, tol=0.0)
     assert not result.converged
     assert result.objective.shape == (2,)
+    # Nine centroids stay, and the tenth moves by 0.1: further than a tolerance of 0.05.
+    points = torch.cat([torch.arange(9.0), torch.tensor([20.0, 20.2])])[:, None]
+    start = torch.cat([torch.arange(9.0), torch.tensor([20.0])])[:, None]
+    assert not kmeans(points, 10, seeding=start, max_iters=1, tol=0.05).converged
+
+
+def test_kmeans_draws_its_seeds_from_the_generator() -> None:
+    points = torch.rand(50, 3, generator=torch.Generator().manual_seed(0))
+    one, other, same = (
+        kmeans(points, 5, max_iters=0, generator=torch.Generator().manual_seed(seed)).centroids
+        for seed in (1, 2, 1)
+    )
+    assert not torch.equal(one, other)
+    assert torch.equal(one, same)
 
 
 def test_kmeans_refuses_what_it_cannot_cluster() -> None:
@@ -124,3 +136,10 @@ def test_lloyd_lowers_the_distortion() -> None:
     before = distortion(moments_of(points, points[:8]))
     after = distortion(moments_of(points, lloyd(points, points[:8], None, steps=5)))
     assert after < 0.8 * before
+
+
+def test_lloyd_takes_weighted_means_and_leaves_pinned_centroids() -> None:
+    points, weights = torch.tensor([[0.0], [1.0], [9.0]]), torch.tensor([3.0, 1.0, 1.0])
+    start = torch.tensor([[0.5], [8.0]])
+    assert lloyd(points, start, weights, 1).flatten().tolist() == [0.25, 9.0]
+    assert lloyd(points, start, weights, 1, pinned=1).flatten().tolist() == [0.5, 9.0]
