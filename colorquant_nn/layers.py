@@ -494,6 +494,8 @@ class PerImageColorQuantize(nn.Module):
         TypeError: for an input that is not floating point.
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn.layers import PerImageColorQuantize
         >>> layer = PerImageColorQuantize(4)
         >>> out = layer(torch.rand(2, 3, 16, 16))
         >>> [len(image.flatten(1).T.unique(dim=0)) for image in out]

@@ -41,6 +41,9 @@ def update(
         2017, "Neural discrete representation learning", appendix A.1.
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn import kernels
+        >>> from colorquant_nn.functional.clustering import update
         >>> points = torch.tensor([[[0.0], [2.0]]])
         >>> centroids, counts = torch.zeros(1, 1), torch.zeros(1)
         >>> moments = kernels.cluster(points, centroids[None]).moments[0]
@@ -83,6 +86,7 @@ def lloyd(
         (K, C) centroids.
 
     Examples:
+        >>> from colorquant_nn.functional.clustering import lloyd
         >>> import torch
         >>> points = torch.tensor([[0.0], [1.0], [9.0]])
         >>> lloyd(points, torch.tensor([[0.0], [8.0]]), None, steps=2)
@@ -140,6 +144,8 @@ def kmeans(
         Lloyd 1982, "Least squares quantization in PCM".
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.clustering import kmeans
         >>> points = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
         >>> result = kmeans(points, 2)
         >>> result.centroids.sort(dim=0).values.flatten().tolist(), result.converged

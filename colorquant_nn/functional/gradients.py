@@ -51,6 +51,8 @@ def straight_through(x: Tensor, hard: Tensor, palette: Tensor) -> Tensor:
         stochastic neurons", section 4.
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.gradients import straight_through
         >>> x = torch.tensor([[0.4]], requires_grad=True)
         >>> straight_through(x, torch.ones(1, 1), torch.ones(1, 1)).backward()
         >>> x.grad
@@ -114,6 +116,8 @@ def soft(x: Tensor, hard: Tensor, palette: Tensor, temperature: float = 0.01) ->
         compressible representations", section 3.1.
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.gradients import soft
         >>> x = torch.tensor([[0.5]], requires_grad=True)
         >>> soft(x, torch.ones(1, 1), torch.tensor([[0.0], [1.0]]), temperature=0.5).backward()
         >>> x.grad
@@ -139,6 +143,8 @@ def palette_mse(x: Tensor, values: Tensor, known: Tensor | None = None) -> Tenso
         A float32 scalar (float64 for float64), 0 if nothing is finite.
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.gradients import palette_mse
         >>> palette_mse(torch.tensor([[0.5], [float("nan")]]), torch.ones(2, 1))
         tensor(0.2500)
     """
@@ -155,6 +161,8 @@ def clamp_through(x: Tensor) -> Tensor:
         The same shape; float64 for float64, otherwise float32.
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.gradients import clamp_through
         >>> x = torch.tensor([-1.0, 0.5, 2.0], requires_grad=True)
         >>> y = clamp_through(x)
         >>> y.sum().backward()
@@ -185,6 +193,8 @@ def cluster_means(
         (B, K, C), ``centroids``, in the dtype of the points.
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.gradients import cluster_means
         >>> points = torch.tensor([[[0.0], [2.0]]], requires_grad=True)
         >>> indices, counts = torch.zeros(1, 2, dtype=torch.int64), torch.full((1, 1), 2.0)
         >>> cluster_means(points, indices, torch.ones(1, 1, 1), counts).backward()

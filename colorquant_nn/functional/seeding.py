@@ -39,6 +39,7 @@ def kmeans_plus_plus(
         draws are those of section 7 there.
 
     Examples:
+        >>> from colorquant_nn.functional.seeding import kmeans_plus_plus
         >>> import torch
         >>> points = torch.tensor([[0.0], [0.1], [5.0]])
         >>> kmeans_plus_plus(points, 2).sort(dim=0).values.round().flatten().tolist()
@@ -109,6 +110,7 @@ def spread_colors(num_colors: int) -> Tensor:
         1, of the powers of 1 / g, where g is the root of g^4 = g + 1.
 
     Examples:
+        >>> from colorquant_nn.functional.seeding import spread_colors
         >>> spread_colors(8).shape
         torch.Size([8, 3])
     """
