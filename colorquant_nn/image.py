@@ -194,16 +194,19 @@ def smallest_palette(
             fits[num_colors] = (float(mse_to_psnr(error)), palette)
         return fits[num_colors][0]
 
-    most = len(colors.codes) + (colors.hole is not None)
-    if most == 0:
-        raise ValueError("expected an image with at least one finite pixel")
-    if not of_bytes and psnr(most) < min_psnr:
+    def fewest() -> int:
+        most = len(colors.codes) + (colors.hole is not None)
+        if most == 0:
+            raise ValueError("expected an image with at least one finite pixel")
+        return smallest_count(psnr, min_psnr, most)
+
+    num_colors = fewest()
+    if psnr(num_colors) < min_psnr and not of_bytes:  # floats of one byte are to be told apart
         colors = split_floats(points, None, colors)
         fits.clear()
-        most = len(colors.codes) + (colors.hole is not None)
-    fewest = smallest_count(psnr, min_psnr, most)
-    psnr(fewest)
-    return fits[fewest][1]
+        num_colors = fewest()
+        psnr(num_colors)
+    return fits[num_colors][1]
 
 
 def match_palette(palette: Tensor, image: Tensor) -> Tensor:
