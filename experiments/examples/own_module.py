@@ -2,8 +2,8 @@
 
 Run ``python -m experiments.examples.own_module``. The palette is saved and restored with the
 module, and learns in `training_step` alone, as BatchNorm's statistics do. With
-``accumulate_grad_batches`` make the layer ``deferred=True`` and call ``commit()`` after each
-optimizer step.
+``accumulate_grad_batches`` take `DeferredColorQuantize` and call ``commit()`` after each optimizer
+step.
 """
 
 import argparse
