@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from colorquant_nn import kernels
-from colorquant_nn.functional.clustering import kmeans
 from colorquant_nn.functional.color import from_working_space, rgb_to_linear, to_working_space
-from colorquant_nn.functional.histogram import WeightedColors
+from colorquant_nn.functional.histogram import WeightedColors, count
 from colorquant_nn.functional.metrics import weighted_mse
 from colorquant_nn.functional.points import (
     check_count,
@@ -353,9 +352,10 @@ def resize_palette(palette: Tensor, num_colors: int, counts: Tensor | None = Non
         raise ValueError("expected counts that are finite and at least 0")
     if num_colors < len(colors):
         used = weights + 1e-6 * weights.mean() + 1e-30  # unused colours come last, not never
-        fewer = kmeans(colors, num_colors, used / used.sum()).centroids.clamp(0, 1)
-        return dark_to_light(fewer.cpu()).to(colors.device)
-    resized, share = colors.cpu(), weights.cpu()
+        listed = count(colors.T[:, None], used[None], len(colors))
+        colors = fit(listed, num_colors, effort="best")  # fewer, where many were the same
+        weights = colors.new_ones(len(colors))
+    resized, share = colors.cpu(), weights.to("cpu", copy=True)  # not the caller's
     while len(resized) < num_colors:
         largest = share.argmax()
         color = resized[largest]
