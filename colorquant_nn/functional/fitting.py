@@ -15,7 +15,7 @@ from torch import Tensor
 
 from colorquant_nn import kernels
 from colorquant_nn.functional.color import from_working_space, rgb_to_linear, to_working_space
-from colorquant_nn.functional.histogram import WeightedColors, encode
+from colorquant_nn.functional.histogram import WeightedColors, count
 from colorquant_nn.functional.metrics import weighted_mse
 from colorquant_nn.functional.points import (
     check_count,
@@ -352,11 +352,10 @@ def resize_palette(palette: Tensor, num_colors: int, counts: Tensor | None = Non
         raise ValueError("expected counts that are finite and at least 0")
     if num_colors < len(colors):
         used = weights + 1e-6 * weights.mean() + 1e-30  # unused colours come last, not never
-        order, codes = encode(colors.cpu())
-        points, votes = colors.cpu()[order], (used / used.sum()).cpu()[order]
-        fewer = fit_centroids(points, votes, codes, num_colors, points[:0], EFFORTS["best"], seed=0)
-        return dark_to_light(fewer.clamp(0, 1)).to(colors.device)
-    resized, share = colors.cpu(), weights.cpu()
+        listed = count(colors.T[:, None], used[None], len(colors))
+        colors = fit(listed, num_colors, effort="best")  # fewer, where many were the same
+        weights = colors.new_ones(len(colors))
+    resized, share = colors.cpu(), weights.to("cpu", copy=True)  # not the caller's
     while len(resized) < num_colors:
         largest = share.argmax()
         color = resized[largest]

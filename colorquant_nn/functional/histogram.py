@@ -22,7 +22,6 @@ __all__ = [
     "WeightedColors",
     "count",
     "count_colors",
-    "encode",
     "list_pixels",
     "merge_colors",
     "split_floats",
@@ -202,7 +201,7 @@ def count_colors(points: Tensor, weights: Tensor | None = None) -> WeightedColor
         found = WeightedColors(*kernels.distinct_colors(points[..., :3], weights), device=device)
         return _as_opaque(found)
     colors, votes, hole = _visible(points, weights)
-    order, codes = encode(colors)
+    order, codes = _encode(colors)
     counted = _means(codes.numpy(), colors[order], votes[order].to(torch.float64))
     return counted._replace(hole=hole, device=device)
 
@@ -230,7 +229,7 @@ def split_floats(points: Tensor, weights: Tensor | None, counted: WeightedColors
     if len(colors) == len(counted.codes):
         return counted
     sums = pixels.weights.new_zeros(len(colors)).index_add_(0, places, pixels.weights)
-    order, codes = encode(colors)
+    order, codes = _encode(colors)
     return counted._replace(codes=codes, colors=colors[order], weights=sums[order])
 
 
@@ -279,7 +278,7 @@ def _merge(parts: list[WeightedColors], bits: int = 8) -> WeightedColors:
 def _as_opaque(counted: WeightedColors) -> WeightedColors:
     """Colours without alpha with one of 1."""
     colors = with_alpha(counted.colors)
-    order, codes = encode(colors)
+    order, codes = _encode(colors)
     return counted._replace(codes=codes, colors=colors[order], weights=counted.weights[order])
 
 
@@ -299,7 +298,7 @@ def _visible(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Te
     return sanitize(flat[voting], clamp=True).to(torch.float32), votes[voting], hole
 
 
-def encode(colors: Tensor) -> tuple[Tensor, Tensor]:
+def _encode(colors: Tensor) -> tuple[Tensor, Tensor]:
     """The order of the codes of (M, C) colours, and the ordered codes."""
     spread = kernels.spread_bits(colors.shape[1])
     levels = (colors * 255 + 0.5).to(torch.int64)
