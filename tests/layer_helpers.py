@@ -9,8 +9,10 @@ FEW = 3  # batches of a warm-up, where a test needs to go past it
 
 
 def batch(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(*(shape or (4, 3, 16, 16)), generator=generator).pow(2).to(dtype)
+    """Squares of random numbers: darker than light, on the default device."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    numbers = torch.rand(*(shape or (4, 3, 16, 16)), generator=generator, device="cpu")
+    return numbers.pow(2).to(torch.get_default_device(), dtype)
 
 
 def state_of(layer: ColorQuantize) -> dict[str, torch.Tensor]:

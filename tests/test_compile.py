@@ -11,6 +11,8 @@ from colorquant_nn import ColorQuantize, DeferredColorQuantize, PerImageColorQua
 from colorquant_nn.functional import gradients
 from tests.layer_helpers import SPACES, batch
 
+pytestmark = pytest.mark.usefixtures("on_device")
+
 SIZES = (2, 3, 5, 2, 4, 7, 2)
 ESTIMATORS = [
     gradients.straight_through,

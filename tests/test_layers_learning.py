@@ -12,6 +12,8 @@ from colorquant_nn import ColorQuantize
 from colorquant_nn.functional.color import color_space
 from tests.layer_helpers import FEW, SPACES, assert_same_state, batch, state_of
 
+pytestmark = pytest.mark.usefixtures("on_device")
+
 
 @pytest.mark.parametrize("space", SPACES)
 def test_training_moves_the_palette_and_nothing_else_does(space: str) -> None:
@@ -46,7 +48,7 @@ def test_before_training_the_palette_is_usable() -> None:
     assert not layer.seeded
     assert len(layer.palette.unique(dim=0)) == 8
     assert torch.cdist(layer.palette, layer.palette).fill_diagonal_(9).min() > 0.3
-    error = layer.quantize(torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))).mse
+    error = layer.quantize(batch(0, 3, 32, 32).sqrt()).mse
     assert error < 0.04
 
 
@@ -105,7 +107,7 @@ def test_a_dead_colour_is_revived_and_stays_useful() -> None:
 
 def test_a_rare_colour_is_not_stolen() -> None:
     # One pixel in 4096 is red, far below `dead_below`; the rest is noise around three greys.
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(0)
     red = torch.tensor([1.0, 0.0, 0.0])
     greys = torch.tensor([0.25, 0.5, 0.75])[:, None].expand(3, 3)
     layer = ColorQuantize.from_palette(torch.cat([greys, red[None]]), frozen=False)
@@ -220,7 +222,7 @@ def test_fit_is_full_kmeans_in_one_pass(space: str) -> None:
     assert layer.seeded
     assert layer.counts.sum() == 40 * 256
     points = color_space(space).from_rgb(images.movedim(1, -1).reshape(-1, 3))
-    theirs = KMeans(8, n_init=3, random_state=0).fit(points.numpy())
+    theirs = KMeans(8, n_init=3, random_state=0).fit(points.cpu().numpy())
     nearest = torch.cdist(points.double(), layer.centroids.double()).min(1).values
     assert nearest.square().sum().item() < 1.01 * theirs.inertia_
     before = layer.palette

@@ -15,6 +15,8 @@ from colorquant_nn.functional import gradients
 from colorquant_nn.functional.gradients import Estimator
 from tests.layer_helpers import FEW, assert_same_state, batch, state_of
 
+pytestmark = pytest.mark.usefixtures("on_device")
+
 HALVES = [torch.float16, torch.bfloat16]
 
 

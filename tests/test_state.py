@@ -17,6 +17,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from colorquant_nn import ColorQuantize, DeferredColorQuantize
 from tests.layer_helpers import FEW, SPACES, assert_same_state, batch, state_of
 
+pytestmark = pytest.mark.usefixtures("on_device")
+
 LAYERS = [ColorQuantize, DeferredColorQuantize]
 STAGES = [0, 2, FEW + 2]  # batches: untouched, in the warm-up, after it
 

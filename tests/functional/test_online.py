@@ -5,10 +5,9 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from colorquant_nn import ColorQuantize, DeferredColorQuantize
+from tests.layer_helpers import batch
 
-
-def batch(seed: int) -> torch.Tensor:
-    return torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(seed)).pow(2)
+pytestmark = pytest.mark.usefixtures("on_device")
 
 
 @pytest.mark.parametrize("space", ["rgb", "oklab"])
