@@ -109,8 +109,9 @@ def sticks(num_clusters, channels, case):
 
 
 def two_near_and_one_far():
-    """Two centroids of one small cluster, and one of two far groups of 100 points."""
+    """Two small clusters beside one another, and one of two groups far apart."""
     near = torch.tensor([0.1, 0.1, 0.1]) + 0.01 * random(60, 3)
+    near[30:, 1] += 0.03
     far = torch.tensor([0.5, 0.9, 0.9]) + torch.tensor([0.4, 0.0, 0.0]) * torch.tensor(
         [[-1.0], [1]]
     )
