@@ -48,8 +48,11 @@ def nearest(points: Tensor, centroids: Tensor, strength: float = 1.0) -> Tensor:
     Returns:
         (H, W) int64.
 
-    >>> nearest(torch.full((1, 2, 3), 0.4), torch.tensor([[0.0] * 3, [1.0] * 3]))
-    tensor([[0, 0]])
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.dither import nearest
+        >>> nearest(torch.full((1, 2, 3), 0.4), torch.tensor([[0.0] * 3, [1.0] * 3]))
+        tensor([[0, 0]])
     """
     height, width, channels = points.shape
     flat = points.reshape(1, height * width, channels)
@@ -70,13 +73,19 @@ def floyd_steinberg(points: Tensor, centroids: Tensor, strength: float = 1.0) ->
     Returns:
         (H, W) int64.
 
-    R. W. Floyd and L. Steinberg: An adaptive algorithm for spatial greyscale. Proceedings of the
-    Society for Information Display 17 (1976).
+    Raises:
+        ValueError: for another shape, or another strength.
 
-    >>> black_and_white = torch.tensor([[0.0] * 3, [1.0] * 3])
-    >>> white = floyd_steinberg(torch.full((64, 64, 3), 0.25), black_and_white).sum()
-    >>> 0.24 < white / 64**2 < 0.26
-    tensor(True)
+    References:
+        Floyd and Steinberg 1976, "An adaptive algorithm for spatial greyscale".
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.dither import floyd_steinberg
+        >>> black_and_white = torch.tensor([[0.0] * 3, [1.0] * 3])
+        >>> white = floyd_steinberg(torch.full((64, 64, 3), 0.25), black_and_white).sum()
+        >>> 0.24 < white / 64**2 < 0.26
+        tensor(True)
     """
     return _diffuse(points, centroids, strength, FLOYD_STEINBERG)
 
@@ -84,12 +93,27 @@ def floyd_steinberg(points: Tensor, centroids: Tensor, strength: float = 1.0) ->
 def atkinson(points: Tensor, centroids: Tensor, strength: float = 1.0) -> Tensor:
     """Error diffusion of three quarters of the error to six neighbours.
 
-    What is not passed on clears the darkest and lightest parts and raises contrast. Otherwise as
-    `floyd_steinberg`; B. Atkinson's dither of the Macintosh (1984), described in
-    https://beyondloom.com/blog/dither.html.
+    What is not passed on clears the darkest and lightest parts and raises contrast.
 
-    >>> atkinson(torch.full((4, 4, 3), 0.9), torch.tensor([[0.0] * 3, [1.0] * 3])).unique()
-    tensor([1])
+    Args:
+        points: (H, W, 3) or (H, W, 4).
+        centroids: (K, C).
+        strength: share of the error that is passed on, 0 to 1; 0 is `nearest`.
+
+    Returns:
+        (H, W) int64.
+
+    Raises:
+        ValueError: for another shape, or another strength.
+
+    References:
+        Atkinson's dither of the Macintosh, 1984: https://beyondloom.com/blog/dither.html.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.dither import atkinson
+        >>> atkinson(torch.full((4, 4, 3), 0.9), torch.tensor([[0.0] * 3, [1.0] * 3])).unique()
+        tensor([1])
     """
     return _diffuse(points, centroids, strength, ATKINSON)
 
@@ -108,13 +132,20 @@ def ordered(points: Tensor, centroids: Tensor, strength: float = 1.0) -> Tensor:
     Returns:
         (H, W) int64.
 
-    T. Knoll: Pattern dithering, US patent 6606166 (1999, expired); J. Yliluoma: Arbitrary-palette
-    positional dithering, https://bisqwit.iki.fi/story/howto/dither/jy/.
+    Raises:
+        ValueError: for another shape, or another strength.
 
-    >>> black_and_white = torch.tensor([[0.0] * 3, [1.0] * 3])
-    >>> ordered(torch.full((2, 4, 3), 0.5), black_and_white)
-    tensor([[0, 1, 0, 1],
-            [1, 0, 1, 0]])
+    References:
+        Knoll 1999, "Pattern dithering", US patent 6606166 (expired); Yliluoma, "Arbitrary-palette
+        positional dithering", https://bisqwit.iki.fi/story/howto/dither/jy/.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.dither import ordered
+        >>> black_and_white = torch.tensor([[0.0] * 3, [1.0] * 3])
+        >>> ordered(torch.full((2, 4, 3), 0.5), black_and_white)
+        tensor([[0, 1, 0, 1],
+                [1, 0, 1, 0]])
     """
     problem = _prepare(points, centroids, strength)
     if problem is None:
@@ -143,12 +174,20 @@ DITHERS: dict[str, Dither] = {
 def bayer_matrix(size: int) -> NDArray[np.int64]:
     """Thresholds 0 to size² - 1, spread as evenly as can be; size is a power of two.
 
-    B. E. Bayer: An optimum method for two-level rendition of continuous-tone pictures. IEEE
-    International Conference on Communications (1973).
+    Args:
+        size: S.
 
-    >>> bayer_matrix(2)
-    array([[0, 2],
-           [3, 1]])
+    Returns:
+        (S, S) int64.
+
+    References:
+        Bayer 1973, "An optimum method for two-level rendition of continuous-tone pictures".
+
+    Examples:
+        >>> from colorquant_nn.functional.dither import bayer_matrix
+        >>> bayer_matrix(2)
+        array([[0, 2],
+               [3, 1]])
     """
     matrix = np.zeros((1, 1), np.int64)
     while len(matrix) < size:
@@ -205,8 +244,8 @@ def _prepare(
 def _longest_gap(centroids: Tensor) -> float:
     """The longest edge of the minimum spanning tree: no gap between neighbours is longer.
 
-    R. C. Prim: Shortest connection networks and some generalizations. Bell System Technical
-    Journal 36 (1957).
+    References:
+        Prim 1957, "Shortest connection networks and some generalizations".
     """
     colors = centroids.cpu().numpy()
     distances = ((colors - colors[0]) ** 2).sum(1)

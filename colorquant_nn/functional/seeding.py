@@ -72,6 +72,8 @@ def seed(points: Tensor, weights: Tensor, start: Tensor, pinned: int, uniforms: 
     Returns:
         (..., K, C); zeros where all weights are 0.
     """
+    if points.shape[-2] == 0:  # as with a point without weight
+        points, weights = torch.zeros_like(start[..., :1, :]), torch.zeros_like(start[..., :1, 0])
     chosen: list[Tensor] = []
     nearest = torch.ones_like(weights)  # every voter is as likely to be the first
     for k in range(start.shape[-2]):

@@ -146,6 +146,12 @@ def assign(points: Tensor, centroids: Tensor, clamp: bool = False) -> Tensor:
 
     Returns:
         (B, N) int64.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import assign
+        >>> assign(torch.tensor([[[0.2], [0.9]]]), torch.tensor([[[0.0], [1.0]]]))
+        tensor([[0, 1]])
     """
     if exporting():
         return assign_for_export(points, centroids, clamp)
@@ -168,8 +174,19 @@ def cluster(
         weights: (B, N) float32, at least 0; all 1 without it.
         clamp: limit the points to [0, 1].
 
+    Returns:
+        Indices, moments and values.
+
     Raises:
         ValueError: for weights or a palette of another shape.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import cluster
+        >>> points = torch.tensor([[[0.25], [0.75]]])
+        >>> cluster(points, torch.tensor([[[0.0], [1.0]]])).moments
+        tensor([[[ 1.0000,  0.2500,  0.0625],
+                 [ 1.0000, -0.2500,  0.0625]]], dtype=torch.float64)
     """
     if weights is not None and weights.shape != points.shape[:2]:
         raise ValueError(f"expected weights {tuple(points.shape[:2])}, got {tuple(weights.shape)}")
@@ -192,7 +209,7 @@ def kmeans_per_image(
 
     The first centroid is a point drawn at random; each further one is, of several points drawn by
     their squared distance to the centroids so far, the one that lowers the sum of these distances
-    most (Arthur and Vassilvitskii 2007). The last step moves the centroids: each with a count
+    most. The last step moves the centroids: each with a count
     above 0 is the mean of the points that the returned indices give it. The rows beyond an image's
     distinct colours repeat its first centroid, with count 0; an image without a voter has zeros.
 
@@ -204,8 +221,21 @@ def kmeans_per_image(
         votes: (B, N) bool, which finite points are learnt from; all without it.
         clamp: limit the points to [0, 1].
 
+    Returns:
+        Centroids, indices and counts.
+
     Raises:
         ValueError: for fewer than one step, or random numbers of another shape.
+
+    References:
+        Arthur and Vassilvitskii 2007, "k-means++: the advantages of careful seeding".
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import kmeans_per_image
+        >>> fitted = kmeans_per_image(torch.rand(2, 100, 3), 4, 3, torch.rand(4, 2))
+        >>> fitted.counts.sum(1)
+        tensor([100., 100.])
     """
     if uniforms.dim() != 2 or uniforms.shape[0] != num_clusters or uniforms.shape[1] < 1:
         raise ValueError(
@@ -230,6 +260,12 @@ def lookup(palette: Tensor, indices: Tensor) -> Tensor:
 
     Raises:
         ValueError: for different numbers of images.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import lookup
+        >>> lookup(torch.tensor([[[0.0], [1.0]]]), torch.tensor([[1, 0, 1]])).flatten()
+        tensor([1., 0., 1.])
     """
     if palette.shape[0] != indices.shape[0]:
         raise ValueError(
@@ -252,6 +288,12 @@ def histogram(points: Tensor, bits: int, weights: Tensor | None = None) -> Tenso
     Returns:
         (2**bits ** 3, 4) float64: the weight in the cell, the sums of red, green and blue. Blue
         varies fastest over the cells.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import histogram
+        >>> histogram(torch.tensor([[[0.0, 0.0, 0.75], [0.0, 0.0, 1.0]]]), bits=1)[1].tolist()
+        [2.0, 0.0, 0.0, 1.75]
     """
     return call("histogram", points, bits, weights)
 
@@ -270,6 +312,8 @@ def distinct_colors(points: Tensor, weights: Tensor | None = None) -> DistinctCo
         Codes, colours and their weights.
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import distinct_colors
         >>> points = torch.tensor([[[255, 0, 0], [0, 0, 0], [255, 0, 0]]], dtype=torch.uint8)
         >>> distinct_colors(points).weights
         tensor([1., 2.], dtype=torch.float64)
@@ -282,7 +326,7 @@ def seed(points: Tensor, weights: Tensor, start: Tensor, pinned: int, uniforms: 
 
     The first is drawn by its weight; each further one is, of several points drawn by their
     weighted squared distance to the centroids so far, the one that lowers the sum of these
-    distances most. When all distinct points are chosen, the last one is repeated.
+    distances most. When all distinct points are chosen, the first centroid is repeated.
 
     Args:
         points: (M, C) float; along a curve that fills space it is fastest.
@@ -293,12 +337,14 @@ def seed(points: Tensor, weights: Tensor, start: Tensor, pinned: int, uniforms: 
             used.
 
     Returns:
-        (K, C): the pinned rows, then rows of ``points``. Without points, ``start``.
+        (K, C): the pinned rows, then rows of ``points``; zeros where none has a weight.
 
     References:
         Arthur and Vassilvitskii 2007, "k-means++: the advantages of careful seeding", section 7.
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import seed
         >>> points = torch.tensor([[0.0, 0, 0], [0, 0, 0.1], [5, 5, 5]])
         >>> seeds = seed(points, torch.ones(3), torch.zeros(2, 3), 1, torch.full((2, 1), 0.5))
         >>> seeds.tolist()
@@ -346,6 +392,8 @@ def relocate(
         function".
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import cluster, relocate
         >>> points = torch.tensor([[[0.0, 0, 0], [0, 0, 0.01], [1, 0, 0], [1, 1, 0]]])
         >>> centroids = torch.tensor([[0.0, 0, 0], [0, 0, 0.01], [1, 0.5, 0]])
         >>> moments = cluster(points, centroids[None]).moments[0]
@@ -389,6 +437,8 @@ def search(
         (K, C).
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import search
         >>> points = torch.rand(500, 3)
         >>> uniforms, blurs = torch.rand(1, 8, 3), torch.ones(1, 4, 2, 8)
         >>> search(points, torch.ones(500), torch.zeros(1, 8, 3), 0, uniforms, blurs, 5, 3).shape
@@ -411,6 +461,8 @@ def convert_color(colors: Tensor, stages: list[str], matrices: list[float]) -> T
         colours are rounded once, and equal ones get equal bits wherever they lie.
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import convert_color
         >>> convert_color(torch.tensor([0.5, 2.0, 3.0]), ["cube"], [])
         tensor([ 0.1250,  8.0000, 27.0000])
     """
@@ -442,6 +494,8 @@ def diffuse(
         (H, W) int64.
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import diffuse
         >>> centroids = torch.tensor([[0.0] * 3, [1.0] * 3])
         >>> steps, shares = torch.tensor([[1, 0]]), torch.ones(1)
         >>> diffuse(torch.full((1, 5, 3), 0.6), centroids, steps, shares, 1.0, 9.0)
@@ -479,6 +533,8 @@ def mix(
         (H, W) int64.
 
     Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import mix
         >>> centroids = torch.tensor([[0.0] * 3, [1.0] * 3])
         >>> matrix, order = torch.tensor([[0, 1], [1, 0]]), torch.tensor([0, 1])
         >>> mix(torch.full((1, 4, 3), 0.4), centroids, matrix, order, 2, 1.0, 9.0)
@@ -488,7 +544,20 @@ def mix(
 
 
 def unpack_moments(moments: Tensor) -> Moments:
-    """Name the columns of `Clustered.moments`: count, C offsets, upper triangle of scatter."""
+    """Name the columns of `Clustered.moments`: count, C offsets, upper triangle of scatter.
+
+    Args:
+        moments: (..., F), where F is `num_moments` of the channels.
+
+    Returns:
+        Views of the columns.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import unpack_moments
+        >>> unpack_moments(torch.tensor([2.0, 0.5, 0.3])).distortions
+        tensor(0.3000)
+    """
     channels = 1
     while num_moments(channels) < moments.shape[-1]:
         channels += 1

@@ -126,6 +126,7 @@ def num_moments(channels: int) -> int:
         channels: C.
 
     Examples:
+        >>> from colorquant_nn.kernels.reference import num_moments
         >>> num_moments(3)
         10
     """
@@ -139,6 +140,7 @@ def trace_columns(channels: int) -> list[int]:
         channels: C.
 
     Examples:
+        >>> from colorquant_nn.kernels.reference import trace_columns
         >>> trace_columns(3)
         [4, 7, 9]
     """
@@ -152,6 +154,7 @@ def most_moves(num_clusters: int) -> int:
         num_clusters: K.
 
     Examples:
+        >>> from colorquant_nn.kernels.reference import most_moves
         >>> most_moves(16)
         2
     """
@@ -168,6 +171,7 @@ def spread_bits(channels: int) -> Tensor:
         (C, 256) int64, whose bitwise or over the channels of a colour is its code.
 
     Examples:
+        >>> from colorquant_nn.kernels.reference import spread_bits
         >>> spread_bits(3)[:, 3]
         tensor([36, 18,  9])
     """

@@ -59,15 +59,20 @@ def test_points_without_weight_are_no_seeds():
     assert (seeds[:, None] == voters).all(-1).any(1).all()
 
 
-def test_when_the_colours_run_out_one_is_repeated():
+def test_when_the_colours_run_out_the_first_is_repeated():
     points = torch.tensor([[0.1, 0.2, 0.3], [0.7, 0.7, 0.7]]).repeat(50, 1)
     seeds = seed(points, torch.ones(100), torch.zeros(5, 3), 0, random(5, 3))
     assert len(seeds.unique(dim=0)) == 2
+    assert torch.equal(seeds[2:], seeds[:1].expand(3, 3))
 
 
-def test_without_points_the_start_stays():
+@pytest.mark.parametrize("count", [0, 5, 100])
+def test_without_voters_there_are_zeros_after_the_pinned(count):
     start = random(4, 3)
-    assert torch.equal(seed(torch.zeros(0, 3), torch.zeros(0), start, 0, random(4, 2)), start)
+    found = seed(random(count, 3), torch.zeros(count), start, 2, random(4, 2))
+    assert torch.equal(found[:2], start[:2])
+    none = seed(random(count, 3), torch.zeros(count), start, 0, random(4, 2))
+    assert (none == 0).all()
 
 
 # -- relocate

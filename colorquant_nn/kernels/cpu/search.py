@@ -59,10 +59,11 @@ def seed(points: Tensor, weights: Tensor, start: Tensor, pinned: int, uniforms: 
     """See `colorquant_nn.kernels.seed`."""
     if start.dtype == torch.float64:
         return NotImplemented
+    if len(points) == 0:  # as with a point without weight
+        points, weights = start.new_zeros(1, start.shape[1]), start.new_zeros(1)
     centroids = start.detach().to(torch.float32).T.clone(memory_format=torch.contiguous_format)
-    if len(points) > 0 and uniforms.shape[1] > 0:
-        tiles = _tiles_of(points, weights)
-        _seed(tiles, pinned, uniforms.to(torch.float32).numpy(), centroids.numpy())
+    tiles = _tiles_of(points, weights)
+    _seed(tiles, pinned, uniforms.to(torch.float32).numpy(), centroids.numpy())
     return centroids.T.to(start.dtype).contiguous()
 
 
@@ -540,6 +541,12 @@ def _seed(tiles, pinned, uniforms, centroids):
                     most = saved
                     for c in range(channels):
                         best_color[c] = color[c]
+        elif k > 0:  # no colour is left that has not been chosen
+            for c in range(channels):
+                best_color[c] = centroids[c, 0]
+        elif not _total(sums) > 0:
+            for c in range(channels):
+                best_color[c] = ZERO
         for c in range(channels):
             if k < pinned:
                 best_color[c] = centroids[c, k]
