@@ -87,7 +87,8 @@ class ColorQuantize(nn.Module):
     Attributes:
         centroids: (K, 3) float32 buffer, the palette in the working space.
         counts: (K,) float32 buffer, running number of pixels of each colour.
-        memory: (2048, 4) float32 buffer, weights and sums of the colours of the warm-up; later 0.
+        memory: (6144, 4) float16 buffer, colours of the warm-up: root of the weight, and mean sRGB;
+            zero after it.
         batches: () float32 buffer, how many batches were learnt from.
 
     Raises:
@@ -143,7 +144,7 @@ class ColorQuantize(nn.Module):
         self.warm_up = check_count(warm_up, "warm_up")
         self.register_buffer("centroids", torch.empty(num_colors, 3, dtype=torch.float32))
         self.register_buffer("counts", torch.empty(num_colors, dtype=torch.float32))
-        self.register_buffer("memory", torch.empty(online.MEMORY, 4, dtype=torch.float32))
+        self.register_buffer("memory", torch.empty(online.MEMORY, 4, dtype=torch.float16))
         self.register_buffer("batches", torch.empty((), dtype=torch.float32))
         if deferred and not isinstance(self, DeferredColorQuantize):
             warnings.warn(
@@ -393,9 +394,8 @@ class ColorQuantize(nn.Module):
         if not bool(batches) and bool(state_dict[prefix + "counts"].any()):
             batches = torch.full_like(batches, self.warm_up)  # of an averaged model
         state_dict[prefix + "batches"] = batches
-        state_dict[prefix + "memory"] = online.summarize(
-            cells[online.octree_order()], online.MEMORY
-        )
+        summary = online.summarize(cells[online.octree_order()], online.MEMORY)
+        state_dict[prefix + "memory"] = online.pack(summary)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ColorQuantize":
         """Move the state to another device, but keep its dtypes whatever the model's."""

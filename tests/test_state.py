@@ -15,6 +15,7 @@ from torch.distributed import checkpoint
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from colorquant_nn import ColorQuantize, DeferredColorQuantize
+from colorquant_nn.functional import online
 from tests.layer_helpers import FEW, SPACES, assert_same_state, batch, state_of
 
 pytestmark = pytest.mark.usefixtures("on_device")
@@ -191,7 +192,7 @@ def test_checkpoints_in_half_precision_load_as_float32(dtype, space: str, assign
     }
     loaded = trained(0, space=space)
     loaded.load_state_dict(half, assign=assign)
-    assert loaded.centroids.dtype == loaded.counts.dtype == loaded.memory.dtype == torch.float32
+    assert [buffer.dtype for buffer in loaded.buffers()] == [b.dtype for b in layer.buffers()]
     torch.testing.assert_close(loaded.palette, layer.palette, rtol=0, atol=0.02)
     loaded(batch(9))
     assert loaded.palette.isfinite().all()
@@ -237,7 +238,8 @@ def test_a_checkpoint_of_version_0_1_0_goes_on(steps: int) -> None:
     assert torch.equal(model[0].centroids, modern.centroids)
     assert model[0].batches == steps
     if steps < 32:
-        torch.testing.assert_close(model[0].memory.sum(0), 0.99 * cells.sum(0), rtol=1e-4, atol=0)
+        seen = online.unpack(model[0].memory).sum(0)
+        torch.testing.assert_close(seen, 0.99 * cells.sum(0), rtol=1e-3, atol=0)
     error = model[0].quantize(x).mse
     assert error < 1.05 * modern.eval().quantize(x).mse
     old["0._extra_state"]["batches"] = torch.tensor(0)  # an averaged model saved this

@@ -31,7 +31,7 @@ from colorquant_nn.names import Space
 
 __all__ = ["MEMORY", "Learning", "PaletteState", "commit", "learn", "observe", "quantize"]
 
-MEMORY = 3072  # cells, 48 KiB: DDP broadcasts a layer's buffers in every forward
+MEMORY = 6144  # cells, 48 KiB: DDP broadcasts a layer's buffers in every forward
 HISTOGRAM_BITS = 6
 OUTSIDE = 1e-4  # of the cube: more than conversions round, less than a level of 8 bits
 
@@ -44,7 +44,7 @@ class PaletteState(NamedTuple):
     counts: Tensor
     """(K,) float32, running number of pixels of each."""
     memory: Tensor
-    """(M, 4) float32, colours of the warm-up's batches: weight and sums of sRGB; later zero."""
+    """(M, 4) float16, colours of the warm-up: root of the weight, and mean sRGB; later zero."""
     batches: Tensor
     """() float32, how many batches were learnt from; a mean of several palettes has a fraction."""
 
@@ -134,7 +134,7 @@ def commit(state: PaletteState, pending: Tensor, how: Learning) -> None:
     step = step_of(state.batches)
     if step < how.warm_up:
         fresh = torch.ones_like(state.batches, dtype=torch.bool)
-        _fit(state.memory, fresh, state, how, step)
+        _fit(unpack(state.memory), fresh, state, how, step)
     else:
         _apply_rule(pending.to(torch.float64), state, how)
     pending.zero_()
@@ -178,12 +178,22 @@ def _remember(points: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
     cells = _all_reduce(kernels.histogram(points, HISTOGRAM_BITS))
     fresh = cells[:, 0].sum() > 0
     side = 1 << HISTOGRAM_BITS
-    means = memory[:, 1:] / memory[:, :1].clamp_min(TINY)
-    red, green, blue = (means * side).to(torch.int64).clamp(0, side - 1).unbind(1)
-    cells.index_add_(0, (red * side + green) * side + blue, memory.to(cells.dtype))
+    red, green, blue = (memory[:, 1:].float() * side).to(torch.int64).clamp(0, side - 1).unbind(1)
+    cells.index_add_(0, (red * side + green) * side + blue, unpack(memory).to(cells.dtype))
     cells = cells[octree_order(cells.device)]
-    memory.copy_(summarize(cells, len(memory)))
+    memory.copy_(pack(summarize(cells, len(memory))))
     return cells.to(torch.float32), fresh
+
+
+def pack(cells: Tensor) -> Tensor:
+    """Weights and sums (M, 4) as a memory has them: roots, in the range of float16, and means."""
+    return torch.cat([cells[:, :1].sqrt(), cells[:, 1:] / cells[:, :1].clamp_min(TINY)], 1)
+
+
+def unpack(memory: Tensor) -> Tensor:
+    """The inverse of `pack`, float32."""
+    weights = memory[:, :1].float().square()
+    return torch.cat([weights, weights * memory[:, 1:].float()], 1)
 
 
 def summarize(cells: Tensor, size: int) -> Tensor:
@@ -199,27 +209,30 @@ def summarize(cells: Tensor, size: int) -> Tensor:
     Returns:
         (M, 4) weight and sums, in the order of the cells; the last are 0.
     """
-    squares = cells[:, 1:].square().sum(1) / cells[:, 0].clamp_min(TINY)
-    levels = [torch.cat([cells, squares[:, None]], 1)]
-    while len(levels[0]) > 1:
-        levels.insert(0, levels[0].view(-1, 8, 5).sum(1))
-    inner = torch.cat(levels[:-1])
-    error = inner[:, 4] - inner[:, 1:4].square().sum(1) / inner[:, 0].clamp_min(TINY)
-    children = torch.cat([(level[:, 0] > 0).view(-1, 8).sum(1) for level in levels[1:]])
+    columns = cells.T.contiguous()
+    squares = columns[1:].square().sum(0) / columns[0].clamp_min(TINY)
+    levels = [torch.cat([columns, squares[None]])]  # the whole cube first
+    while levels[0].shape[1] > 1:
+        levels.insert(0, levels[0].unflatten(1, (-1, 8)).sum(-1))
+    inner = torch.cat(levels[:-1], 1)
+    error = inner[4] - inner[1:4].square().sum(0) / inner[0].clamp_min(TINY)
+    children = torch.cat([(level[0] > 0).view(-1, 8).sum(1) for level in levels[1:]])
     order = error.argsort(descending=True, stable=True)
     room = 1 + (children[order] - 1).clamp_min(0).cumsum(0) <= size
     split = torch.zeros_like(room).index_put_((order,), room)
 
-    splits = list(split.split([len(level) for level in levels[:-1]]))
-    leaves, reached = [], splits[0].new_ones(1)
-    for level, its in zip(levels, [*splits, splits[0].new_zeros(len(cells))], strict=True):
-        leaves.append(reached & ~its & (level[:, 0] > 0))
+    # Leaves do not overlap: each goes where its first cell is.
+    summary, leaf = torch.zeros_like(columns), split.new_zeros(len(cells))
+    splits = split.split([level.shape[1] for level in levels[:-1]])
+    reached = split.new_ones(1)
+    for level, its in zip(levels, [*splits, split.new_zeros(len(cells))], strict=True):
+        step = len(cells) // len(its)
+        ends = reached & ~its & (level[0] > 0)
+        summary[:, ::step] = torch.where(ends, level[:4], summary[:, ::step])
+        leaf[::step] |= ends
         reached = (reached & its).repeat_interleave(8)
-    leaf = torch.cat(leaves)
-    starts = [torch.arange(0, len(cells), len(cells) // len(level)) for level in levels]
-    place = torch.where(leaf, torch.cat(starts).to(leaf.device), len(cells))
-    chosen = place.argsort(stable=True)[:size]
-    return torch.where(leaf[chosen, None], torch.cat(levels)[chosen, :4], 0)
+    place = torch.where(leaf, leaf.cumsum(0) - 1, size)  # the last row takes what is no leaf
+    return cells.new_zeros(size + 1, 4).index_add_(0, place, summary.T)[:size]
 
 
 @lru_cache
@@ -245,7 +258,10 @@ def _fit(cells: Tensor, fresh: Tensor, state: PaletteState, how: Learning, step:
     new = update(fitted, state.counts, moments, decay=0.0)
     old = state.centroids, state.counts
     _assign(state, [torch.where(fresh, a, b) for a, b in zip(new, old, strict=True)], how.space)
-    state.memory.mul_(0 if last else how.decay)
+    if last:
+        state.memory.zero_()
+    else:
+        state.memory[:, 0].mul_(how.decay**0.5)
 
 
 def _search(

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from colorquant_nn import ColorQuantize, DeferredColorQuantize
+from colorquant_nn import ColorQuantize, DeferredColorQuantize, kernels
+from colorquant_nn.functional import online
 from tests.layer_helpers import batch
 
 pytestmark = pytest.mark.usefixtures("on_device")
@@ -12,11 +13,11 @@ pytestmark = pytest.mark.usefixtures("on_device")
 
 @pytest.mark.parametrize("space", ["rgb", "oklab"])
 def test_a_commit_learns_as_from_one_batch(space: str) -> None:
-    at_once = ColorQuantize(8, space=space, warm_up=3)
-    deferred = DeferredColorQuantize(8, space=space, warm_up=3)
-    for step in range(6):
-        # Few colours: where there are more than the memory has cells, it merges some.
-        parts = [batch(10 * step + part)[:1, :, :8] for part in range(3)]
+    palette = batch(99, 8, 3)
+    at_once = ColorQuantize.from_palette(palette, space=space, frozen=False)
+    deferred = DeferredColorQuantize.from_palette(palette, space=space, frozen=False)
+    for step in range(4):
+        parts = [batch(10 * step + part) for part in range(3)]
         at_once(torch.cat(parts))
         before = deferred.palette
         for part in parts:
@@ -24,6 +25,39 @@ def test_a_commit_learns_as_from_one_batch(space: str) -> None:
         deferred.commit()
         torch.testing.assert_close(deferred.centroids, at_once.centroids, rtol=0, atol=1e-6)
         torch.testing.assert_close(deferred.counts, at_once.counts)
+
+
+@pytest.mark.parametrize("space", ["rgb", "oklab"])
+def test_a_commit_of_the_warm_up_fits_as_well_as_one_batch(space: str) -> None:
+    # Not the same bits: it fits to the memory, whose colours are in half precision.
+    at_once = ColorQuantize(8, space=space, warm_up=3)
+    deferred = DeferredColorQuantize(8, space=space, warm_up=3)
+    for step in range(3):
+        parts = [batch(10 * step + part) for part in range(3)]
+        at_once(torch.cat(parts))
+        for part in parts:
+            deferred(part)
+        deferred.commit()
+    x = torch.cat([batch(10 * step + part) for step in range(3) for part in range(3)])
+    errors = [layer.eval().quantize(x).mse for layer in (at_once, deferred)]
+    assert errors[1] < 1.03 * errors[0]
+    torch.testing.assert_close(deferred.counts.sum(), at_once.counts.sum(), rtol=1e-3, atol=0)
+
+
+def test_the_memory_loses_no_pixel_and_little_of_their_colours() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(30_000, 3, generator=generator) ** 2
+    cells = kernels.histogram(points[None], online.HISTOGRAM_BITS)[online.octree_order()]
+    summary = online.summarize(cells, 500)
+    assert summary.shape == (500, 4)
+    torch.testing.assert_close(summary.sum(0), cells.sum(0))
+    used = summary[summary[:, 0] > 0]
+    assert len(used) > 450
+    # The error of as many cells of equal size, 8 a side, is that of a uniform density in each.
+    error = torch.cdist(points.double(), used[:, 1:] / used[:, :1]).amin(1).square().mean()
+    assert error < 3 * (1 / 8) ** 2 / 12
+    unpacked = online.unpack(online.pack(summary).half())
+    torch.testing.assert_close(unpacked.double(), summary, rtol=2e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("reentrant", [False, True])

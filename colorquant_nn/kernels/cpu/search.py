@@ -386,6 +386,7 @@ def _relocate(centroids, counts, moments, movable, rules, blur, trial, moves):
         How many moves were made.
     """
     channels, num_clusters = centroids.shape
+    looks = min(num_clusters, 2 * max(1, num_clusters // 8))  # at merges, as the plain form does
     floats = np.empty((4, num_clusters))
     variance, cost, loss, row = floats[0], floats[1], floats[2], floats[3]
     axes = np.empty((num_clusters, channels))
@@ -402,7 +403,7 @@ def _relocate(centroids, counts, moments, movable, rules, blur, trial, moves):
         cost[k] *= blur[0, k]
         gone[k] = kept[k] = 0
     made = 0
-    for _ in range(num_clusters):
+    for _ in range(looks):
         if made == rules.most:
             break
         source = _least(cost)
