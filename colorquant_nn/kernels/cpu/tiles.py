@@ -122,34 +122,28 @@ def _clean(divisor, clamp, row, weight):
 
 
 @subroutine()
-def _copy_part(source, image, first, count, num_points, strides, channels, tile):
-    """Copy ``count`` points from one of an image on; zeros follow."""
-    for i in range(count):
-        for c in range(len(channels)):
-            tile[c, i] = source[image * strides[0] + first * strides[1] + channels[c]]
-        first += 1
-        if first == num_points:
-            image, first = image + 1, 0
-    for i in range(count, TILE):
-        for c in range(len(channels)):
+def _copy_part(points, image, first, count, tile, weight):
+    """Copy ``count`` points from one of an image on, and their weights; zeros follow."""
+    strides, weight_strides = points.strides, points.weight_strides
+    for i in range(TILE):
+        weight[i] = ONE if i < count else ZERO
+        for c in range(len(points.channels)):
             tile[c, i] = ZERO
+            if i < count:
+                at = image * strides[0] + first * strides[1] + points.channels[c]
+                tile[c, i] = points.array[at]
+        if i < count and points.weights.size > 0:
+            weight[i] = points.weights[image * weight_strides[0] + first * weight_strides[1]]
+        first += 1
+        if first == points.num_points:
+            image, first = image + 1, 0
 
 
 @subroutine()
-def _copy_weights(source, image, first, count, num_points, strides, weight):
-    """The same for the weights, if there are any."""
-    if source.size > 0 and count == TILE and first + TILE <= num_points:
-        begin, step = np.uint64(image * strides[0] + first * strides[1]), np.uint64(strides[1])
-        for i in range(TILE):
-            weight[i] = source[begin + np.uint64(i) * step]
-    elif source.size > 0:
-        for i in range(count):
-            weight[i] = source[image * strides[0] + first * strides[1]]
-            first += 1
-            if first == num_points:
-                image, first = image + 1, 0
-    for i in range(count, TILE):
-        weight[i] = ZERO
+def _copy_weights(source, offset, stride, weight):
+    first, step = np.uint64(offset), np.uint64(stride)
+    for i in range(TILE):
+        weight[i] = source[first + np.uint64(i) * step] if source.size > 0 else ONE
 
 
 @subroutine()
@@ -158,19 +152,18 @@ def load_tile(points, start, count, tile, weight):
 
     A tile of fewer points is filled up with zeros, whose weights are 0.
     """
-    num_points, strides, channels = points.num_points, points.strides, points.channels
-    image = start // num_points
-    first = start - image * num_points
-    for i in range(TILE):
-        weight[i] = ONE
-    if count == TILE and first + TILE <= num_points:
+    strides, weight_strides = points.strides, points.weight_strides
+    image = start // points.num_points
+    first = start - image * points.num_points
+    if count == TILE and first + TILE <= points.num_points:
         offset = image * strides[0] + first * strides[1]
-        _copy_whole(points.array, offset, strides[1], channels, tile)
+        _copy_whole(points.array, offset, strides[1], points.channels, tile)
+        offset = image * weight_strides[0] + first * weight_strides[1]
+        _copy_weights(points.weights, offset, weight_strides[1], weight)
     else:
-        _copy_part(points.array, image, first, count, num_points, strides, channels, tile)
-    _copy_weights(points.weights, image, first, count, num_points, points.weight_strides, weight)
+        _copy_part(points, image, first, count, tile, weight)
     unequal = points.weights.size > 0
-    for c in range(len(channels)):
+    for c in range(len(points.channels)):
         unequal |= _clean(points.divisor, points.clamp, tile[c], weight)
     return unequal
 
