@@ -31,7 +31,7 @@ def read(split: str) -> torch.Tensor:
 
 def psnr(images: torch.Tensor, palette: torch.Tensor) -> float:
     points = images.flatten(2).transpose(1, 2)
-    total = kernels.unpack_statistics(kernels.cluster(points, palette[None]).statistics)
+    total = kernels.unpack_moments(kernels.cluster(points, palette[None]).moments)
     error = total.distortions.sum() / images.numel()
     return -10 * float(error.log10())
 
