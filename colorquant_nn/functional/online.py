@@ -82,6 +82,9 @@ def quantize(points: Tensor, centroids: Tensor, space: Space) -> Batch:
         points: (B, N, 3) sRGB.
         centroids: (K, 3) in the space.
         space: a name of `colorquant_nn.functional.color.SPACES`.
+
+    Returns:
+        See `Batch`.
     """
     palette = color_space(space).to_rgb(centroids).clamp(0, 1)
     rgb = space == "rgb"  # the kernel clamps, and sees what is not finite
@@ -104,6 +107,9 @@ def learn(points: Tensor, state: PaletteState, how: Learning) -> Batch:
         points: (B, N, 3) sRGB; those that are not finite do not count.
         state: changed in place.
         how: see `Learning`.
+
+    Returns:
+        The batch as it was quantized, see `Batch`.
     """
     return Batch(*kernels.call("learn", points, *state, *how))
 
@@ -117,8 +123,11 @@ def observe(points: Tensor, state: PaletteState, pending: Tensor, how: Learning)
     Args:
         points: (B, N, 3) sRGB; those that are not finite do not count.
         state: in the warm-up its memory takes the batch up; the rest stays.
-        pending: (K, F) float64, moments of the batches after the warm-up.
+        pending: (K, F) float32, moments of the batches after the warm-up.
         how: see `Learning`.
+
+    Returns:
+        The batch as it was quantized, see `Batch`.
     """
     return Batch(*kernels.call("observe", points, *state, pending, *how))
 

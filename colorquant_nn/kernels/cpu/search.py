@@ -151,14 +151,15 @@ def _search_once(tiles, pinned, uniforms, blurs, steps, steps_a_round, centroids
     if uniforms.shape[1] > 0:
         _seed(tiles, pinned, uniforms, centroids)
     _lloyd(tiles, pinned, steps, centroids, alpha, moments)
-    least = _distortion(moments, channels)
+    traces = reference.trace_columns(channels)
+    least = _distortion(moments, traces)
     rules = Rules(pinned, reference.SEARCH_MARGIN, len(moves))
     for blur in blurs:
         counts = moments[:, 0].copy()
         if _relocate(centroids, counts, moments, movable, rules, blur, trial, moves) == 0:
             continue
         _lloyd(tiles, pinned, steps_a_round, trial, alpha, trial_moments)
-        distortion = _distortion(trial_moments, channels)
+        distortion = _distortion(trial_moments, traces)
         if distortion < least:
             least = distortion
             centroids[:] = trial
@@ -168,10 +169,9 @@ def _search_once(tiles, pinned, uniforms, blurs, steps, steps_a_round, centroids
     return least
 
 
-def _distortion(moments, channels):
-    """Sum of the traces of the scatters."""
-    columns = reference.trace_columns(channels)
-    return sum(float(moments[:, column].sum()) for column in columns)
+def _distortion(moments, traces):
+    """Sum of the traces of the scatters, whose columns are given."""
+    return sum(float(moments[:, column].sum()) for column in traces)
 
 
 @subroutine(REORDERED)
