@@ -4,13 +4,13 @@ Letters: B images, N = H W pixels, K colours. Images are channels first; the fun
 see (B, N, 3) views of them.
 """
 
-import math
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self  # which torch needs, too
 
 from colorquant_nn import kernels
 from colorquant_nn.functional import online
@@ -36,11 +36,12 @@ from colorquant_nn.functional.points import (
     to_index_map,
     to_points,
 )
-from colorquant_nn.functional.seeding import spread_colors
+from colorquant_nn.functional.seeding import num_candidates, spread_colors
 from colorquant_nn.names import Space
 
 __all__ = ["ColorQuantize", "DeferredColorQuantize", "PerImageColorQuantize", "Quantized"]
 
+HALF_MAX = torch.finfo(torch.float16).max
 GOLDEN_RATIO = (5**0.5 - 1) / 2  # its multiples, modulo 1, fill [0, 1) evenly
 
 
@@ -66,7 +67,8 @@ class ColorQuantize(nn.Module):
     changes, but for `fit`. Pixels count as clamped to [0, 1] (NaN as 0); those that are not finite
     are quantized, but never learnt from. Put the layer before any `Normalize`.
 
-    The state is the four buffers, and no centroid leaves the sRGB cube.
+    The state is the four buffers: 64 KiB at most up to 1000 colours, which DDP broadcasts in every
+    forward. No centroid leaves the sRGB cube.
 
     Args:
         num_colors: K, at least 1.
@@ -116,6 +118,7 @@ class ColorQuantize(nn.Module):
     counts: Tensor
     memory: Tensor
     batches: Tensor
+    state_names: ClassVar[tuple[str, ...]] = ("centroids", "counts", "memory", "batches")
 
     def __init__(
         self,
@@ -142,19 +145,23 @@ class ColorQuantize(nn.Module):
         self.frozen = frozen
         self.estimator = estimator
         self.warm_up = check_count(warm_up, "warm_up")
-        self.register_buffer("centroids", torch.empty(num_colors, 3, dtype=torch.float32))
-        self.register_buffer("counts", torch.empty(num_colors, dtype=torch.float32))
-        self.register_buffer("memory", torch.empty(online.MEMORY, 4, dtype=torch.float16))
-        self.register_buffer("batches", torch.empty((), dtype=torch.float32))
         if deferred and not isinstance(self, DeferredColorQuantize):
+            if type(self) is not ColorQuantize:
+                raise ValueError("expected a subclass of DeferredColorQuantize for deferred=True")
             warnings.warn(
                 "ColorQuantize(deferred=True) is now DeferredColorQuantize",
                 DeprecationWarning,
                 stacklevel=2,
             )
             self.__class__ = DeferredColorQuantize
-            DeferredColorQuantize._add_pending(self)  # type: ignore[arg-type]
+        self._add_buffers(num_colors)
         self.reset_parameters()
+
+    def _add_buffers(self, num_colors: int) -> None:
+        self.register_buffer("centroids", torch.empty(num_colors, 3, dtype=torch.float32))
+        self.register_buffer("counts", torch.empty(num_colors, dtype=torch.float32))
+        self.register_buffer("memory", torch.empty(online.MEMORY, 4, dtype=torch.float16))
+        self.register_buffer("batches", torch.empty((), dtype=torch.float32))
 
     def reset_parameters(self) -> None:
         """Forget everything: colours spread over the cube, as of a new layer."""
@@ -164,11 +171,11 @@ class ColorQuantize(nn.Module):
     @classmethod
     def from_palette(
         cls, palette: Tensor, *, space: Space = "rgb", frozen: bool = True, **arguments: Any
-    ) -> "ColorQuantize":
+    ) -> Self:
         """Make a layer of given colours, fixed unless ``frozen`` is false.
 
         Args:
-            palette: (K, 3) sRGB, float in [0, 1].
+            palette: (K, 3) sRGB, float in [0, 1] or uint8.
             space: where distances are taken, as for the class.
             frozen: never learn.
             arguments: others of the class.
@@ -177,7 +184,7 @@ class ColorQuantize(nn.Module):
             A layer on the palette's device, that counts as seeded.
 
         Raises:
-            TypeError: for something else than a floating point tensor.
+            TypeError: for something else than a tensor of these types.
             ValueError: for a palette of another shape or range.
 
         Examples:
@@ -187,7 +194,8 @@ class ColorQuantize(nn.Module):
             ColorQuantize(2, space='rgb', frozen=True)
         """
         palette = check_palette(palette)
-        layer = cls(palette.shape[0], space=space, frozen=frozen, **arguments).to(palette.device)
+        with palette.device:
+            layer = cls(palette.shape[0], space=space, frozen=frozen, **arguments)
         layer._set_state(color_space(space).from_rgb(palette), layer.warm_up)
         return layer
 
@@ -316,7 +324,7 @@ class ColorQuantize(nn.Module):
         return nn.functional.embedding(indices, self.palette).movedim(-1, -3)
 
     @torch.no_grad()
-    def fit(self, images: Tensor | Iterable[Any]) -> "ColorQuantize":
+    def fit(self, images: Tensor | Iterable[Any]) -> Self:
         """Learn the palette of all images at once: full k-means, in one pass and constant memory.
 
         What was learnt before is forgotten; the layer may go on to learn in training mode.
@@ -353,63 +361,91 @@ class ColorQuantize(nn.Module):
         return f"{self.num_colors}, space={self.space!r}, {learning}"
 
     def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
     ) -> None:
         """Take up a state: of any floating point dtype, of version 0.1.0, or a part of one."""
         self._take_version_0_1_0(state_dict, prefix)
-        ours = dict(self.named_buffers(recurse=False))
-        given = {name: state_dict.get(prefix + name) for name in ours}
-        centroids = given["centroids"]
-        if centroids is not None:
-            if centroids.shape != self.centroids.shape:
+        ours = {name: getattr(self, name) for name in self.state_names}
+        given = {
+            name: state_dict.pop(prefix + name) for name in ours if prefix + name in state_dict
+        }
+        missing = [name for name in ours if name not in given]
+        complaint = ""
+        if "centroids" in given:
+            if given["centroids"].shape != self.centroids.shape:
                 raise ValueError(
-                    f"the state has a palette of {centroids.shape[0]} colours, this layer of "
-                    f"{self.num_colors}; make the layer with num_colors={centroids.shape[0]}, load "
-                    "into it, and take its colours over with resize_palette and from_palette"
+                    f"the state has a palette {tuple(given['centroids'].shape)}, this layer "
+                    f"{tuple(self.centroids.shape)}; make a layer with as many colours, load into "
+                    "it, and take its colours over with resize_palette and from_palette"
                 )
-            centroids = centroids.to(torch.float32)
-            state_dict[prefix + "centroids"] = online.into_cube(centroids, self.space)
-        for name, value in given.items():
-            if name != "centroids" and value is not None:
-                state_dict[prefix + name] = value.to(ours[name].dtype)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        missing = [name for name, value in given.items() if value is None]
-        if centroids is not None and missing:
             for name in missing:
-                ours[name].fill_(self.warm_up if name == "batches" else 0)
+                given[name] = torch.zeros_like(ours[name], device=given["centroids"].device)
+            if "batches" in missing:
+                given["batches"] += self.warm_up
+            # Half precision has infinities where it was too small.
+            given = {
+                name: value.to(ours[name].dtype).nan_to_num(0.0, posinf=HALF_MAX, neginf=0.0)
+                for name, value in given.items()
+            }
+            given["centroids"] = online.into_cube(given["centroids"], self.space)
+            missing = [name for name in missing if name != "pending"]  # nothing waits
+            complaint = "its palette is taken as learnt, without a history"
+        elif given:
+            given = {}
+            complaint = "nothing of it is loaded"
+        if complaint and missing:
             warnings.warn(
-                f"the state of {prefix or 'the layer'} has no {', '.join(missing)}: its palette is "
-                "taken as learnt, without a history",
+                f"the state of {prefix.removesuffix('.') or 'the layer'} has no "
+                f"{', '.join(missing)}: {complaint}",
                 stacklevel=2,
             )
+        state_dict.update({prefix + name: value for name, value in given.items()})
+        super()._load_from_state_dict(
+            state_dict,
+            prefix,
+            local_metadata,
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
+        )
+        missing_keys.extend(prefix + name for name in missing if name in given)
 
     def _take_version_0_1_0(self, state_dict: dict[str, Any], prefix: str) -> None:
         """Translate a state that has its warm-up in a dictionary, as a histogram."""
         old = state_dict.pop(prefix + "_extra_state", None)
         if not isinstance(old, dict):
             return
-        cells = torch.zeros(64**3, 4)
+        cells = torch.zeros(64**3, 4, device="cpu")
         cells[old["cells"].cpu()] = self.decay * old["histogram"].cpu().float()
-        batches = old["batches"]
-        if not bool(batches) and bool(state_dict[prefix + "counts"].any()):
+        batches, counts = old["batches"], state_dict.get(prefix + "counts")
+        if not bool(batches) and counts is not None and bool(counts.any()):
             batches = torch.full_like(batches, self.warm_up)  # of an averaged model
         state_dict[prefix + "batches"] = batches
         summary = online.summarize(cells[online.octree_order()], online.MEMORY)
         state_dict[prefix + "memory"] = online.pack(summary)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ColorQuantize":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move the state to another device, but keep its dtypes whatever the model's."""
-        before = dict(self.named_buffers(recurse=False))
+        before = {name: getattr(self, name) for name in self.state_names}
         super()._apply(fn, recurse)
-        for name, new in list(self.named_buffers(recurse=False)):
-            if new.dtype != before[name].dtype:
-                self._buffers[name] = before[name].to(new.device)
+        for name, old in before.items():
+            new = getattr(self, name)
+            if new.dtype != old.dtype:
+                self._buffers[name] = old.to(new.device)
         return self
 
     @torch.no_grad()
     def _set_state(self, centroids: Tensor, batches: int, counts: Tensor | float = 0.0) -> None:
-        for buffer in self.buffers():
-            buffer.zero_()
+        for name in self.state_names:
+            getattr(self, name).zero_()
         self.centroids.copy_(centroids)
         self.counts += counts
         self.batches.fill_(batches)
@@ -421,12 +457,10 @@ class DeferredColorQuantize(ColorQuantize):
     For gradient accumulation and activation checkpointing: until the commit, once per optimizer
     step, the palette is constant, and a forward that is repeated in a backward counts once.
 
-    Args:
-        num_colors: K, at least 1.
-        arguments: others of `ColorQuantize`.
+    Its arguments and shapes are those of `ColorQuantize`. In the warm-up it fits to the memory
+    alone, and so tells apart no more colours than that has cells. Ranks have to make the same
+    number of forwards between two commits.
 
-    Shapes:
-        as of `ColorQuantize`.
 
     Attributes:
         pending: (K, 10) float32 buffer, moments of what waits for a commit, beside ``memory``.
@@ -449,25 +483,32 @@ class DeferredColorQuantize(ColorQuantize):
     """
 
     pending: Tensor
+    state_names: ClassVar[tuple[str, ...]] = (*ColorQuantize.state_names, "pending")
 
-    def __init__(self, num_colors: int, **arguments: Any) -> None:
-        super().__init__(num_colors, **arguments)
-        self._add_pending()
-
-    def _add_pending(self) -> None:
-        moments = kernels.num_moments(3)
-        self.register_buffer("pending", torch.zeros(self.num_colors, moments, dtype=torch.float32))
+    def _add_buffers(self, num_colors: int) -> None:
+        super()._add_buffers(num_colors)
+        pending = torch.empty(num_colors, kernels.num_moments(3), dtype=torch.float32)
+        self.register_buffer("pending", pending)
 
     def _learn(self, pixels: Tensor) -> online.Batch:
         return online.observe(pixels, self._state, self.pending, self._how)
 
     @torch.no_grad()
     def commit(self) -> None:
-        """Learn from all batches since the last call as from one; nothing if ``frozen``.
+        """Learn from all batches since the last call as from one.
 
-        Call it after each optimizer step, on every rank.
+        Call it after each optimizer step, on every rank, outside of what is compiled. If there was
+        nothing to learn from, in evaluation mode or when ``frozen``, nothing changes.
+
+        Examples:
+            >>> import torch
+            >>> from colorquant_nn import DeferredColorQuantize
+            >>> layer = DeferredColorQuantize(4)
+            >>> layer.commit()
+            >>> layer.seeded
+            False
         """
-        if not self.frozen:
+        if self.training and not self.frozen:
             online.commit(self._state, self.pending, self._how)
 
 
@@ -573,12 +614,11 @@ def _mean_squared_error(moments: Tensor) -> Tensor:
 
 def _worth_learning(pixels: Tensor) -> bool:
     """Whether there is a pixel, here or possibly on another rank."""
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return distributed or pixels.numel() > 0
+    return online.distributed() or pixels.numel() > 0
 
 
 def _uniforms(num_colors: int, device: torch.device) -> Tensor:
     """(K, candidates) numbers in [0, 1), always the same, for the draws of k-means++."""
-    candidates = 2 + int(math.log(num_colors))
+    candidates = num_candidates(num_colors)
     ordinal = torch.arange(1, num_colors * candidates + 1, device=device, dtype=torch.float32)
     return (ordinal * GOLDEN_RATIO).frac().reshape(num_colors, candidates)

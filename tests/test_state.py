@@ -198,6 +198,63 @@ def test_checkpoints_in_half_precision_load_as_float32(dtype, space: str, assign
     assert loaded.palette.isfinite().all()
 
 
+def test_what_overflows_in_half_precision_is_large_once_loaded() -> None:
+    layer = trained(FEW + 2)
+    layer.counts.fill_(8e5)
+    layer.batches.fill_(7e4)
+    loaded = trained(0)
+    loaded.load_state_dict({name: value.half() for name, value in layer.state_dict().items()})
+    before = loaded.palette
+    loaded(batch(9))
+    assert loaded.batches > FEW
+    assert loaded.counts.isfinite().all()
+    assert not torch.equal(loaded.palette, before)
+
+
+def test_a_state_without_a_palette_is_not_taken_for_one() -> None:
+    state = {k: v for k, v in trained(FEW + 2).state_dict().items() if k != "centroids"}
+    loaded = trained(0)
+    with pytest.warns(UserWarning, match="no centroids: nothing of it is loaded"):
+        loaded.load_state_dict(state, strict=False)
+    assert not loaded.seeded
+
+
+def test_a_deferred_layer_takes_the_state_of_one_that_learns_at_once() -> None:
+    layer = trained(FEW + 2)
+    loaded = trained(1, DeferredColorQuantize)
+    loaded(batch(7))
+    loaded.load_state_dict(layer.state_dict())
+    loaded.commit()  # nothing waits
+    assert torch.equal(loaded.centroids, layer.centroids)
+
+
+class Estimator(nn.Module):
+    """One with a state of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("temperature", torch.tensor(0.5))
+
+    def forward(self, x: torch.Tensor, hard: torch.Tensor, palette: torch.Tensor) -> torch.Tensor:
+        return hard
+
+
+class Subclass(ColorQuantize):
+    def __init__(self, *arguments, **keywords) -> None:
+        super().__init__(*arguments, **keywords)
+        self.register_buffer("table", torch.ones(3), persistent=False)
+
+
+def test_what_others_keep_in_a_layer_is_theirs() -> None:
+    layer = Subclass(4, estimator=Estimator()).fit(batch(0))
+    layer.load_state_dict(layer.state_dict())
+    layer.half().float()
+    assert layer.estimator.temperature == 0.5
+    assert torch.equal(layer.table, torch.ones(3))
+    with pytest.raises(ValueError, match="DeferredColorQuantize"):
+        Subclass(4, deferred=True)
+
+
 def test_a_palette_without_its_history_is_kept_and_said_so() -> None:
     layer = trained(FEW + 2)
     loaded = trained(0)

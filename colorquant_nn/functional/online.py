@@ -12,7 +12,6 @@ Letters: B images, N points, K centroids, M cells of the memory; F is the width 
 """
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -60,6 +59,20 @@ class Learning(NamedTuple):
     """A centroid is dead below this fraction of the mean count."""
     warm_up: int
     """How many batches are learnt by full k-means on the memory."""
+
+
+class Fit(NamedTuple):
+    """How long a fit of the warm-up goes on; chosen on CIFAR-10."""
+
+    steps: int
+    """Of Lloyd's algorithm."""
+    rounds: int
+    """Of relocations, with `STEPS_A_ROUND` steps of Lloyd's algorithm each."""
+
+
+SHORT = Fit(steps=3, rounds=2)
+THOROUGH = Fit(steps=40, rounds=80)  # the last time: what it finds is only refined from then on
+STEPS_A_ROUND = 5
 
 
 class Batch(NamedTuple):
@@ -140,28 +153,26 @@ def commit(state: PaletteState, pending: Tensor, how: Learning) -> None:
         pending: (K, F) float32; emptied.
         how: see `Learning`.
     """
-    step = step_of(state.batches)
+    step, fresh = step_of(state.batches, how.warm_up), pending[:, 0].sum() > 0
     if step < how.warm_up:
-        fresh = torch.ones_like(state.batches, dtype=torch.bool)
         _fit(unpack(state.memory), fresh, state, how, step)
     else:
-        _apply_rule(pending.to(torch.float64), state, how)
+        _apply_rule(pending.to(torch.float64), fresh, state, how)
     pending.zero_()
-    _count(state.batches, step)
 
 
 def run_learn(points: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     """The operation behind `learn`."""
     _refuse_recomputation()
     state, how = PaletteState(*rest[:4]), Learning(*rest[4:])
-    step = step_of(state.batches)
+    step = step_of(state.batches, how.warm_up)
     if step < how.warm_up:
-        cells, fresh = _remember(points, state.memory)
-        _fit(cells, fresh, state, how, step)
+        cells, weight = _remember(points, state.memory)
+        _fit(cells, weight > 0, state, how, step)
     batch = quantize(points, state.centroids, how.space)
     if step >= how.warm_up:
-        _apply_rule(_all_reduce(batch.moments.clone()), state, how)
-    _count(state.batches, step)
+        moments = all_reduce(batch.moments.clone())
+        _apply_rule(moments, moments[:, 0].sum() > 0, state, how)
     return tuple(batch)
 
 
@@ -170,10 +181,11 @@ def run_observe(points: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     state, pending, how = PaletteState(*rest[:4]), rest[4], Learning(*rest[5:])
     batch = quantize(points, state.centroids, how.space)
     if not _recomputing():
-        if step_of(state.batches) < how.warm_up:
-            _remember(points, state.memory)
+        if step_of(state.batches, how.warm_up) < how.warm_up:
+            _, weight = _remember(points, state.memory)
+            pending[0, 0] += weight  # all that a commit wants to know then: was there anything
         else:
-            pending.add_(_all_reduce(batch.moments.clone()))
+            pending.add_(all_reduce(batch.moments.clone()))
     return tuple(batch)
 
 
@@ -181,22 +193,23 @@ def _remember(points: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
     """Add the colours of a batch, on all ranks, to the memory.
 
     Returns:
-        The memory and the batch in the cells of a histogram, (8 ** bits, 4) float32, and whether
-        there was anything in the batch, () bool.
+        The memory and the batch in the cells of a histogram, (8 ** bits, 4) float32, and the
+        weight of the batch.
     """
-    cells = _all_reduce(kernels.histogram(points, HISTOGRAM_BITS))
-    fresh = cells[:, 0].sum() > 0
+    cells = all_reduce(kernels.histogram(points, HISTOGRAM_BITS))
+    weight = cells[:, 0].sum()
     side = 1 << HISTOGRAM_BITS
     red, green, blue = (memory[:, 1:].float() * side).to(torch.int64).clamp(0, side - 1).unbind(1)
     cells.index_add_(0, (red * side + green) * side + blue, unpack(memory).to(cells.dtype))
     cells = cells[octree_order(cells.device)]
     memory.copy_(pack(summarize(cells, len(memory))))
-    return cells.to(torch.float32), fresh
+    return cells.to(torch.float32), weight
 
 
 def pack(cells: Tensor) -> Tensor:
     """Weights and sums (M, 4) as a memory has them: roots, in the range of float16, and means."""
-    return torch.cat([cells[:, :1].sqrt(), cells[:, 1:] / cells[:, :1].clamp_min(TINY)], 1)
+    roots = cells[:, :1].sqrt().clamp(max=torch.finfo(torch.float16).max)
+    return torch.cat([roots, cells[:, 1:] / cells[:, :1].clamp_min(TINY)], 1)
 
 
 def unpack(memory: Tensor) -> Tensor:
@@ -259,52 +272,52 @@ def _fit(cells: Tensor, fresh: Tensor, state: PaletteState, how: Learning, step:
     """Fit the centroids to cells if there is news in them; the memory then fades as counts do."""
     last = step == how.warm_up - 1
     if cells.device.type == "cpu":
+        if not fresh:
+            return
         cells = cells[cells[:, 0] > 0]  # a shape that depends on data: elsewhere it would wait
     weights = cells[:, 0].contiguous()
     colors = color_space(how.space).from_rgb(cells[:, 1:] / weights[:, None].clamp_min(TINY))
-    fitted = _search(colors, weights, state.centroids, seeding=step == 0, thorough=last)
+    fitted = _search(colors, weights, state.centroids, step == 0, THOROUGH if last else SHORT)
     moments = moments_of(colors, fitted, weights)
-    new = update(fitted, state.counts, moments, decay=0.0)
-    old = state.centroids, state.counts
-    _assign(state, [torch.where(fresh, a, b) for a, b in zip(new, old, strict=True)], how.space)
-    if last:
-        state.memory.zero_()
-    else:
-        state.memory[:, 0].mul_(how.decay**0.5)
+    _assign(state, update(fitted, state.counts, moments, decay=0.0), fresh, how.space)
+    fading = 0.0 if last else how.decay**0.5
+    state.memory[:, 0].mul_(torch.where(fresh, fading, 1.0))
+    state.memory[:, 1:].mul_((state.memory[:, :1] > 0).to(state.memory.dtype))
 
 
-def _search(
-    colors: Tensor, weights: Tensor, centroids: Tensor, seeding: bool, thorough: bool
-) -> Tensor:
+def _search(colors: Tensor, weights: Tensor, centroids: Tensor, seeding: bool, fit: Fit) -> Tensor:
     """Better centroids (K, 3); where distinct colours run out, the given ones stay."""
     if len(colors) == 0:
         return centroids
     num_clusters = len(centroids)
-    rounds = 20 if thorough else 2
     candidates = num_candidates(num_clusters) if seeding else 0
     generator = torch.Generator("cpu").manual_seed(0)
     uniforms = torch.rand(1, num_clusters, candidates, generator=generator, device="cpu")
-    normals = torch.randn(1, rounds, 2, num_clusters, generator=generator, device="cpu")
+    normals = torch.randn(1, fit.rounds, 2, num_clusters, generator=generator, device="cpu")
     uniforms, blurs = uniforms.to(colors.device), (CHANCE * normals).exp_().to(colors.device)
-    steps, steps_a_round = 20 if thorough else 3, 5
     found = kernels.search(
-        colors, weights, centroids[None], 0, uniforms, blurs, steps, steps_a_round
+        colors, weights, centroids[None], 0, uniforms, blurs, fit.steps, STEPS_A_ROUND
     )
-    repeated = (found[:, None] == found).all(-1).tril(-1).any(1, keepdim=True)
+    red, green, blue = ((column[:, None] == column) for column in found.unbind(1))
+    repeated = (red & green & blue).tril(-1).any(1, keepdim=True)
     return torch.where(repeated | (weights.sum() == 0), centroids, found)
 
 
-def _apply_rule(moments: Tensor, state: PaletteState, how: Learning) -> None:
+def _apply_rule(moments: Tensor, fresh: Tensor, state: PaletteState, how: Learning) -> None:
     new = update(state.centroids, state.counts, moments, how.decay)
     if how.dead_below > 0:
         new = revive(*new, moments, how.dead_below)
-    _assign(state, new, how.space)
+    _assign(state, new, fresh, how.space)
+    if state.batches in _over:
+        _over[state.batches] = state.batches._version
 
 
-def _assign(state: PaletteState, new: Sequence[Tensor], space: Space) -> None:
+def _assign(state: PaletteState, new: tuple[Tensor, Tensor], fresh: Tensor, space: Space) -> None:
+    """Take up new centroids and counts as those of one batch more, if there was anything in it."""
     centroids, counts = new
-    state.centroids.copy_(into_cube(centroids, space))
-    state.counts.copy_(counts)
+    state.centroids.copy_(torch.where(fresh, into_cube(centroids, space), state.centroids))
+    state.counts.copy_(torch.where(fresh, counts, state.counts))
+    state.batches.add_(fresh)
 
 
 def into_cube(centroids: Tensor, space: Space) -> Tensor:
@@ -324,24 +337,23 @@ def into_cube(centroids: Tensor, space: Space) -> Tensor:
     return torch.where(outside, color_space(space).from_rgb(rgb.clamp(0, 1)), centroids)
 
 
-_steps = WeakIdKeyDictionary()
+_over = WeakIdKeyDictionary()  # versions of `batches` with which a warm-up was known to be over
 
 
-def step_of(batches: Tensor) -> int:
-    """The value of ``batches``; a device is waited for only if it was written to from outside."""
+def step_of(batches: Tensor, warm_up: int) -> int:
+    """The value of ``batches``, or ``warm_up`` if it is known to be that or more.
+
+    A device is asked, and waited for, in the warm-up; after it only if somebody else wrote to the
+    tensor, which its version tells.
+    """
     if batches.device.type == "cpu" or batches.is_inference():
         return math.ceil(batches)
-    version, step = _steps.get(batches, (-1, 0))
-    if version != batches._version:
-        step = math.ceil(batches)
-        _steps[batches] = batches._version, step
+    if _over.get(batches, -1) == batches._version:
+        return warm_up
+    step = math.ceil(batches)
+    if step >= warm_up:
+        _over[batches] = batches._version
     return step
-
-
-def _count(batches: Tensor, step: int) -> None:
-    batches.add_(1)
-    if batches.device.type != "cpu" and not batches.is_inference():
-        _steps[batches] = batches._version, step + 1
 
 
 def _recomputing() -> bool:
@@ -358,8 +370,13 @@ def _refuse_recomputation() -> None:
         )
 
 
-def _all_reduce(tensor: Tensor) -> Tensor:
+def distributed() -> bool:
+    """Whether there are other ranks to learn with."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def all_reduce(tensor: Tensor) -> Tensor:
     """The sum over all ranks, in place; on a single process, nothing happens."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if distributed():
         torch.distributed.all_reduce(tensor)
     return tensor

@@ -54,7 +54,7 @@ def relocate(
     """
     size = len(centroids)
     if size == 1:
-        return centroids, counts
+        return centroids.clone(), counts.clone()
     exact, batch = moments.dtype, moments[:, 0]
     running = counts.to(exact)
     scaled = running * (batch.sum() / running.sum().clamp_min(TINY))

@@ -116,8 +116,10 @@ def spread_colors(num_colors: int) -> Tensor:
         >>> spread_colors(8).shape
         torch.Size([8, 3])
     """
-    steps = torch.tensor([1.2207440846057596**-power for power in (1, 2, 3)], dtype=torch.float64)
-    ordinal = torch.arange(1, num_colors + 1, dtype=torch.float64)[:, None]
+    steps = torch.tensor(
+        [1.2207440846057596**-power for power in (1, 2, 3)], dtype=torch.float64, device="cpu"
+    )
+    ordinal = torch.arange(1, num_colors + 1, dtype=torch.float64, device="cpu")[:, None]
     return ((0.5 + ordinal * steps) % 1).to(torch.float32)
 
 

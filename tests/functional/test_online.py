@@ -137,3 +137,21 @@ def test_a_state_saved_between_forward_and_commit_has_what_waits(steps: int) -> 
     layer.commit()
     loaded.commit()
     assert torch.equal(loaded.centroids, layer.centroids)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 4])
+def test_a_commit_of_nothing_changes_nothing(steps: int) -> None:
+    layer = DeferredColorQuantize(4, warm_up=3)
+    for step in range(steps):
+        layer(batch(step))
+        layer.commit()
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    layer.commit()
+    layer(torch.full((1, 3, 4, 4), torch.nan))
+    layer.commit()
+    layer(batch(9))
+    layer.eval().commit()
+    for name in ("centroids", "counts", "batches"):
+        assert torch.equal(layer.state_dict()[name], before[name]), name
+    layer.train().commit()
+    assert layer.batches == steps + 1
