@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 
 from colorquant_nn import ColorQuantize
 from colorquant_nn.functional.color import color_space
-from tests.layer_helpers import FEW, SPACES, assert_same_state, batch, state_of
+from tests.helpers import FEW, SPACES, assert_same_state, batch, state_of
 
 pytestmark = pytest.mark.usefixtures("on_device")
 

@@ -6,7 +6,7 @@ import torch
 from colorquant_nn import PerImageColorQuantize
 from colorquant_nn.functional import gradients
 from colorquant_nn.functional.color import color_space
-from tests.layer_helpers import SPACES, batch
+from tests.helpers import SPACES, batch
 
 pytestmark = pytest.mark.usefixtures("on_device")
 

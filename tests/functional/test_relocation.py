@@ -91,18 +91,6 @@ def test_of_two_that_are_each_others_neighbour_one_stays() -> None:
     assert torch.cdist(moved, torch.full((1, 3), 0.11)).min() < 0.05
 
 
-def test_a_cluster_that_is_large_in_one_batch_alone_is_not_split() -> None:
-    wide = torch.tensor([[0.9, 0.4, 0.9], [0.9, 0.6, 0.9]]).repeat(500, 1)
-    points = torch.cat([wide, torch.full((1, 3), 0.1), torch.full((1, 3), 0.2)])
-    centroids = torch.tensor([[0.9, 0.5, 0.9], [0.1, 0.1, 0.1], [0.2, 0.2, 0.2]])
-    found = moments_of(points, centroids, None)
-    movable = torch.tensor([False, False, True])
-    rare = torch.tensor([1.0, 1000.0, 1000.0])
-    assert torch.equal(relocate(centroids, rare, found, movable)[0], centroids)
-    common = torch.tensor([2000.0, 10.0, 10.0])
-    assert not torch.equal(relocate(centroids, common, found, movable)[0], centroids)
-
-
 def test_a_count_of_a_quarter_of_the_mean_is_not_dead() -> None:
     groups = torch.tensor([[0.0, 0.5, 0.5], [1.0, 0.5, 0.5]]).repeat(100, 1)
     points = torch.cat([groups, torch.tensor([[0.5, 0.5, 0.52]]).expand(20, 3)])
