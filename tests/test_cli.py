@@ -20,6 +20,7 @@ from colorquant_nn.palettes import load_palette
 from tests.helpers import (
     HEIGHT,
     WIDTH,
+    as_bytes,
     bits_per_pixel,
     check_error,
     colors_of,
@@ -198,7 +199,7 @@ def test_soft_edges_take_no_colors_from_opaque_pictures(folder, run):
 
 def test_palettes_by_name_and_file(folder, run):
     assert run("quantize", "photo.png", "--palette", "gameboy")[0] == 0
-    gameboy = {tuple(row) for row in (load_palette("gameboy") * 255).round().int().tolist()}
+    gameboy = {tuple(row) for row in as_bytes(load_palette("gameboy")).tolist()}
     assert colors_of("photo-quantized.png") <= gameboy
     assert bits_per_pixel("photo-quantized.png") == 2
     Path("mine.hex").write_text("ff0000\n00ff00\n")
@@ -315,7 +316,7 @@ def test_palette_command(folder, run):
     code, out, err = run("palette", "photo.png", "-k", 5, "-o", "photo.gpl")
     assert (code, err) == (0, "")
     codes = out.split()
-    saved = (load_palette("photo.gpl") * 255).round().int().tolist()
+    saved = as_bytes(load_palette("photo.gpl")).tolist()
     assert codes == [f"#{bytes(row).hex()}" for row in saved]
     assert len(codes) == 5
     check_error(run("palette", "photo.png", "-o", "photo.gpl"), "exists")

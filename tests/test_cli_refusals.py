@@ -86,20 +86,6 @@ def test_bad_arguments(folder, run, arguments, parts):
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "message"),
-    [
-        ("bad.gpl", b"GIMP Palette\n1 2", "bad.gpl, line 2"),
-        ("bad.hex", b"red", "bad.hex, line 1"),
-        ("bad.act", b"abc", "772 bytes"),
-    ],
-)
-def test_corrupt_palette_files(folder, run, name, data, message):
-    Path(name).write_bytes(data)
-    check_error(run("quantize", "photo.png", "--palette", name), message)
-    assert not Path("photo-quantized.png").exists()
-
-
 def test_existing_targets_are_refused_without_force(folder, run):
     Path("photo-quantized.png").write_bytes(b"mine")
     check_error(run("quantize", "photo.png"), "photo-quantized.png: exists; --force replaces it")

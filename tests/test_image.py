@@ -23,7 +23,7 @@ from colorquant_nn.image import (
     smallest_palette,
     within_cluster_sum_of_squares,
 )
-from tests.helpers import DATA, assert_same, picture
+from tests.helpers import DATA, assert_same, picture, random
 
 
 def with_hole(seed: int, **size: int) -> Tensor:
@@ -110,7 +110,7 @@ def test_objective_is_the_sum_of_squared_distances(
     space: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_module, "CHUNK", chunk)
-    image, palette = picture(2), torch.rand(5, 3, generator=torch.Generator().manual_seed(0))
+    image, palette = picture(2), random(5, 3)
     convert = color_space(space).from_rgb
     points = convert(image.flatten(1).T.double() / 255)
     expected = torch.cdist(points, convert(palette.double())).square().min(1).values.sum()
@@ -138,7 +138,7 @@ def test_weights_are_votes() -> None:
 
 
 def test_weights_are_votes_with_alpha_too() -> None:
-    image, weights = picture(3), torch.rand(40, 50, generator=torch.Generator().manual_seed(0)) ** 8
+    image, weights = picture(3), random(40, 50) ** 8
     opaque = torch.cat([image, torch.full_like(image[:1], 255)])
     plain = fit_palette(image, 6, weights=weights)
     torch.testing.assert_close(fit_palette(opaque, 6, weights=weights)[:, :3], plain)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from colorquant_nn import ColorQuantize, kernels, resize_palette
-from colorquant_nn.functional.clustering import distortion, lloyd
+from colorquant_nn import ColorQuantize, resize_palette
+from colorquant_nn.functional.clustering import distortion, lloyd, moments_of
 from colorquant_nn.functional.fitting import EFFORTS, _pool, dark_to_light, fit, smallest_count
 from colorquant_nn.functional.histogram import count
 from tests.helpers import batch, picture
@@ -34,7 +34,7 @@ def test_the_search_ends_on_all_colours_not_on_cells(effort: str) -> None:
     points = (image / 255).flatten(1).T.contiguous()
     palette = fit(count(image), 8, effort=effort)
     errors = [
-        distortion(kernels.cluster(points[None], centroids[None]).moments[0])
+        distortion(moments_of(points, centroids, None))
         for centroids in (palette, lloyd(points, palette, None, 1))
     ]
     assert errors[1] > 0.9995 * errors[0]  # another step gains nothing

@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from colorquant_nn.functional.histogram import ColorHistogram, count, count_colors, merge_colors
-from tests.helpers import assert_same, levels
+from tests.helpers import assert_same, levels, random
 
 
 def as_dictionary(image: Tensor) -> dict[tuple[float, ...], int]:
@@ -49,7 +49,7 @@ def test_floats_are_averaged_within_a_byte_and_odd_ones_do_not_count() -> None:
 @pytest.mark.parametrize("odd", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("channel", [0, 1, 2])
 def test_one_odd_channel_is_no_vote(odd: float, channel: int) -> None:
-    points = torch.rand(1, 50, 3, generator=torch.Generator().manual_seed(0))
+    points = random(1, 50, 3)
     expected = count_colors(points[:, 1:])
     points[0, 0, channel] = odd
     assert_same(count_colors(points)[:3], expected[:3])
