@@ -23,10 +23,7 @@ HALVES = [torch.float16, torch.bfloat16]
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("space", ["rgb", "lab", "oklab"])
 def test_autocast_changes_nothing(space: str, dtype: torch.dtype) -> None:
-    plain, cast = (
-        ColorQuantize(8, space=space, warm_up=FEW),
-        ColorQuantize(8, space=space, warm_up=FEW),
-    )
+    plain, cast = (ColorQuantize(8, space=space, warm_up=FEW) for _ in range(2))
     for step in range(FEW + 2):
         x = batch(step, 2, 3, 8, 8).to(dtype)
         expected = plain.quantize(x)
@@ -48,10 +45,7 @@ def test_autocast_changes_nothing(space: str, dtype: torch.dtype) -> None:
 def test_half_images_get_the_indices_of_the_same_colours_in_float32(
     space: str, dtype: torch.dtype
 ) -> None:
-    layers = (
-        ColorQuantize(64, space=space, warm_up=FEW),
-        ColorQuantize(64, space=space, warm_up=FEW),
-    )
+    layers = [ColorQuantize(64, space=space, warm_up=FEW) for _ in range(2)]
     per_image = PerImageColorQuantize(8, space=space)
     for step in range(FEW + 2):
         x = batch(step, 2, 3, 16, 16).to(dtype)

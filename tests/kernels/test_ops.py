@@ -20,7 +20,7 @@ POINTS = random(2, 40, 3)
 CENTROIDS = random(1, 5, 3, seed=1)
 BATCH = cluster(POINTS[:1], CENTROIDS).moments[0]
 STAGES = ["srgb_decode", "matrix", "cube_root", "cube", "lab_curve", "lab_uncurve", "srgb_encode"]
-DRAWS = random(2, 5, 3, seed=3)
+DRAWS = random(2, 5, 3)
 EVERYONE = torch.ones(5, dtype=torch.bool)
 CASES = {
     "assign": [(POINTS, CENTROIDS, True)],
@@ -36,16 +36,7 @@ CASES = {
         (CENTROIDS[0], random(5), BATCH, EVERYONE, torch.tensor(1), 0.1, random(2, 5), 2),
     ],
     "search": [
-        (
-            POINTS[0],
-            random(40),
-            torch.zeros(2, 5, 3),
-            0,
-            random(2, 5, 3),
-            torch.ones(2, 3, 2, 5),
-            3,
-            2,
-        )
+        (POINTS[0], random(40), torch.zeros(2, 5, 3), 0, DRAWS, torch.ones(2, 3, 2, 5), 3, 2)
     ],
     "histogram": [(POINTS, 2, None), (POINTS, 2, random(2, 40))],
     "distinct_colors": [(POINTS, None), ((POINTS * 255).byte(), random(2, 40))],
