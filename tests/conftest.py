@@ -1,17 +1,32 @@
 """Fixtures of more than one file, and the option that says which device the tests use."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch.utils import _pytree as pytree
 
-from tests.cli_helpers import folder, run
+from colorquant_nn import kernels
+from colorquant_nn.cli import main
+from colorquant_nn.kernels.ops import OPS, implementation
+from tests.helpers import HEIGHT, INTERPRETED, WIDTH, photo
 
-__all__ = ["folder", "run"]
+MOST_STEPS = 400  # of the interpreter, which takes a tile of 512 points to a centroid in one
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="of the tests that can use any: cpu, cuda")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        backends = ["reference", "cpu"]
+        if INTERPRETED or metafunc.config.getoption("--device") == "cuda":
+            backends.append("cuda")
+        metafunc.parametrize("backend", backends, indirect=True)
 
 
 @pytest.fixture
@@ -27,3 +42,75 @@ def on_device(device: torch.device) -> Iterator[None]:
     torch.set_default_device(device)
     yield
     torch.set_default_device(before)
+
+
+@pytest.fixture
+def backend(request, device, monkeypatch) -> str:
+    """Calls of `colorquant_nn.kernels` go to each backend; what it does not have is skipped.
+
+    The CUDA backend is there with ``--device cuda``, and on the CPU in Triton's interpreter.
+    """
+    backend = request.param
+    on_device = backend == "cuda" and device.type == "cuda"
+
+    def call(name, *arguments):
+        if on_device:
+            moved = pytree.tree_map_only(torch.Tensor, lambda x: x.to(device), arguments)
+            found = getattr(torch.ops.colorquant_nn, name)(*moved)
+            return pytree.tree_map_only(torch.Tensor, torch.Tensor.cpu, found)
+        if getattr(OPS[name], backend) is None:
+            pytest.skip(f"{backend} has no {name}")
+        if backend == "cuda" and tiles(arguments[0]) * arguments[1].shape[1] > MOST_STEPS:
+            pytest.skip("takes long in the interpreter")
+        found = implementation(name, backend)(*arguments)
+        if found is NotImplemented:
+            found = implementation(name, "reference")(*arguments)
+        return found
+
+    monkeypatch.setattr(kernels, "call", call)
+    return backend
+
+
+def tiles(points: torch.Tensor) -> int:
+    return -(-points.shape[0] * points.shape[1] // 512)
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Set torch's number of threads, until the end of the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A working folder with a picture of each kind."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(photo()).save("photo.png")
+    Image.fromarray(photo(1)).save("other.jpg", quality=95)
+    holes = np.dstack([photo(2), np.full((HEIGHT, WIDTH), 255, np.uint8)])
+    holes[:10, :20, 3] = 0
+    Image.fromarray(holes).save("holes.png")
+    frames = [Image.fromarray(photo(seed)).quantize(200) for seed in range(3)]
+    timing = {"duration": [50, 120, 70], "loop": 0}
+    frames[0].save("film.gif", save_all=True, append_images=frames[1:], **timing)
+    Path("broken.png").write_bytes(Path("photo.png").read_bytes()[:700])
+    Path("text.png").write_text("hello")
+    Path("empty.png").write_bytes(b"")
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys) -> Callable[..., tuple[int, str, str]]:
+    """Run the command; returns exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

@@ -4,9 +4,7 @@ Prints the table that the README quotes: ``pytest -m slow -s tests/test_accuracy
 """
 
 import io
-import os
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +13,8 @@ from PIL import Image
 from sklearn.cluster import KMeans
 
 from colorquant_nn import ColorQuantize, kernels
+from tests.helpers import DATA
 
-DATA = Path(os.environ.get("COLORQUANT_DATA", Path(__file__).parents[2] / "shared" / "data"))
 ARCHIVE = DATA / "cifar10-jpeg.zip"
 SEEDS = range(5)
 

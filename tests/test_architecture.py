@@ -5,8 +5,6 @@ import doctest
 import importlib
 import pkgutil
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,8 @@ import torch
 
 import colorquant_nn
 import experiments
+from tests.helpers import ROOT, run_python
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "colorquant_nn"
 HEAVY = {"pytorch_lightning", "lightning", "torchvision", "matplotlib", "PIL", "numba", "tqdm"}
 # Whom a room may import from: `cli` -> doors -> shell -> core, and names by everybody. The paths in
@@ -155,11 +153,9 @@ def test_import_is_light() -> None:
         "before = set(sys.modules); colorquant_nn.ColorQuantize(4), colorquant_nn.fit_palette;"
         "print(*{name.split('.')[0] for name in set(sys.modules) - before})"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert "colorquant_nn" in run.stdout
-    assert not HEAVY & set(run.stdout.split())
+    loaded = run_python(code)
+    assert "colorquant_nn" in loaded
+    assert not HEAVY & set(loaded.split())
 
 
 def test_public_names_are_there() -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from colorquant_nn import ColorQuantize, DeferredColorQuantize, PerImageColorQuantize
 from colorquant_nn.functional import gradients
-from tests.layer_helpers import SPACES, batch
+from tests.helpers import SPACES, batch
 
 pytestmark = pytest.mark.usefixtures("on_device")
 

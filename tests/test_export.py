@@ -9,7 +9,7 @@ from torch import nn
 from torch.export import Dim
 
 from colorquant_nn import ColorQuantize
-from tests.layer_helpers import SPACES, batch
+from tests.helpers import SPACES, batch
 
 DYNAMIC = {"x": {0: Dim("batch"), 2: Dim("height"), 3: Dim("width")}}
 SIZES = [(2, 3, 16, 24), (1, 3, 7, 5), (5, 3, 33, 1)]

@@ -1,7 +1,5 @@
 import math
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,22 +23,12 @@ from colorquant_nn.image import (
     smallest_palette,
     within_cluster_sum_of_squares,
 )
-
-DATA = Path(os.environ.get("COLORQUANT_DATA", Path(__file__).parents[2] / "shared" / "data"))
-
-
-def noise(seed: int, channels: int = 3, height: int = 40, width: int = 50) -> Tensor:
-    """Smooth blobs with noise, uint8."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(1, channels, 5, 6, generator=generator)
-    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")[0]
-    smooth += 0.05 * torch.randn(channels, height, width, generator=generator)
-    return (smooth.clamp(0, 1) * 255).to(torch.uint8)
+from tests.helpers import DATA, assert_same, picture, random
 
 
 def with_hole(seed: int, **size: int) -> Tensor:
     """Opaque noise, whose upper rows are transparent in two colours."""
-    image = noise(seed, 4, **size)
+    image = picture(seed, 4, **size)
     image[3] = 255
     image[:, :5] = torch.tensor([255, 0, 0, 0], dtype=torch.uint8)[:, None, None]
     image[1, :2] = 255
@@ -92,7 +80,7 @@ def test_floats_that_round_alike_are_told_apart() -> None:
 @pytest.mark.parametrize("space", list(SPACES))
 @pytest.mark.parametrize("effort", list(EFFORTS))
 def test_same_seed_same_palette_and_global_randomness_untouched(space: str, effort: str) -> None:
-    image = noise(0)
+    image = picture(0)
     state = torch.get_rng_state()
     palette = fit_palette(image, 8, space=space, effort=effort, seed=5)
     assert torch.equal(palette, fit_palette(image, 8, space=space, effort=effort, seed=5))
@@ -107,7 +95,7 @@ def test_same_seed_same_palette_and_global_randomness_untouched(space: str, effo
 @pytest.mark.parametrize("num_colors", [4, 24])
 def test_not_worse_than_scikit_learn_in_the_space(space: str, num_colors: int) -> None:
     cluster = pytest.importorskip("sklearn.cluster")
-    image = noise(1)
+    image = picture(1)
     points = color_space(space).from_rgb(image.flatten(1).T.float() / 255).numpy()
     inertia = cluster.KMeans(num_colors, n_init=3, random_state=0).fit(points).inertia_
     for effort, factor in (("fast", 1.03), ("balanced", 1.01), ("best", 1.001)):
@@ -122,7 +110,7 @@ def test_objective_is_the_sum_of_squared_distances(
     space: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_module, "CHUNK", chunk)
-    image, palette = noise(2), torch.rand(5, 3, generator=torch.Generator().manual_seed(0))
+    image, palette = picture(2), random(5, 3)
     convert = color_space(space).from_rgb
     points = convert(image.flatten(1).T.double() / 255)
     expected = torch.cdist(points, convert(palette.double())).square().min(1).values.sum()
@@ -140,7 +128,7 @@ def test_the_objective_leaves_out_what_has_no_vote(space: str) -> None:
 
 
 def test_weights_are_votes() -> None:
-    image, weights = noise(3), torch.zeros(40, 50)
+    image, weights = picture(3), torch.zeros(40, 50)
     weights[:10] = 1
     assert torch.equal(fit_palette(image, 4, weights=weights), fit_palette(image[:, :10], 4))
     twice = torch.cat([image, image[:, :10]], dim=1)
@@ -150,7 +138,7 @@ def test_weights_are_votes() -> None:
 
 
 def test_weights_are_votes_with_alpha_too() -> None:
-    image, weights = noise(3), torch.rand(40, 50, generator=torch.Generator().manual_seed(0)) ** 8
+    image, weights = picture(3), random(40, 50) ** 8
     opaque = torch.cat([image, torch.full_like(image[:1], 255)])
     plain = fit_palette(image, 6, weights=weights)
     torch.testing.assert_close(fit_palette(opaque, 6, weights=weights)[:, :3], plain)
@@ -159,13 +147,13 @@ def test_weights_are_votes_with_alpha_too() -> None:
 
 @pytest.mark.parametrize("weight", [2.0**-140, 1e-38, 3e38])
 def test_all_weights_alike_are_none(weight: float) -> None:
-    image = noise(5)
+    image = picture(5)
     weights = torch.full(image.shape[1:], weight)
     assert torch.equal(fit_palette(image, 6, weights=weights), fit_palette(image, 6))
 
 
 def test_default_dtype_and_device_change_nothing() -> None:
-    image, mixed = noise(6), with_hole(6)
+    image, mixed = picture(6), with_hole(6)
     opaque = torch.cat([image, torch.full_like(image[:1], 255)])
     few = few_colors(0, 4)
 
@@ -195,7 +183,7 @@ def test_default_dtype_and_device_change_nothing() -> None:
 
 @pytest.mark.parametrize("space", list(SPACES))
 def test_kept_colors_are_in_the_palette_and_the_rest_adapts(space: str) -> None:
-    image = noise(4)
+    image = picture(4)
     keep = torch.tensor([[1.0, 0.0, 1.0], [0.123, 0.456, 0.789]])
     palette = fit_palette(image, 6, space=space, keep=keep)
     assert palette.shape == (6, 3)
@@ -220,11 +208,11 @@ def test_kept_colors_of_an_image_with_few_colors() -> None:
 @pytest.mark.parametrize("space", list(SPACES))
 def test_a_colour_to_keep_counts_once(space: str) -> None:
     keep = torch.tensor([[1.0, 0.0, 1.0]])
-    palette = fit_palette(noise(4), 6, space=space, keep=keep.repeat(3, 1))
+    palette = fit_palette(picture(4), 6, space=space, keep=keep.repeat(3, 1))
     assert len(palette.unique(dim=0)) == 6
-    assert torch.equal(palette, fit_palette(noise(4), 6, space=space, keep=keep))
+    assert torch.equal(palette, fit_palette(picture(4), 6, space=space, keep=keep))
     with pytest.raises(ValueError, match=r"\(J, 3\) for images of 3 channels, got \(1, 4\)"):
-        fit_palette(noise(4), 6, keep=torch.ones(1, 4))
+        fit_palette(picture(4), 6, keep=torch.ones(1, 4))
 
 
 @pytest.mark.parametrize("space", list(SPACES))
@@ -241,7 +229,7 @@ def test_kept_colours_without_alpha_are_opaque(space: str) -> None:
 
 @pytest.mark.parametrize("space", list(SPACES))
 def test_opaque_alpha_changes_nothing(space: str) -> None:
-    image = noise(5)
+    image = picture(5)
     opaque = torch.cat([image, torch.full((1, 40, 50), 255, dtype=torch.uint8)])
     palette = fit_palette(opaque, 12, space=space)
     assert (palette[:, 3] == 1).all()
@@ -262,7 +250,7 @@ def test_a_single_colour_is_that_of_the_opaque_pixels(space: str) -> None:
 
 
 def test_transparent_pixels_do_not_vote_and_stay_transparent() -> None:
-    image = noise(6, 4)
+    image = picture(6, 4)
     image[3] = 255
     image[:, :20] = torch.tensor([255, 0, 0, 0], dtype=torch.uint8)[:, None, None]
     image[:3, :10] = torch.tensor([0, 255, 0], dtype=torch.uint8)[:, None, None]
@@ -290,7 +278,7 @@ def test_partial_alpha_takes_part_in_the_distance() -> None:
 @pytest.mark.parametrize("dither", list(DITHERS))
 @pytest.mark.parametrize("space", list(SPACES))
 def test_applied_palette(dither: str, space: str) -> None:
-    image, palette = noise(7), fit_palette(noise(7), 8)
+    image, palette = picture(7), fit_palette(picture(7), 8)
     result = apply_palette(image, palette, space=space, dither=dither)
     assert result.rgb.dtype == torch.uint8
     assert result.indices.dtype == torch.int64
@@ -308,7 +296,7 @@ def test_applied_palette(dither: str, space: str) -> None:
 
 @pytest.mark.parametrize("space", list(SPACES))
 def test_a_palette_color_maps_to_itself(space: str) -> None:
-    image = noise(8)
+    image = picture(8)
     palette = image.flatten(1).T[::10].unique(dim=0)
     result = apply_palette(image, palette, space=space)
     for color in palette:
@@ -317,17 +305,17 @@ def test_a_palette_color_maps_to_itself(space: str) -> None:
 
 
 def test_alpha_and_no_alpha_meet() -> None:
-    image, palette = noise(9), torch.tensor([[0.0, 0, 0], [1, 1, 1]])
+    image, palette = picture(9), torch.tensor([[0.0, 0, 0], [1, 1, 1]])
     with_alpha = torch.cat([palette, torch.tensor([[1.0], [1.0]])], dim=1)
     assert apply_palette(image, with_alpha).rgb.shape == (4, 40, 50)
-    assert apply_palette(noise(9, 4), palette).palette.shape == (2, 4)
+    assert apply_palette(picture(9, 4), palette).palette.shape == (2, 4)
     assert torch.equal(
         apply_palette(image, with_alpha).indices, apply_palette(image, palette).indices
     )
 
 
 def test_streams_batches_and_histograms_agree() -> None:
-    images = torch.stack([noise(seed) for seed in range(4)])
+    images = torch.stack([picture(seed) for seed in range(4)])
     whole = images.permute(1, 0, 2, 3).flatten(1, 2)
     expected = fit_palette(whole, 8)
     assert torch.equal(fit_palette(images, 8), expected)
@@ -340,20 +328,20 @@ def test_streams_batches_and_histograms_agree() -> None:
 
 @pytest.mark.parametrize("space", list(SPACES))
 def test_large_pictures_are_drawn_by_parts(space: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    image = noise(3)
+    image = picture(3)
     palette = fit_palette(image, 8)
-    for picture in (image, with_hole(3)):
+    for whole in (image, with_hole(3)):
         monkeypatch.setattr(image_module, "CHUNK", 1 << 20)
-        expected = apply_palette(picture, palette, space=space)
+        expected = apply_palette(whole, palette, space=space)
         monkeypatch.setattr(image_module, "CHUNK", 300)
-        found = apply_palette(picture, palette, space=space)
+        found = apply_palette(whole, palette, space=space)
         assert torch.equal(found.indices, expected.indices)
 
 
 @pytest.mark.parametrize("effort", list(EFFORTS))
 @pytest.mark.parametrize("space", list(SPACES))
 def test_quantizing_is_fitting_and_applying(space: str, effort: str) -> None:
-    image = noise(0) / 255
+    image = picture(0) / 255
     keep = torch.tensor([[1.0, 0.0, 1.0]])
     for options in ({"seed": 0}, {"seed": 7}, {"keep": keep}):
         palette = fit_palette(image, 24, space=space, effort=effort, **options)
@@ -361,18 +349,18 @@ def test_quantizing_is_fitting_and_applying(space: str, effort: str) -> None:
         found = quantize_image(
             image, 24, space=space, effort=effort, dither="ordered", strength=0.7, **options
         )
-        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        assert_same(found, expected)
 
 
 @pytest.mark.parametrize("space", list(SPACES))
 def test_frames_share_a_palette(space: str) -> None:
-    frames = torch.stack([noise(seed) for seed in range(3)])
+    frames = torch.stack([picture(seed) for seed in range(3)])
     palette = (fit_palette(frames, 12, space=space) * 255).round() / 255
     for several in (frames, list(frames)):
         found = quantize_frames(several, 12, space=space, dither="atkinson")
         for frame, result in zip(frames, found, strict=True):
             expected = apply_palette(frame, palette, space=space, dither="atkinson")
-            assert all(torch.equal(a, b) for a, b in zip(result, expected, strict=True))
+            assert_same(result, expected)
 
 
 def test_frames_differ_in_size_alpha_and_dtype() -> None:
@@ -395,7 +383,7 @@ def test_frames_differ_in_size_alpha_and_dtype() -> None:
 
 @pytest.mark.parametrize("space", list(SPACES))
 def test_frames_share_the_smallest_palette(space: str) -> None:
-    frames = [noise(10), noise(11, height=20)]
+    frames = [picture(10), picture(11, height=20)]
     whole = torch.cat([frame.flatten(1) for frame in frames], dim=1)[:, None]
     palette = smallest_palette(frames, 24, space=space)
     assert torch.equal(palette, smallest_palette(whole, 24, space=space))
@@ -403,7 +391,7 @@ def test_frames_share_the_smallest_palette(space: str) -> None:
 
 
 def test_a_palette_is_matched_to_the_picture() -> None:
-    opaque, mixed = noise(0), with_hole(0)
+    opaque, mixed = picture(0), with_hole(0)
     plain = torch.tensor([[0.0, 0.5, 1.0], [1.0, 0.0, 0.0]])
     ones = torch.ones(2, 1)
     assert torch.equal(match_palette(plain, opaque), plain)
@@ -422,7 +410,7 @@ def test_a_palette_is_matched_to_the_picture() -> None:
 def test_streams_are_exact_and_may_mix_alpha() -> None:
     black = [torch.full((3, 4, 4), value, dtype=torch.uint8) for value in (0, 1)]
     assert (fit_palette(black, 4) * 255).tolist() == [[0, 0, 0], [1, 1, 1]]
-    opaque, mixed = noise(0), with_hole(1)
+    opaque, mixed = picture(0), with_hole(1)
     for stream in ([opaque, mixed], [mixed, opaque], iter([opaque, mixed])):
         palette = fit_palette(stream, 5)
         assert (palette[:, 3] == 0).sum() == 1
@@ -438,7 +426,7 @@ def test_streams_are_exact_and_may_mix_alpha() -> None:
 @pytest.mark.parametrize("space", list(SPACES))
 @pytest.mark.parametrize("of_bytes", [True, False])
 def test_smallest_palette(space: str, alpha: bool, of_bytes: bool) -> None:
-    image = noise(10, height=20, width=30)
+    image = picture(10, height=20, width=30)
     if alpha:
         image = torch.cat([image, image[:1] // 2 + 127])
     image = image if of_bytes else image / 255
@@ -513,7 +501,7 @@ def test_the_smallest_palette_reaches_infinity() -> None:
 )
 def test_bad_input_is_named(call: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        call(noise(0))  # type: ignore[operator]
+        call(picture(0))  # type: ignore[operator]
 
 
 def unread() -> Iterator[Tensor]:
@@ -565,7 +553,7 @@ def test_arguments_are_checked_before_pixels_are_counted(
 
 @pytest.mark.parametrize("number", [np.int64(5), np.uint8(5), torch.tensor(5)])
 def test_a_number_of_any_library_will_do(number: int) -> None:
-    image = noise(0)
+    image = picture(0)
     assert torch.equal(fit_palette(image, number), fit_palette(image, 5))
     assert torch.equal(quantize_image(image, number).rgb, quantize_image(image, 5).rgb)
 

@@ -5,19 +5,17 @@ import pytest
 import torch
 from PIL import Image
 
+from colorquant_nn import QuantizedImage
 from colorquant_nn.io import load_frames, save_frames
-from tests.io_helpers import Quantized, photo, quantized
+from tests.helpers import HEIGHT, WIDTH, as_bytes, drawn, photo, quantized
 
 
-def animation() -> list[Quantized]:
+def animation() -> list[QuantizedImage]:
     first = quantized(12)
     second = first.indices.clone()
     second[3:6, 4:9] = 7
     frames = [first.indices, second, second, first.indices]
-    return [
-        Quantized(first.palette[indices].permute(2, 0, 1), indices, first.palette)
-        for indices in frames
-    ]
+    return [drawn(indices, first.palette) for indices in frames]
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
@@ -27,7 +25,7 @@ def test_frames_keep_their_timing(tmp_path, suffix):
     back = load_frames(tmp_path / f"a{suffix}")
     assert back.loop == 3
     assert sum(back.durations) == 520
-    expected = [(frame.rgb * 255).round().to(torch.uint8) for frame in frames]
+    expected = [as_bytes(frame.rgb) for frame in frames]
     if suffix == ".gif":  # the others show equal frames as one
         assert back.durations == [100, 50, 70, 300]
     else:
@@ -43,7 +41,7 @@ def test_a_gif_has_one_palette(tmp_path):
     save_frames(tmp_path / "a.gif", frames, [100] * 4, loop=0)
     data = (tmp_path / "a.gif").read_bytes()
     assert data[10] == 0x80 | 0x70 | 3  # a global table of 16 colours
-    assert data[13 : 13 + 36] == (frames[0].palette * 255).round().byte().numpy().tobytes()
+    assert data[13 : 13 + 36] == as_bytes(frames[0].palette).numpy().tobytes()
     assert local_color_tables(data) == [False] * 4
 
 
@@ -69,7 +67,7 @@ def test_frames_with_transparency(tmp_path):
     for place in range(3):
         indices = torch.zeros(6, 6, dtype=torch.int64)
         indices[place : place + 2, place] = 1 + place % 2
-        frames.append(Quantized(palette[indices].permute(2, 0, 1), indices, palette))
+        frames.append(drawn(indices, palette))
     for suffix in (".gif", ".png", ".webp"):
         save_frames(tmp_path / f"a{suffix}", frames, [40] * 3, loop=0)
         back = load_frames(tmp_path / f"a{suffix}").images
@@ -84,7 +82,7 @@ def test_pages_of_different_sizes(tmp_path):
     save_frames(tmp_path / "a.tif", [small, large])
     back = load_frames(tmp_path / "a.tif").images
     for image, page in zip(back, [small, large], strict=True):
-        assert image.equal((page.rgb * 255).round().byte())
+        assert image.equal(as_bytes(page.rgb))
     with pytest.raises(ValueError, match=r"use \.tif for pages"):
         save_frames(tmp_path / "a.gif", [small, large])
 
@@ -109,7 +107,7 @@ def test_palettes_must_be_shared(tmp_path):
 
 
 def test_a_frame_without_alpha_is_opaque_among_others(tmp_path):
-    clear = np.dstack([photo(), np.full((32, 48), 99, np.uint8)])
+    clear = np.dstack([photo(), np.full((HEIGHT, WIDTH), 99, np.uint8)])
     pages = [Image.fromarray(photo()), Image.fromarray(clear)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
     opaque, faint = load_frames(tmp_path / "a.tif").images

@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 
 from colorquant_nn import ColorQuantize
 from colorquant_nn.functional.color import color_space
-from tests.layer_helpers import FEW, SPACES, assert_same_state, batch, state_of
+from tests.helpers import FEW, SPACES, assert_same_state, batch, state_of
 
 pytestmark = pytest.mark.usefixtures("on_device")
 
@@ -144,13 +144,10 @@ def test_pixels_that_are_not_finite_never_vote(space: str) -> None:
         result = dirty.quantize(spoilt)
         assert result.mse.isfinite()
         clamped = spoilt.nan_to_num(nan=0.0, posinf=1.0, neginf=0.0).clamp(0, 1)
-        assert torch.equal(result.indices, _with_palette(dirty, result.palette).encode(clamped))
+        same = ColorQuantize.from_palette(result.palette, space=space)
+        assert torch.equal(result.indices, same.encode(clamped))
     torch.testing.assert_close(dirty.centroids, clean.centroids)
     torch.testing.assert_close(dirty.counts, clean.counts)
-
-
-def _with_palette(layer: ColorQuantize, palette: torch.Tensor) -> ColorQuantize:
-    return ColorQuantize.from_palette(palette, space=layer.space)
 
 
 def test_a_batch_of_nan_changes_no_colour() -> None:

@@ -1,8 +1,5 @@
 """The names of the package: those that users write, and those that it is reached by."""
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -11,8 +8,7 @@ from colorquant_nn import names
 from colorquant_nn.functional.color import SPACES
 from colorquant_nn.functional.dither import DITHERS
 from colorquant_nn.functional.fitting import EFFORTS
-
-ROOT = Path(__file__).parents[1]
+from tests.helpers import run_python
 
 
 @pytest.mark.parametrize(
@@ -22,16 +18,9 @@ def test_every_name_stands_for_something_and_all_have_one(name: object, table: o
     assert get_args(name) == tuple(table)
 
 
-def run(code: str) -> str:
-    command = [sys.executable, "-c", code]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=True, cwd=ROOT
-    ).stdout.strip()
-
-
 def test_names_need_no_torch() -> None:
     code = "import sys, colorquant_nn.names; print(*{'torch', 'numpy'} & set(sys.modules))"
-    assert run(code) == ""
+    assert run_python(code) == "\n"
 
 
 def test_rooms_are_attributes_of_the_package() -> None:
@@ -41,4 +30,4 @@ def test_rooms_are_attributes_of_the_package() -> None:
         "print(colorquant_nn.kernels.assign.__name__);"
         "print(hasattr(colorquant_nn.functional, 'nothing'), hasattr(colorquant_nn, 'nothing'))"
     )
-    assert run(code).split() == ["mse", "assign", "False", "False"]
+    assert run_python(code).split() == ["mse", "assign", "False", "False"]

@@ -13,7 +13,7 @@ from torch import nn
 from colorquant_nn import ColorQuantize, DeferredColorQuantize, PerImageColorQuantize
 from colorquant_nn.functional import gradients
 from colorquant_nn.functional.gradients import Estimator
-from tests.layer_helpers import FEW, assert_same_state, batch, state_of
+from tests.helpers import FEW, assert_same, assert_same_state, batch, state_of
 
 pytestmark = pytest.mark.usefixtures("on_device")
 
@@ -23,16 +23,13 @@ HALVES = [torch.float16, torch.bfloat16]
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("space", ["rgb", "lab", "oklab"])
 def test_autocast_changes_nothing(space: str, dtype: torch.dtype) -> None:
-    plain, cast = (
-        ColorQuantize(8, space=space, warm_up=FEW),
-        ColorQuantize(8, space=space, warm_up=FEW),
-    )
+    plain, cast = (ColorQuantize(8, space=space, warm_up=FEW) for _ in range(2))
     for step in range(FEW + 2):
         x = batch(step, 2, 3, 8, 8).to(dtype)
         expected = plain.quantize(x)
         with torch.autocast("cpu", dtype):
             result = cast.quantize(x)
-        assert all(torch.equal(a, b) for a, b in zip(result, expected, strict=True))
+        assert_same(result, expected)
         assert_same_state(cast, state_of(plain))
     per_image = PerImageColorQuantize(8, space=space)
     expected = per_image.quantize(x)
@@ -40,7 +37,7 @@ def test_autocast_changes_nothing(space: str, dtype: torch.dtype) -> None:
         fitted = ColorQuantize(8, space=space).fit(x)
         result = per_image.quantize(x)
     assert_same_state(fitted, state_of(ColorQuantize(8, space=space).fit(x)))
-    assert all(torch.equal(a, b) for a, b in zip(result, expected, strict=True))
+    assert_same(result, expected)
 
 
 @pytest.mark.parametrize("dtype", HALVES)
@@ -48,10 +45,7 @@ def test_autocast_changes_nothing(space: str, dtype: torch.dtype) -> None:
 def test_half_images_get_the_indices_of_the_same_colours_in_float32(
     space: str, dtype: torch.dtype
 ) -> None:
-    layers = (
-        ColorQuantize(64, space=space, warm_up=FEW),
-        ColorQuantize(64, space=space, warm_up=FEW),
-    )
+    layers = [ColorQuantize(64, space=space, warm_up=FEW) for _ in range(2)]
     per_image = PerImageColorQuantize(8, space=space)
     for step in range(FEW + 2):
         x = batch(step, 2, 3, 16, 16).to(dtype)
@@ -108,9 +102,7 @@ def test_functional_call_and_grad_are_autograd(layer: Callable[[], nn.Module]) -
 
 
 @pytest.mark.parametrize("cls", [ColorQuantize, PerImageColorQuantize])
-def test_threads_share_a_module_for_inference(
-    cls: type[ColorQuantize] | type[PerImageColorQuantize],
-) -> None:
+def test_threads_share_a_module_for_inference(cls: type[nn.Module]) -> None:
     layer = cls(16, space="rgb")
     layer = (layer.fit(batch(0)) if isinstance(layer, ColorQuantize) else layer).eval()
     images = [batch(seed, 1 + seed % 3, 3, 32, 16 + seed) for seed in range(24)]
@@ -134,9 +126,7 @@ def deterministic() -> Iterator[None]:
 @pytest.mark.parametrize(
     "estimator", [gradients.straight_through, gradients.soft, gradients.through_palette]
 )
-def test_deterministic_algorithms(
-    cls: type[ColorQuantize] | type[PerImageColorQuantize], estimator: Estimator
-) -> None:
+def test_deterministic_algorithms(cls: type[nn.Module], estimator: Estimator) -> None:
     gradient = []
     for _ in range(2):
         layer = cls(8, space="oklab", estimator=estimator)
@@ -150,9 +140,7 @@ def test_deterministic_algorithms(
 
 @pytest.mark.parametrize("cls", [ColorQuantize, PerImageColorQuantize])
 @pytest.mark.parametrize("space", ["rgb", "oklab"])
-def test_more_colours_than_pixels_and_expanded_views(
-    cls: type[ColorQuantize] | type[PerImageColorQuantize], space: str
-) -> None:
+def test_more_colours_than_pixels_and_expanded_views(cls: type[nn.Module], space: str) -> None:
     layer = cls(32, space=space)
     for shape in ((1, 3, 2, 2), (3, 1, 1), (2, 3, 1, 5)):
         x = batch(len(shape), *shape)
@@ -176,9 +164,7 @@ def test_values_far_outside_are_the_nearest_face_of_the_cube() -> None:
 
 
 @pytest.mark.parametrize("cls", [ColorQuantize, PerImageColorQuantize])
-def test_channels_last_goes_through(
-    cls: type[ColorQuantize] | type[PerImageColorQuantize],
-) -> None:
+def test_channels_last_goes_through(cls: type[nn.Module]) -> None:
     x = batch(0, 2, 3, 8, 10)
     layers = cls(4), cls(4)
     values = layers[0](x)

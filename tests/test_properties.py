@@ -12,7 +12,7 @@ from colorquant_nn import (
 )
 from colorquant_nn.functional import gradients
 from colorquant_nn.functional.color import color_space
-from tests.layer_helpers import SPACES
+from tests.helpers import SPACES
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 ODD = [0.0, -0.0, 1.0, 0.5, 1e-40, -1e-40, 1e-7, 1 + 1e-6, -3.0, 255.0, 1e30, -3.4e38]

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from colorquant_nn import ColorQuantize, DeferredColorQuantize
 from colorquant_nn.functional import online
-from tests.layer_helpers import FEW, SPACES, assert_same_state, batch, state_of
+from tests.helpers import FEW, SPACES, assert_same_state, batch, state_of
 
 pytestmark = pytest.mark.usefixtures("on_device")
 

@@ -7,12 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from colorquant_nn import kernels
-from colorquant_nn.functional.clustering import distortion, kmeans, lloyd, update
-
-
-def moments_of(points: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
-    return kernels.cluster(points[None], centroids[None]).moments[0]
+from colorquant_nn.functional.clustering import distortion, kmeans, lloyd, moments_of, update
+from tests.helpers import random
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.99, 1.0])
@@ -22,7 +18,7 @@ def test_update_is_the_formula(decay: float) -> None:
     centroids = torch.rand(7, 3, generator=generator)
     centroids[3] = 40.0  # nothing is near
     counts = 100 * torch.rand(7, generator=generator)
-    moved, new_counts = update(centroids, counts, moments_of(points, centroids), decay)
+    moved, new_counts = update(centroids, counts, moments_of(points, centroids, None), decay)
 
     nearest = (points.double()[:, None] - centroids.double()).square().sum(-1).argmin(1)
     for k in range(7):
@@ -40,16 +36,16 @@ def test_update_is_the_formula(decay: float) -> None:
 def test_update_with_decay_zero_is_the_mean() -> None:
     points = torch.tensor([[0.0, 0.0], [1.0, 0.0], [9.0, 9.0]])
     centroids = torch.tensor([[0.2, 0.3], [8.0, 8.0]])
-    moved, counts = update(centroids, torch.zeros(2), moments_of(points, centroids), 0.0)
+    moved, counts = update(centroids, torch.zeros(2), moments_of(points, centroids, None), 0.0)
     torch.testing.assert_close(moved, torch.tensor([[0.5, 0.0], [9.0, 9.0]]))
     assert counts.tolist() == [2.0, 1.0]
 
 
 def test_update_with_decay_one_is_the_mean_of_all_that_was_seen() -> None:
-    batches = torch.rand(20, 50, 3, generator=torch.Generator().manual_seed(2))
+    batches = random(20, 50, 3, seed=2)
     centroid, count = torch.full((1, 3), 0.3), torch.zeros(1)
     for batch in batches:
-        centroid, count = update(centroid, count, moments_of(batch, centroid), 1.0)
+        centroid, count = update(centroid, count, moments_of(batch, centroid, None), 1.0)
     torch.testing.assert_close(centroid[0], batches.mean((0, 1)))
     assert count.item() == 1000
 
@@ -95,7 +91,7 @@ def test_objective_never_increases(num_clusters: int, seed: int, weighted: bool)
 
 
 def test_kmeans_says_when_it_stops_early() -> None:
-    points = torch.rand(500, 3, generator=torch.Generator().manual_seed(4))
+    points = random(500, 3, seed=4)
     result = kmeans(points, 20, max_iters=1, tol=0.0)
     assert not result.converged
     assert result.objective.shape == (2,)
@@ -106,7 +102,7 @@ def test_kmeans_says_when_it_stops_early() -> None:
 
 
 def test_kmeans_draws_its_seeds_from_the_generator() -> None:
-    points = torch.rand(50, 3, generator=torch.Generator().manual_seed(0))
+    points = random(50, 3)
     one, other, same = (
         kmeans(points, 5, max_iters=0, generator=torch.Generator().manual_seed(seed)).centroids
         for seed in (1, 2, 1)
@@ -132,9 +128,9 @@ def test_kmeans_refuses_what_it_cannot_cluster() -> None:
 
 
 def test_lloyd_lowers_the_distortion() -> None:
-    points = torch.rand(400, 3, generator=torch.Generator().manual_seed(5))
-    before = distortion(moments_of(points, points[:8]))
-    after = distortion(moments_of(points, lloyd(points, points[:8], None, steps=5)))
+    points = random(400, 3, seed=5)
+    before = distortion(moments_of(points, points[:8], None))
+    after = distortion(moments_of(points, lloyd(points, points[:8], None, steps=5), None))
     assert after < 0.8 * before
 
 

@@ -7,43 +7,34 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from colorquant_nn import ColorQuantize, kernels, resize_palette
-from colorquant_nn.functional.clustering import distortion, lloyd
+from colorquant_nn import ColorQuantize, resize_palette
+from colorquant_nn.functional.clustering import distortion, lloyd, moments_of
 from colorquant_nn.functional.fitting import EFFORTS, _pool, dark_to_light, fit, smallest_count
 from colorquant_nn.functional.histogram import count
-from tests.layer_helpers import batch
-
-
-def picture(seed: int, height: int = 60, width: int = 80) -> torch.Tensor:
-    """Smooth blobs with noise, uint8."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(1, 3, 5, 6, generator=generator)
-    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")[0]
-    smooth += 0.05 * torch.randn(3, height, width, generator=generator)
-    return (smooth.clamp(0, 1) * 255).to(torch.uint8)
+from tests.helpers import batch, picture
 
 
 @pytest.mark.parametrize("effort", list(EFFORTS))
 def test_the_seed_counts(effort: str) -> None:
-    colors = count(picture(0))
+    colors = count(picture(0, height=60, width=80))
     palettes = [fit(colors, 24, effort=effort, seed=seed) for seed in (0, 0, 1, 2)]
     assert torch.equal(palettes[0], palettes[1])
     assert any(not torch.equal(palettes[0], other) for other in palettes[2:])
 
 
 def test_every_effort_is_another_search() -> None:
-    colors = count(picture(0))
+    colors = count(picture(0, height=60, width=80))
     found = [fit(colors, 24, effort=effort) for effort in EFFORTS]
     assert all(not torch.equal(found[i], found[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
 @pytest.mark.parametrize("effort", list(EFFORTS))
 def test_the_search_ends_on_all_colours_not_on_cells(effort: str) -> None:
-    image = picture(1, 120, 160)
+    image = picture(1, height=120, width=160)
     points = (image / 255).flatten(1).T.contiguous()
     palette = fit(count(image), 8, effort=effort)
     errors = [
-        distortion(kernels.cluster(points[None], centroids[None]).moments[0])
+        distortion(moments_of(points, centroids, None))
         for centroids in (palette, lloyd(points, palette, None, 1))
     ]
     assert errors[1] > 0.9995 * errors[0]  # another step gains nothing

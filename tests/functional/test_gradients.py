@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from colorquant_nn.functional import gradients
+from tests.helpers import random
 
 TEMPERATURE = 0.05
 
@@ -51,7 +52,7 @@ def test_soft_gradient_is_that_of_the_softmax(
     monkeypatch.setattr(gradients, "CHUNK_ELEMENTS", chunk)
     x, hard, palette = quantized(batched=batched)
     palette.requires_grad_()
-    upstream = torch.rand(hard.shape, generator=torch.Generator().manual_seed(1)).double()
+    upstream = random(*hard.shape, seed=1).double()
     out = gradients.soft(x, hard, palette, temperature=TEMPERATURE)
     ours = torch.autograd.grad(out, (x, palette), upstream)
 
@@ -80,7 +81,7 @@ def test_soft_refuses_a_cold_temperature() -> None:
 
 def test_soft_outside_of_the_cube_and_not_finite_stays_finite() -> None:
     x = torch.tensor([[-3.0, torch.nan, torch.inf], [0.1, 0.2, 9.0]], requires_grad=True)
-    palette = torch.rand(4, 3, generator=torch.Generator().manual_seed(0))
+    palette = random(4, 3)
     gradients.soft(x, palette[:2], palette).sum().backward()
     assert x.grad.isfinite().all()
 

@@ -7,11 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from colorquant_nn.functional.histogram import ColorHistogram, count, count_colors, merge_colors
-
-
-def pixels(seed: int, *shape: int, levels: int = 256) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(levels, shape, generator=generator, dtype=torch.uint8)
+from tests.helpers import assert_same, levels, random
 
 
 def as_dictionary(image: Tensor) -> dict[tuple[float, ...], int]:
@@ -25,7 +21,7 @@ def as_dictionary(image: Tensor) -> dict[tuple[float, ...], int]:
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("layout", ["planes", "interleaved"])
 def test_counts_are_those_of_a_dictionary(channels: int, layout: str) -> None:
-    image = pixels(0, channels, 500, levels=6) * 50
+    image = levels(channels, 500, count=6, seed=0) * 50
     expected = as_dictionary(image)
     if channels == 4:
         expected = {color: count for color, count in expected.items() if color[3] > 0}
@@ -36,8 +32,7 @@ def test_counts_are_those_of_a_dictionary(channels: int, layout: str) -> None:
     assert found == expected
     assert (counted.codes.diff() > 0).all()
     floats = count_colors((points.float() / 255)[None])
-    for a, b in zip(counted[:3], floats[:3], strict=True):
-        assert torch.equal(a, b)
+    assert_same(counted[:3], floats[:3])
 
 
 def test_floats_are_averaged_within_a_byte_and_odd_ones_do_not_count() -> None:
@@ -54,11 +49,10 @@ def test_floats_are_averaged_within_a_byte_and_odd_ones_do_not_count() -> None:
 @pytest.mark.parametrize("odd", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("channel", [0, 1, 2])
 def test_one_odd_channel_is_no_vote(odd: float, channel: int) -> None:
-    points = torch.rand(1, 50, 3, generator=torch.Generator().manual_seed(0))
+    points = random(1, 50, 3)
     expected = count_colors(points[:, 1:])
     points[0, 0, channel] = odd
-    for a, b in zip(count_colors(points)[:3], expected[:3], strict=True):
-        assert torch.equal(a, b)
+    assert_same(count_colors(points)[:3], expected[:3])
 
 
 def test_weights_add_up_and_zero_is_no_vote() -> None:
@@ -116,13 +110,12 @@ def test_streams_keep_near_colours_apart() -> None:
 
 
 def test_parts_without_alpha_are_opaque_beside_others() -> None:
-    opaque, mixed = pixels(0, 1, 300, 3, levels=5) * 50, pixels(1, 1, 300, 4, levels=5) * 50
+    opaque, mixed = levels(1, 300, 3, count=5, seed=0) * 50, levels(1, 300, 4, count=5, seed=1) * 50
     alike = torch.cat([opaque, torch.full_like(opaque[..., :1], 255)], dim=-1)
     expected = merge_colors([count_colors(torch.cat([alike, mixed], dim=1))])
     for parts in ([opaque, mixed], [mixed, opaque], [opaque[:, :100], mixed, opaque[:, 100:]]):
         found = merge_colors(count_colors(part) for part in parts)
-        for a, b in zip(found[:3], expected[:3], strict=True):
-            assert torch.equal(a, b)
+        assert_same(found[:3], expected[:3])
         assert found.hole is not None
     whole = merge_colors([count_colors(opaque), count_colors(alike)])
     assert whole.colors.shape[1] == 4
@@ -131,16 +124,15 @@ def test_parts_without_alpha_are_opaque_beside_others() -> None:
 
 @pytest.mark.parametrize("channels", [3, 4])
 def test_merged_parts_are_the_whole(channels: int) -> None:
-    image = pixels(1, 1, 900, channels, levels=8)
+    image = levels(1, 900, channels, count=8, seed=1)
     whole = count_colors(image)
     parts = merge_colors(count_colors(part) for part in image.split(100, dim=1))
-    for a, b in zip(whole[:3], parts[:3], strict=True):
-        assert torch.equal(a, b)
+    assert_same(whole[:3], parts[:3])
 
 
 def test_a_long_stream_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("colorquant_nn.functional.histogram.MERGE_ABOVE", 1000)
-    image = pixels(2, 1, 30000, 3)
+    image = levels(1, 30000, 3, seed=2)
     image[..., 2] = 0
     parts = [count_colors(part) for part in image.split(500, dim=1)]
     merged = merge_colors(parts)
@@ -151,7 +143,7 @@ def test_a_long_stream_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_histogram_sums_are_exact_in_any_order() -> None:
-    images = pixels(3, 6, 3, 20, 30)
+    images = levels(6, 3, 20, 30, seed=3)
     forwards, backwards = ColorHistogram(), ColorHistogram().update(images.flip(0, 2, 3))
     for image in images:
         forwards.update(image)
@@ -172,7 +164,7 @@ def test_histogram_lists_the_means_of_its_cells() -> None:
 
 
 def test_histogram_takes_iterables_and_empty_images() -> None:
-    images = pixels(4, 3, 3, 5, 5)
+    images = levels(3, 3, 5, 5, seed=4)
     histogram = ColorHistogram().update(iter(images)).update(torch.zeros(3, 0, 4))
     assert torch.equal(histogram.cells, ColorHistogram().update(images).cells)
     batches = [(images[:3], torch.zeros(3)), [images[3:], "label"]]
@@ -185,7 +177,7 @@ def failing(image: Tensor) -> Iterator[Tensor]:
 
 
 def test_an_update_counts_all_images_or_none() -> None:
-    good = pixels(5, 3, 8, 8)
+    good = levels(3, 8, 8, seed=5)
     histogram = ColorHistogram().update(good)
     before = histogram.cells.clone()
     for images, error in (

@@ -6,7 +6,8 @@ import skimage.metrics
 import torch
 
 from colorquant_nn.functional import metrics
-from tests import reference
+from tests import oracles
+from tests.helpers import random
 
 # Table 1 of Sharma, Wu, Dalal 2005: two L*a*b* colours and their difference.
 SHARMA = [
@@ -47,22 +48,18 @@ SHARMA = [
 ]
 
 
-def random_image(*shape, seed=0):
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def pictures(*shape):
     """A smooth picture and a noisy one."""
-    image = random_image(*shape[:-2], 4, 4)
+    image = random(*shape[:-2], 4, 4)
     image = torch.nn.functional.interpolate(
         image.reshape(-1, 3, 4, 4), shape[-2:], mode="bicubic"
     ).clamp(0, 1)
-    noisy = (image + 0.2 * (random_image(*image.shape, seed=1) - 0.5)).clamp(0, 1)
+    noisy = (image + 0.2 * (random(*image.shape, seed=1) - 0.5)).clamp(0, 1)
     return image.reshape(shape), noisy.reshape(shape)
 
 
 def test_mse_is_that_of_torch():
-    image, other = random_image(2, 3, 5, 7), random_image(2, 3, 5, 7, seed=1)
+    image, other = random(2, 3, 5, 7), random(2, 3, 5, 7, seed=1)
     expected = torch.nn.functional.mse_loss(image, other)
     torch.testing.assert_close(metrics.mse(image, other), expected)
     image.requires_grad_()
@@ -81,7 +78,7 @@ def test_psnr():
 
 
 def test_the_weighted_error_is_that_of_the_repeated_pixels():
-    colors, other = random_image(20, 4), random_image(20, 4, seed=1)
+    colors, other = random(20, 4), random(20, 4, seed=1)
     weights = torch.arange(20)
     repeated = [part.repeat_interleave(weights, 0) for part in (colors, other)]
     expected = metrics.mse(*(part.double() for part in repeated))
@@ -135,8 +132,8 @@ def test_ciede2000_of_the_published_pairs(dtype, tolerance):
 def test_ciede2000_agrees_with_scikit_image():
     scale = torch.tensor([100.0, 200.0, 200.0], dtype=torch.float64)
     shift = torch.tensor([0.0, 100.0, 100.0], dtype=torch.float64)
-    colors = random_image(20_000, 3).double() * scale - shift
-    other = random_image(20_000, 3, seed=1).double() * scale - shift
+    colors = random(20_000, 3).double() * scale - shift
+    other = random(20_000, 3, seed=1).double() * scale - shift
     other[:5000] = colors[:5000] + other[:5000] / 50
     colors[:100, 1:] = 0
     expected = skimage.color.deltaE_ciede2000(colors.numpy(), other.numpy())
@@ -144,8 +141,8 @@ def test_ciede2000_agrees_with_scikit_image():
 
 
 def test_ciede2000_shapes():
-    colors = random_image(4, 1, 3) * 50
-    palette = random_image(5, 3, seed=1) * 50
+    colors = random(4, 1, 3) * 50
+    palette = random(5, 3, seed=1) * 50
     difference = metrics.ciede2000(colors, palette)
     assert difference.shape == (4, 5)
     torch.testing.assert_close(difference[1, 2], metrics.ciede2000(colors[1, 0], palette[2]))
@@ -188,9 +185,9 @@ def test_palette_usage_refuses_indices_outside():
 
 
 def test_entropy_and_perplexity():
-    indices = (random_image(1000) ** 3 * 20).long()
+    indices = (random(1000) ** 3 * 20).long()
     counts = metrics.palette_usage(indices, 32)
-    expected = reference.entropy(indices.numpy())
+    expected = oracles.entropy(indices.numpy())
     assert metrics.entropy(counts).item() == pytest.approx(expected, rel=1e-5)
     assert metrics.perplexity(counts).item() == pytest.approx(2**expected, rel=1e-5)
     both = torch.stack([counts, torch.ones_like(counts)])

@@ -6,7 +6,7 @@ from torch.utils.checkpoint import checkpoint
 
 from colorquant_nn import ColorQuantize, DeferredColorQuantize, kernels
 from colorquant_nn.functional import online
-from tests.layer_helpers import batch
+from tests.helpers import batch
 
 pytestmark = pytest.mark.usefixtures("on_device")
 

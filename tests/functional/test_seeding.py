@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from colorquant_nn.functional.seeding import kmeans_plus_plus, spread_colors
+from tests.helpers import random
 
 
 def test_seeds_are_points_and_reproducible() -> None:
-    points = torch.rand(100, 3, generator=torch.Generator().manual_seed(0))
+    points = random(100, 3)
     state = torch.get_rng_state()
     seeds = kmeans_plus_plus(points, 10)
     assert torch.equal(torch.get_rng_state(), state)
@@ -19,7 +20,7 @@ def test_seeds_are_points_and_reproducible() -> None:
 
 
 def test_points_of_no_weight_are_not_chosen() -> None:
-    points = torch.rand(50, 3, generator=torch.Generator().manual_seed(0))
+    points = random(50, 3)
     weights = torch.zeros(50)
     weights[::5] = 1.0
     seeds = kmeans_plus_plus(points, 10, weights)
@@ -27,7 +28,7 @@ def test_points_of_no_weight_are_not_chosen() -> None:
 
 
 def test_plus_plus_finds_every_distinct_point_before_it_repeats() -> None:
-    distinct = torch.rand(6, 3, generator=torch.Generator().manual_seed(0))
+    distinct = random(6, 3)
     points = distinct.repeat_interleave(torch.tensor([1, 500, 1, 3, 1, 90]), 0)
     assert len(kmeans_plus_plus(points, 6).unique(dim=0)) == 6
     assert len(kmeans_plus_plus(points, 9).unique(dim=0)) == 6
@@ -55,10 +56,9 @@ def test_spread_colors_are_distinct_and_in_the_cube(num_colors: int) -> None:
 @pytest.mark.parametrize("num_colors", [8, 64, 256, 1000])
 def test_spread_colors_cover_the_cube_better_than_random_ones(num_colors: int) -> None:
     cube = torch.cartesian_prod(*[torch.linspace(0, 1, 17)] * 3)
-    random = torch.rand(num_colors, 3, generator=torch.Generator().manual_seed(0))
     ours, theirs = (
         torch.cdist(cube, colors).min(1).values.square().mean()
-        for colors in (spread_colors(num_colors), random)
+        for colors in (spread_colors(num_colors), random(num_colors, 3))
     )
     assert ours < theirs
 

@@ -5,7 +5,8 @@ import torch
 
 from colorquant_nn.kernels import assign, assign_for_export
 from colorquant_nn.kernels.ops import implementation
-from tests.kernels.oracle import assert_nearest, images, palette
+from tests.helpers import levels, random
+from tests.oracles import assert_nearest, images, palette
 
 KINDS = ["noise", "lattice", "bisectors", "greys"]
 
@@ -76,11 +77,10 @@ def test_what_is_exported_is_the_same():
     ],
 )
 def test_any_strides(view, dtype, backend):
-    generator = torch.Generator().manual_seed(0)
-    batch = torch.randint(0, 256, (3, 3, 30, 41), generator=generator, dtype=torch.uint8)
+    batch = levels(3, 3, 30, 41)
     points = view(batch if dtype == torch.uint8 else batch.to(dtype) / 255)
     for groups in (1, 3):
-        centroids = torch.rand(groups, 13, 3, generator=generator)
+        centroids = random(groups, 13, 3, seed=groups)
         found = assign(points, centroids)
         assert_nearest(points, centroids, found)
         assert torch.equal(found, assign(points.contiguous(), centroids))

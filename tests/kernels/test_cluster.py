@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from colorquant_nn.kernels import assign, cluster, num_moments, unpack_moments
-from tests.kernels.oracle import images, moments, palette
+from tests.helpers import assert_same, levels
+from tests.oracles import images, moments, palette
 
 
 def check(backend, points, centroids, weights=None, clamp=False, colors=None):
@@ -50,7 +51,7 @@ def test_no_points(shape, backend):
 @pytest.mark.parametrize("groups", [1, 3])
 def test_dtypes_and_palettes_per_image(dtype, groups, backend):
     generator = torch.Generator().manual_seed(0)
-    batch = torch.randint(0, 256, (3, 700, 3), generator=generator, dtype=torch.uint8)
+    batch = levels(3, 700, 3)
     points = batch if dtype == torch.uint8 else (batch / 255).to(dtype)
     centroids = torch.rand(groups, 9, 3, generator=generator)
     weights = torch.rand(3, 700, generator=generator)
@@ -108,8 +109,7 @@ def test_grid_gives_the_same_sums(monkeypatch):
     for costs in ((0, 0), (1e9, 1e9)):  # brute force, and the grid
         monkeypatch.setattr(grid, "BRUTE_COSTS", costs)
         results.append(cluster(points, centroids, centroids))
-    for plain, by_grid in zip(*results, strict=True):
-        assert torch.equal(plain, by_grid)
+    assert_same(*results)
 
 
 def test_unpacked_names():

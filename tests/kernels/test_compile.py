@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.kernels.fresh import ROOT, run_python
+from tests.helpers import ROOT, run_python
 
 LOOK_UP = """
 import torch

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels.conftest import INTERPRETED
-from tests.kernels.fresh import run
+from tests.helpers import INTERPRETED, interpreter
 
 triton = pytest.importorskip("triton")
 
@@ -15,7 +14,7 @@ triton = pytest.importorskip("triton")
 @pytest.mark.skipif(INTERPRETED, reason="this is the run in the interpreter")
 def test_the_cuda_column_in_the_interpreter():
     """All tests of this folder that take a backend, in a process that interprets Triton."""
-    done = run(
+    done = interpreter(
         *("-m", "pytest", "tests/kernels", "-k", "cuda", "-p", "no:cacheprovider"),
         *("-W", "ignore", "-m", "not slow", "--deselect", "tests/kernels/test_cuda.py"),
         TRITON_INTERPRET="1",

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from colorquant_nn.kernels import distinct_colors, histogram, spread_bits
-from tests.kernels.oracle import clean, images
+from tests.oracles import clean, images
 
 
 def slow_histogram(points, bits, weights=None):

@@ -5,11 +5,12 @@ import torch
 
 from colorquant_nn.kernels import kmeans_per_image, sanitize
 from colorquant_nn.kernels.ops import implementation
-from tests.kernels.oracle import assert_nearest, images
+from tests.helpers import assert_same, random
+from tests.oracles import assert_nearest, images
 
 
-def draws(num_clusters, candidates=3, seed=0):
-    return torch.rand(num_clusters, candidates, generator=torch.Generator().manual_seed(seed))
+def draws(num_clusters, candidates=3):
+    return random(num_clusters, candidates)
 
 
 def assert_means(points, fitted):
@@ -122,20 +123,15 @@ def test_no_points(shape, backend):
 def test_strides_do_not_matter(backend):
     batch = torch.rand(3, 3, 20, 30)
     first = batch.flatten(2).transpose(1, 2)
-    for found, expected in zip(
-        kmeans_per_image(first, 5, 3, draws(5)),
-        kmeans_per_image(first.contiguous(), 5, 3, draws(5)),
-        strict=True,
-    ):
-        assert torch.equal(found, expected)
+    expected = kmeans_per_image(first.contiguous(), 5, 3, draws(5))
+    assert_same(kmeans_per_image(first, 5, 3, draws(5)), expected)
 
 
 def test_an_image_alone_gives_what_it_gives_in_a_batch():
     points = torch.rand(9, 33_000, 3)  # nine images are enough for the threads, one is not
     together = kmeans_per_image(points, 4, 2, draws(4))
     alone = kmeans_per_image(points[3:4], 4, 2, draws(4))
-    for found, expected in zip(together, alone, strict=True):
-        assert torch.equal(found[3:4], expected)
+    assert_same([part[3:4] for part in together], alone)
 
 
 def test_no_steps_is_an_error():

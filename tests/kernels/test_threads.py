@@ -16,7 +16,7 @@ from colorquant_nn.kernels import (
     mix,
     search,
 )
-from tests.kernels.fresh import run_python
+from tests.helpers import assert_same, run_python
 
 
 def everything():
@@ -41,11 +41,6 @@ def everything():
             torch.rand(3, 9, 2, generator=generator), torch.ones(3, 4, 2, 9), 2, 2,
         ),
     ]  # fmt: skip
-
-
-def assert_same(results, expected):
-    for found, known in zip(results, expected, strict=True):
-        assert torch.equal(found, known)
 
 
 def test_results_do_not_depend_on_the_number_of_threads(threads):
@@ -77,7 +72,8 @@ def test_several_callers_at_once(threads):
 def test_a_forked_child_starts_its_own_threads():
     code = """
 import os, torch
-from tests.kernels.test_threads import assert_same, everything
+from tests.helpers import assert_same
+from tests.kernels.test_threads import everything
 torch.set_num_threads(2)
 expected = everything()
 child = os.fork()

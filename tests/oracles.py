@@ -1,7 +1,44 @@
-"""Float64 oracles of the kernels, and points that are hard for them."""
+"""Slow, obvious oracles in float64, and points that are hard for the kernels."""
+
+from collections import Counter
 
 import numpy as np
 import torch
+
+from tests.helpers import random
+
+
+def srgb_to_linear(rgb):
+    """IEC 61966-2-1, one value at a time."""
+    values = np.asarray(rgb, dtype=np.float64)
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values.flat]
+    return np.array(linear).reshape(values.shape)
+
+
+def oklab(rgb):
+    """Ottosson 2020: two matrices with a cube root between them."""
+    to_lms = np.array(
+        [
+            [0.4122214708, 0.5363325363, 0.0514459929],
+            [0.2119034982, 0.6806995451, 0.1073969566],
+            [0.0883024619, 0.2817188376, 0.6299787005],
+        ]
+    )
+    to_lab = np.array(
+        [
+            [0.2104542553, 0.7936177850, -0.0040720468],
+            [1.9779984951, -2.4285922050, 0.4505937099],
+            [0.0259040371, 0.7827717662, -0.8086757660],
+        ]
+    )
+    return np.cbrt(srgb_to_linear(rgb) @ to_lms.T) @ to_lab.T
+
+
+def entropy(indices):
+    """Bits a symbol of a sequence of indices."""
+    counts = Counter(np.asarray(indices).flat)
+    shares = [count / sum(counts.values()) for count in counts.values()]
+    return -sum(share * np.log2(share) for share in shares)
 
 
 def clean(points, clamp):
@@ -55,8 +92,7 @@ def moments(points, centroids, indices, weights=None, clamp=False):
 
 def images(kind, count, channels, seed=0):
     """(1, N, C) points: noise, a lattice with many ties, pairs around bisectors, or a line."""
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.rand(1, count, channels, generator=generator)
+    noise = random(1, count, channels, seed=seed)
     if kind == "noise":
         return noise
     if kind == "lattice":
