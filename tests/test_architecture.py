@@ -188,3 +188,20 @@ def test_readme_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     shown: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), shown)
+
+
+def test_the_tests_that_prove_compatibility_are_there() -> None:
+    text = (ROOT / "experiments" / "results" / "compatibility.md").read_text()
+    sources = {
+        str(file.relative_to(ROOT / "tests")): file for file in (ROOT / "tests").rglob("*.py")
+    }
+    places = re.findall(r"`((?:\w+/)*test_\w+\.py)?(?:::(test_\w+))?[^`\s]*`", text)
+    file, checked = "", 0
+    for named, test in places:
+        file = named or file
+        if named:
+            assert named in sources, named
+        if test:
+            assert f"def {test}(" in sources[file].read_text(), f"{file}::{test}"
+            checked += 1
+    assert checked > 40

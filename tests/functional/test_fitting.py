@@ -140,7 +140,7 @@ def test_the_same_number_changes_nothing() -> None:
 @pytest.mark.parametrize("num_colors", [3, 12])
 def test_a_layer_of_another_size_takes_over(num_colors: int) -> None:
     old = ColorQuantize(8, space="oklab").fit(batch(0))
-    with pytest.raises(ValueError, match=r"8 colours, this layer of \d+; .*resize_palette"):
+    with pytest.raises(ValueError, match=r"\(8, 3\), this layer \(\d+, 3\); .*resize_palette"):
         ColorQuantize(num_colors, space="oklab").load_state_dict(old.state_dict())
     palette = resize_palette(old.palette, num_colors, old.counts)
     new = ColorQuantize.from_palette(palette, space="oklab", frozen=False, decay=0.5)
