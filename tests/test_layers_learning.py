@@ -9,6 +9,7 @@ import torch
 from sklearn.cluster import KMeans
 
 from colorquant_nn import ColorQuantize
+from colorquant_nn.functional import online
 from colorquant_nn.functional.color import color_space
 from tests.helpers import FEW, SPACES, assert_same_state, batch, state_of
 
@@ -69,6 +70,16 @@ def test_fewer_colours_than_centroids_leaves_the_others_spread() -> None:
     assert result.mse < 1e-12
     assert layer.palette.isfinite().all()
     assert len(layer.palette.unique(dim=0)) == 8
+
+
+def test_the_memory_of_the_warm_up_fades_by_the_decay() -> None:
+    layer = ColorQuantize(4, decay=0.5, warm_up=5)
+    remembered = 0.0
+    for step in range(4):
+        layer(batch(step))
+        remembered = 0.5 * (remembered + 4 * 16 * 16)
+        now = online.unpack(layer.memory)[:, 0].sum().item()
+        assert now == pytest.approx(remembered, rel=1e-3)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.9, 1.0])

@@ -109,8 +109,10 @@ def test_pixels_that_are_not_finite_never_vote(space: str) -> None:
     spoilt[0, 1, :4] = torch.nan
     spoilt[1, 0, 4:] = torch.inf
     spoilt.requires_grad_()
-    result = PerImageColorQuantize(3, space=space).quantize(spoilt)
+    layer = PerImageColorQuantize(3, space=space)
+    result = layer.quantize(spoilt)
     assert result.values.isfinite().all()
+    assert torch.equal(layer.quantize(spoilt.detach()).palette, result.palette)
     finite = spoilt.isfinite().all(1)
     assert_means(result, x, finite, space)
     (gradient,) = torch.autograd.grad(result.values.square().sum() + result.mse, spoilt)

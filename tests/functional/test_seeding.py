@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from colorquant_nn.functional.seeding import kmeans_plus_plus, spread_colors
+from colorquant_nn import kernels
+from colorquant_nn.functional.seeding import kmeans_plus_plus, seed, spread_colors
 from tests.helpers import random
 
 
@@ -25,6 +26,10 @@ def test_points_of_no_weight_are_not_chosen() -> None:
     weights[::5] = 1.0
     seeds = kmeans_plus_plus(points, 10, weights)
     assert {tuple(seed.tolist()) for seed in seeds} == {tuple(p.tolist()) for p in points[::5]}
+    # The lowest draw there is, with points of no weight before the others.
+    problem = points[1:], weights[1:], torch.zeros(9, 3), 0, torch.zeros(9, 3)
+    for lowest in (seed(*problem), kernels.seed(*problem)):
+        assert torch.equal(lowest, points[5::5])
 
 
 def test_plus_plus_finds_every_distinct_point_before_it_repeats() -> None:
