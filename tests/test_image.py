@@ -453,6 +453,9 @@ def test_the_smallest_palette_reaches_infinity() -> None:
         palette = smallest_palette(floats, least)
         assert len(palette) == count
         assert psnr_of(floats, palette) >= least
+    # One byte of two colours far apart, and two bytes of colours that are nearly the same.
+    levels = torch.tensor([49.6, 50.4, 100.45, 100.55]).expand(3, 1, 4)
+    assert len(smallest_palette(levels / 255, 65)) == 3
     exact = smallest_palette(few_colors(1, 9), float("inf"))
     assert len(exact) == len(few_colors(1, 9).flatten(1).T.unique(dim=0))
 
@@ -468,6 +471,7 @@ def test_the_smallest_palette_reaches_infinity() -> None:
         (lambda x: fit_palette(x, 4, weights=torch.ones(3)), ValueError, r"\(40, 50\).*\(3,\)"),
         (lambda x: fit_palette(x, 4, weights=-torch.ones(40, 50)), ValueError, "at least 0"),
         (lambda x: fit_palette(x, 4, weights=torch.zeros(40, 50)), ValueError, "a vote"),
+        (lambda x: fit_palette(x, 4, weights=1 / torch.zeros(40, 50)), ValueError, "are finite"),
         (lambda x: fit_palette([x], 4, weights=torch.ones(40, 50)), ValueError, "weights only"),
         (lambda x: fit_palette(x, 4, weights=[1]), TypeError, "weights as a tensor.*got list"),
         (lambda x: fit_palette(x, 4.0), TypeError, r"num_colors as a whole number, got 4\.0"),

@@ -130,6 +130,12 @@ def test_the_colour_of_the_largest_count_is_split() -> None:
     assert torch.equal(alone[1], torch.full((3,), 0.625))
 
 
+def test_a_new_colour_has_half_of_the_count_and_may_be_split_too() -> None:
+    reds = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    more = resize_palette(reds, 5, torch.tensor([8.0, 3.0]))
+    assert more[2:, 0].tolist() == [0.5, 0.25, 0.375]
+
+
 def test_the_same_number_changes_nothing() -> None:
     palette = batch(0, 5, 3)
     same = resize_palette(palette, 5)

@@ -140,6 +140,8 @@ def test_a_long_stream_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
     assert merged.weights.sum() == 30000
     mean = (merged.colors.double() * merged.weights[:, None]).sum(0) / 30000
     torch.testing.assert_close(mean, image[0].double().mean(0) / 255, atol=1e-6, rtol=0)
+    cells = count_colors(merged.colors[None]).codes >> 6  # of the grid of 64 a side
+    assert torch.equal((merged.codes >> 6).unique(), cells.unique())
 
 
 def test_histogram_sums_are_exact_in_any_order() -> None:
@@ -152,6 +154,8 @@ def test_histogram_sums_are_exact_in_any_order() -> None:
     assert torch.equal(merged.cells, forwards.cells)
     assert forwards.count == 6 * 600
     assert torch.equal(forwards.cells[:, 1:].sum(0), images.sum((0, 2, 3)).double())
+    grey = torch.full((3, 1, 81), 101, dtype=torch.uint8)  # 8181 / 255 * 255 is not 8181
+    assert ColorHistogram().update(grey).cells[:, 1:].sum(0).tolist() == [8181] * 3
 
 
 def test_histogram_lists_the_means_of_its_cells() -> None:
