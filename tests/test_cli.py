@@ -95,6 +95,8 @@ def test_transparent_pixels_are_one_color(folder, run):
     pixels = np.asarray(Image.open("clear.png")).reshape(-1, 4)
     visible = len(np.unique(pixels[pixels[:, 3] > 0], axis=0))
     assert entry_of(run, "clear.png", "-k", 8)["colors_before"] == visible + 1
+    frame = load_image("clear.png")
+    assert report.count_colors([frame, frame.flip(1)]) == visible + 1  # of both together
 
 
 @pytest.mark.parametrize("name", ["photo.png", "film.gif"])

@@ -134,6 +134,7 @@ def test_the_note_names_the_exact_count_and_the_knee():
     exact = [note({**curve, count: math.inf}) for count in (16, 32)]
     assert exact[0] != exact[1]
     assert note(curve) not in exact
+    assert note({2: 12.0, 4: 15.0}) == note({2: 12.0})  # two points have no knee
     assert note({2: 10, 4: 30, 8: 31, 16: 32}) != note({2: 10, 4: 12, 8: 31, 16: 32})
     assert note({2: 10, 4: 30, 8: 31, 16: 32}) == note({2: 11, 4: 31, 8: 32, 16: 33})
 

@@ -164,6 +164,13 @@ def test_palette_colors_map_to_themselves(name):
         assert (DITHERS[name](flat, centroids, 1.0) == index).all()
 
 
+@pytest.mark.parametrize("name", DITHERING)
+def test_bytes_are_levels_of_255(name):
+    points, centroids = random_problem(9, 24, 31, 7)
+    levels = (points * 255).to(torch.uint8)
+    assert DITHERS[name](levels, centroids, 1.0).equal(DITHERS[name](levels / 255, centroids, 1.0))
+
+
 def test_ordered_depends_on_color_and_place_alone():
     points, centroids = random_problem(7, 40, 48, 10)
     whole = ordered(points, centroids)
