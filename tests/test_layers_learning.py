@@ -82,6 +82,15 @@ def test_the_memory_of_the_warm_up_fades_by_the_decay() -> None:
         assert now == pytest.approx(remembered, rel=1e-3)
 
 
+def test_the_warm_up_mixes_no_colour_with_its_mirror_image() -> None:
+    layer = ColorQuantize(2)
+    colors = torch.tensor([[0.9, 0.5, 0.1], [0.1, 0.5, 0.9]])
+    for color in colors:
+        layer(color[:, None, None].expand(3, 4, 4))
+    found = layer.palette[layer.palette[:, 2].argsort()]
+    torch.testing.assert_close(found, colors, rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.9, 1.0])
 def test_after_the_warm_up_it_is_the_update_rule(decay: float) -> None:
     palette = batch(3, 6, 3)

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from colorquant_nn import ColorQuantize, DeferredColorQuantize
 from colorquant_nn.functional import online
+from colorquant_nn.functional.color import color_space
 from tests.helpers import FEW, SPACES, assert_same_state, batch, state_of
 
 pytestmark = pytest.mark.usefixtures("on_device")
@@ -253,6 +254,15 @@ def test_what_others_keep_in_a_layer_is_theirs() -> None:
     assert torch.equal(layer.table, torch.ones(3))
     with pytest.raises(ValueError, match="DeferredColorQuantize"):
         Subclass(4, deferred=True)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_a_loaded_palette_is_brought_into_the_cube(space: str) -> None:
+    layer = ColorQuantize(2, space=space)
+    outside = color_space(space).from_rgb(torch.tensor([[1.3, -0.2, 0.5], [0.2, 0.3, 0.4]]))
+    layer.load_state_dict({**layer.state_dict(), "centroids": outside})
+    shown = color_space(space).from_rgb(layer.palette)
+    torch.testing.assert_close(layer.centroids, shown, rtol=1e-4, atol=1e-4)
 
 
 def test_a_palette_without_its_history_is_kept_and_said_so() -> None:
