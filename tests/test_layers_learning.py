@@ -77,7 +77,9 @@ def test_the_memory_of_the_warm_up_fades_by_the_decay() -> None:
     remembered = 0.0
     for step in range(4):
         layer(batch(step))
-        remembered = 0.5 * (remembered + 4 * 16 * 16)
+        seen = remembered + 4 * 16 * 16
+        assert layer.counts.sum().item() == pytest.approx(seen, rel=1e-3)
+        remembered = 0.5 * seen
         now = online.unpack(layer.memory)[:, 0].sum().item()
         assert now == pytest.approx(remembered, rel=1e-3)
 
