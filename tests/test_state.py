@@ -180,6 +180,14 @@ def test_states_can_be_counted_halved_and_averaged() -> None:
     layer.load_state_dict(soup)
     assert layer.seeded
     assert layer.batches == FEW + 2.5
+    assert online.step_of(torch.tensor(0.5), FEW) == 1  # a palette found already is not found anew
+
+
+def test_another_dtype_of_the_model_rounds_no_state() -> None:
+    layer = trained(FEW + 2)
+    state = state_of(layer)
+    nn.Sequential(layer).to(torch.bfloat16)
+    assert_same_state(layer, state)
 
 
 @pytest.mark.parametrize("assign", [False, True])
