@@ -34,11 +34,12 @@ def update(
         decay: from 0 to 1.
 
     Returns:
-        The new centroids and counts, in the dtypes of the old.
+        The new centroids (K, C) and counts (K,), in the dtypes of the old.
 
     References:
-        Lloyd 1982; Sculley 2010, "Web-scale k-means clustering", algorithm 1; van den Oord et al.
-        2017, "Neural discrete representation learning", appendix A.1.
+        Lloyd 1982, "Least squares quantization in PCM"; Sculley 2010, "Web-scale k-means
+        clustering", algorithm 1; van den Oord et al. 2017, "Neural discrete representation
+        learning", appendix A.1.
 
     Examples:
         >>> import torch
@@ -62,10 +63,16 @@ def distortion(moments: Tensor) -> Tensor:
     """Weighted squared distance of the points from their centroids, summed over the clusters.
 
     Args:
-        moments: (K, F).
+        moments: (K, F), see `moments_of`.
 
     Returns:
-        A scalar, float64.
+        () float64.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.clustering import distortion, moments_of
+        >>> distortion(moments_of(torch.tensor([[0.0], [3.0]]), torch.ones(1, 1), None))
+        tensor(5., dtype=torch.float64)
     """
     return kernels.unpack_moments(moments).distortions.sum()
 
@@ -85,9 +92,12 @@ def lloyd(
     Returns:
         (K, C) centroids.
 
+    References:
+        Lloyd 1982, "Least squares quantization in PCM".
+
     Examples:
-        >>> from colorquant_nn.functional.clustering import lloyd
         >>> import torch
+        >>> from colorquant_nn.functional.clustering import lloyd
         >>> points = torch.tensor([[0.0], [1.0], [9.0]])
         >>> lloyd(points, torch.tensor([[0.0], [8.0]]), None, steps=2)
         tensor([[0.5000],
@@ -101,7 +111,14 @@ def lloyd(
 
 
 class KMeans(NamedTuple):
-    """What `kmeans` returns."""
+    """What `kmeans` returns.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.clustering import kmeans
+        >>> kmeans(torch.tensor([[0.0], [4.0]]), 2).indices.sort().values
+        tensor([0, 1])
+    """
 
     centroids: Tensor
     """(K, C)."""
@@ -136,6 +153,9 @@ def kmeans(
         max_iters: the most updates.
         tol: at least 0.
         generator: for ``seeding``; without it, a fresh one of seed 0. The global one is not used.
+
+    Returns:
+        Centroids, indices, objective and whether it converged, see `KMeans`.
 
     Raises:
         ValueError: for points or weights of another shape or range, or K out of range.
@@ -194,7 +214,24 @@ def kmeans(
 
 
 def moments_of(points: Tensor, centroids: Tensor, weights: Tensor | None) -> Tensor:
-    """The moments (K, F) of points (N, C) about their nearest centroids (K, C)."""
+    """Sum up points about their nearest centroids.
+
+    Args:
+        points: (N, C).
+        centroids: (K, C).
+        weights: (N,), at least 0; all 1 if None.
+
+    Returns:
+        (K, F), which `colorquant_nn.kernels.unpack_moments` reads.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn import kernels
+        >>> from colorquant_nn.functional.clustering import moments_of
+        >>> moments = moments_of(torch.tensor([[0.0], [3.0]]), torch.ones(1, 1), None)
+        >>> kernels.unpack_moments(moments).counts
+        tensor([2.], dtype=torch.float64)
+    """
     weights = None if weights is None else weights[None]
     return kernels.cluster(points[None], centroids[None], weights=weights).moments[0]
 
@@ -207,7 +244,29 @@ def kmeans_per_image(
     votes: Tensor | None,
     clamp: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The plain form of `colorquant_nn.kernels.kmeans_per_image`, whose arguments it has."""
+    """The plain form of `colorquant_nn.kernels.kmeans_per_image`.
+
+    Args:
+        points: (B, N, C); those that are not finite do not count.
+        num_clusters: K.
+        num_iters: steps of Lloyd's algorithm, at least 0.
+        uniforms: (K, L) numbers in [0, 1), for the seeds.
+        votes: (B, N) weights, at least 0; all 1 if None.
+        clamp: whether points are limited to [0, 1].
+
+    Returns:
+        Centroids (B, K, C), indices (B, N) and counts (B, K).
+
+    References:
+        Lloyd 1982, "Least squares quantization in PCM".
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.clustering import kmeans_per_image
+        >>> points, uniforms = torch.tensor([[[0.0], [1.0]]]), torch.rand(2, 1)
+        >>> kmeans_per_image(points, 2, 1, uniforms, None, True)[0].sort(dim=1).values.flatten()
+        tensor([0., 1.])
+    """
     images, num_points, channels = points.shape
     counts = points.new_zeros((images, num_clusters), dtype=torch.float32)
     centroids = counts[..., None].repeat(1, 1, channels)

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colorquant_nn import kernels
+from colorquant_nn.functional.points import check_strength
 
 __all__ = ["DITHERS", "Dither", "atkinson", "floyd_steinberg", "nearest", "ordered"]
 
 Dither = Callable[[Tensor, Tensor, float], Tensor]
+"""``f(points, centroids, strength)``: (H, W, C), (K, C), and 0 to 1 give (H, W) int64 indices."""
 
 # (pixels ahead, rows down, share of the error)
 FLOYD_STEINBERG = ((1, 0, 7 / 16), (-1, 1, 3 / 16), (0, 1, 5 / 16), (1, 1, 1 / 16))
@@ -122,7 +124,8 @@ def ordered(points: Tensor, centroids: Tensor, strength: float = 1.0) -> Tensor:
     """Ordered dither for any palette: a pixel depends on its colour and place alone.
 
     For each colour a mixture of palette colours is found by passing on the error within the
-    mixture; an 8 x 8 Bayer matrix says which of them, from dark to light, a place shows.
+    mixture; an 8 x 8 Bayer matrix says which of them a place shows, along the palette's principal
+    axis.
 
     Args:
         points: (H, W, 3) or (H, W, 4).
@@ -156,7 +159,7 @@ def ordered(points: Tensor, centroids: Tensor, strength: float = 1.0) -> Tensor:
         pixels,
         colors,
         thresholds.to(points.device),
-        _dark_to_light(colors).to(points.device),
+        _along_principal_axis(colors).to(points.device),
         MIXTURE_SIZE,
         strength * MIXTURE_SHARE,
         limit,
@@ -169,6 +172,7 @@ DITHERS: dict[str, Dither] = {
     "floyd-steinberg": floyd_steinberg,
     "atkinson": atkinson,
 }
+"""Dithers by the name that `colorquant_nn.apply_palette` and the command know them by."""
 
 
 def bayer_matrix(size: int) -> NDArray[np.int64]:
@@ -229,8 +233,7 @@ def _prepare(
         raise ValueError(
             f"expected centroids of shape (K, {points.shape[-1]}), got {tuple(centroids.shape)}"
         )
-    if not 0 <= strength <= 1:
-        raise ValueError(f"expected a strength from 0 to 1, got {strength}")
+    check_strength(strength)
     if strength == 0 or len(centroids) == 1 or points.numel() == 0:
         return None
     if not points.is_floating_point():
@@ -260,8 +263,8 @@ def _longest_gap(centroids: Tensor) -> float:
     return float(np.sqrt(longest))
 
 
-def _dark_to_light(centroids: Tensor) -> Tensor:
-    """Order of the colours along their principal axis, in any space the axis of lightness."""
+def _along_principal_axis(centroids: Tensor) -> Tensor:
+    """Order of the colours along their principal axis, which mostly is one of lightness."""
     colors = centroids.cpu().numpy().astype(np.float64)
     centered = colors - colors.mean(0)
     axis = np.linalg.svd(centered, full_matrices=False)[2][0]

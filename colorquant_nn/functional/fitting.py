@@ -23,6 +23,7 @@ from colorquant_nn.functional.points import (
     check_tensor,
     with_alpha,
 )
+from colorquant_nn.functional.seeding import num_candidates
 from colorquant_nn.names import Effort, Space
 
 __all__ = [
@@ -31,7 +32,6 @@ __all__ = [
     "dark_to_light",
     "fit",
     "fit_centroids",
-    "palette_error",
     "resize_palette",
     "round_to_bytes",
     "smallest_count",
@@ -42,7 +42,13 @@ CHUNK = 1 << 20  # colours whose error is measured at a time
 
 
 class Schedule(NamedTuple):
-    """How thoroughly to search; the numbers were chosen on the Kodak photographs."""
+    """How thoroughly to search.
+
+    Examples:
+        >>> from colorquant_nn.functional.fitting import EFFORTS
+        >>> EFFORTS["best"]._replace(starts=8).starts
+        8
+    """
 
     bits: int
     """Of the grid whose cell means the search runs on, at least."""
@@ -99,6 +105,7 @@ EFFORTS: dict[Effort, Schedule] = {
         last_steps=8,
     ),
 }
+"""Schedules by name; their numbers were chosen on the Kodak photographs."""
 
 
 def fit(
@@ -127,7 +134,9 @@ def fit(
         ValueError: there is no colour, or one to keep has an alpha that the others have not.
 
     References:
-        Lloyd 1982; Arthur and Vassilvitskii 2007 (k-means++); Fritzke 2020 (breathing k-means).
+        Lloyd 1982, "Least squares quantization in PCM"; Arthur and Vassilvitskii 2007,
+        "k-means++: the advantages of careful seeding"; Fritzke 2020, "The breathing k-means
+        algorithm".
 
     Examples:
         >>> import torch
@@ -196,6 +205,17 @@ def fit_centroids(
 
     Returns:
         (K, C) float32.
+
+    References:
+        See `fit`.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.fitting import EFFORTS, fit_centroids
+        >>> from colorquant_nn.functional.histogram import count
+        >>> codes, colors, weights, *_ = count(torch.rand(3, 8, 8))
+        >>> fit_centroids(colors, weights, codes, 4, colors[:0], EFFORTS["fast"], 0).shape
+        torch.Size([4, 3])
     """
     if len(pinned) == num_clusters:
         return pinned
@@ -207,7 +227,7 @@ def fit_centroids(
     while bits < 8 and len(cells[0]) < schedule.cells * num_clusters:
         bits += 1
         cells = _pool(points, weights, codes, bits)
-    candidates = min(schedule.candidates, 2 + int(math.log(num_clusters)))
+    candidates = min(schedule.candidates, num_candidates(num_clusters))
     # With few centroids local minima are further apart, and a start is cheap.
     starts = max(schedule.starts, min(8, schedule.starts * 64 // num_clusters))
     start = points.new_zeros(starts, num_clusters, points.shape[1])
@@ -305,7 +325,25 @@ def palette_error(colors: WeightedColors, palette: Tensor, space: Space) -> Tens
 
 
 def dark_to_light(palette: Tensor) -> Tensor:
-    """Order a palette (K, C) by luminance, transparent colours first, equals by their channels."""
+    """Order a palette by luminance, transparent colours first, equals by their channels.
+
+    Args:
+        palette: (K, 3) or (K, 4) sRGB in [0, 1], on the CPU.
+
+    Returns:
+        The same rows.
+
+    References:
+        ITU-R BT.709, the weights of the linear channels.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.fitting import dark_to_light
+        >>> dark_to_light(torch.eye(3))  # blue, red, green
+        tensor([[0., 0., 1.],
+                [1., 0., 0.],
+                [0., 1., 0.]])
+    """
     luminance = rgb_to_linear(palette[:, :3].double()) @ palette.new_tensor(LUMINANCE).double()
     seen = (palette[:, 3] > 0) if palette.shape[1] == 4 else torch.ones_like(palette[:, 0])
     channels = palette.flip(1).unbind(1)
@@ -371,5 +409,18 @@ def resize_palette(palette: Tensor, num_colors: int, counts: Tensor | None = Non
 
 
 def round_to_bytes(palette: Tensor) -> Tensor:
-    """The palette (K, C) of 8-bit colours, still float32 in [0, 1]."""
+    """Round a palette to 8-bit colours, still floating point.
+
+    Args:
+        palette: (K, C) in [0, 1].
+
+    Returns:
+        (K, C) multiples of 1/255.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.fitting import round_to_bytes
+        >>> round_to_bytes(torch.tensor([[0.001, 0.201, 1.0]]))
+        tensor([[0.0000, 0.2000, 1.0000]])
+    """
     return (palette * 255).round() / 255

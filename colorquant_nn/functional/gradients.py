@@ -71,6 +71,13 @@ def cut(x: Tensor, hard: Tensor, palette: Tensor) -> Tensor:
 
     Returns:
         (..., N, C), ``hard``.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.gradients import cut
+        >>> x = torch.tensor([[0.4]], requires_grad=True)
+        >>> cut(x, torch.ones(1, 1), torch.ones(1, 1)).requires_grad
+        False
     """
     return hard.detach()
 
@@ -88,6 +95,14 @@ def through_palette(x: Tensor, hard: Tensor, palette: Tensor) -> Tensor:
 
     Returns:
         (..., N, C), ``hard``.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.gradients import through_palette
+        >>> palette = torch.ones(1, 1, requires_grad=True)
+        >>> through_palette(torch.zeros(2, 1), palette[[0, 0]], palette).sum().backward()
+        >>> palette.grad
+        tensor([[2.]])
     """
     return hard
 
@@ -140,7 +155,10 @@ def palette_mse(x: Tensor, values: Tensor, known: Tensor | None = None) -> Tenso
         known: the result, where it has been computed on the way; only the gradient is added.
 
     Returns:
-        A float32 scalar (float64 for float64), 0 if nothing is finite.
+        () float32 (float64 for float64), 0 if nothing is finite.
+
+    References:
+        van den Oord et al. 2017, "Neural discrete representation learning", equation 3.
 
     Examples:
         >>> import torch
@@ -212,7 +230,13 @@ def rows_of(palette: Tensor, indices: Tensor) -> Tensor:
         indices: (B, N).
 
     Returns:
-        (B, N, C), channel by channel in memory, as images are.
+        (B, N, C), channel by channel in memory, as images are; differentiable in the palette.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.gradients import rows_of
+        >>> rows_of(torch.tensor([[[0.0], [0.5]]]), torch.tensor([[1, 0, 1]])).flatten()
+        tensor([0.5000, 0.0000, 0.5000])
     """
     return _Lookup.apply(palette, indices)
 

@@ -22,9 +22,7 @@ __all__ = [
     "WeightedColors",
     "count",
     "count_colors",
-    "list_pixels",
     "merge_colors",
-    "split_floats",
 ]
 
 BITS = 6
@@ -32,7 +30,14 @@ MERGE_ABOVE = 1 << 18  # distinct colours of a stream; beyond, cells of `BITS` a
 
 
 class WeightedColors(NamedTuple):
-    """Distinct colours with the weight of their pixels; all tensors are on the CPU."""
+    """Distinct colours with the weight of their pixels; all tensors are on the CPU.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.histogram import count
+        >>> count(torch.zeros(3, 2, 2)).colors
+        tensor([[0., 0., 0.]])
+    """
 
     codes: Tensor
     """(M,) int64, ascending: the interleaved bits of the bytes, for order and for coarser cells."""
@@ -124,7 +129,11 @@ class ColorHistogram:
         return self
 
     def colors(self) -> WeightedColors:
-        """The means of the cells that are not empty, and how many pixels each has."""
+        """List the means of the cells that are not empty, and how many pixels each has.
+
+        Returns:
+            Colours without repetition.
+        """
         cells = self.cells.cpu()
         occupied = cells[:, 0].nonzero().squeeze(1)
         cells = cells[occupied]
@@ -190,6 +199,12 @@ def count_colors(points: Tensor, weights: Tensor | None = None) -> WeightedColor
 
     Returns:
         Colours whose codes differ.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.histogram import count_colors
+        >>> count_colors(torch.tensor([[[9, 9, 9], [0, 0, 0], [9, 9, 9]]]).byte()).weights
+        tensor([1., 2.], dtype=torch.float64)
     """
     device = points.device
     points = points.detach().cpu()
@@ -247,6 +262,12 @@ def merge_colors(parts: Iterable[WeightedColors]) -> WeightedColors:
 
     Raises:
         ValueError: there is no part.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.histogram import count, merge_colors
+        >>> merge_colors([count(torch.zeros(3, 2, 2)), count(torch.zeros(3, 1, 1))]).weights
+        tensor([5.], dtype=torch.float64)
     """
     pending: list[WeightedColors] = []
     for part in parts:

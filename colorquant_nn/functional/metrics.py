@@ -165,6 +165,7 @@ def ciede2000(colors: Tensor, other: Tensor) -> Tensor:
 
     Raises:
         ValueError: a last axis is not 3 long.
+        TypeError: something is no tensor.
 
     References:
         Sharma, Wu, Dalal, "The CIEDE2000 color-difference formula: implementation notes,

@@ -21,17 +21,9 @@ from colorquant_nn.names import Space
 
 __all__ = [
     "check_count",
-    "check_image",
     "check_images",
-    "check_kept",
     "check_palette",
-    "check_pictures",
-    "check_strength",
-    "check_tensor",
     "check_weights",
-    "finite_weights",
-    "in_space",
-    "in_working_space",
     "iterate_images",
     "to_image",
     "to_index_map",
@@ -67,6 +59,11 @@ def check_images(
     Raises:
         TypeError: for something else than a tensor, or a wrong dtype.
         ValueError: for another shape.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.points import check_images
+        >>> check_images(torch.rand(8, 3, 4, 4))
     """
     if not isinstance(images, Tensor):
         check_tensor(images, f"a tensor {_shapes(alpha, batch)}")
@@ -117,9 +114,19 @@ def iterate_images(images: Tensor | Iterable[Any]) -> Iterator[Tensor]:
         images: a tensor, or an iterable of tensors, or of tuples or lists whose first item is one,
             as a DataLoader gives them.
 
+    Returns:
+        (C, H, W) or (B, C, H, W) each.
+
     Raises:
         TypeError: for something else, a file's name and a dictionary included.
         ValueError: for another shape.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.points import iterate_images
+        >>> batches = [(torch.rand(8, 3, 4, 4), torch.arange(8)), torch.rand(3, 4, 4)]
+        >>> [tuple(images.shape) for images in iterate_images(batches)]
+        [(8, 3, 4, 4), (3, 4, 4)]
     """
     batches: Iterable[Any] = images if _is_collection(images) else [images]
     for batch in batches:
@@ -136,7 +143,25 @@ def _is_collection(images: object) -> TypeGuard[Iterable[Any]]:
 
 
 def check_weights(weights: Tensor, images: Tensor) -> Tensor:
-    """Raise unless weights are of the images' size and at least 0; make them float32 (B, N)."""
+    """Check that weights are of the images' size and at least 0; make them float32.
+
+    Args:
+        weights: (H, W) or (B, H, W).
+        images: (C, H, W) or (B, C, H, W).
+
+    Returns:
+        (B, N) float32.
+
+    Raises:
+        TypeError: for something else than a tensor.
+        ValueError: for another shape, or weights that are negative or not finite.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.points import check_weights
+        >>> check_weights(torch.ones(2, 2), torch.rand(3, 2, 2))
+        tensor([[1., 1., 1., 1.]])
+    """
     shape = images.shape[:-3] + images.shape[-2:]
     check_tensor(weights, f"weights as a tensor {tuple(shape)}")
     if weights.shape != shape:
@@ -157,9 +182,18 @@ def check_palette(palette: Tensor, alpha: bool = False, what: str = "a palette")
         alpha: whether it may be (K, 4).
         what: to call it.
 
+    Returns:
+        (K, 3) or (K, 4) float32 in [0, 1].
+
     Raises:
         TypeError: for something else than a tensor, or a wrong dtype.
         ValueError: for another shape or range.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.points import check_palette
+        >>> check_palette(torch.tensor([[0, 51, 255]], dtype=torch.uint8))
+        tensor([[0.0000, 0.2000, 1.0000]])
     """
     shapes = "(K, 3) or (K, 4)" if alpha else "(K, 3)"
     check_tensor(palette, f"{what} as a tensor {shapes}")
@@ -187,7 +221,25 @@ def check_kept(keep: Tensor | None, num_colors: int) -> Tensor | None:
 
 
 def check_count(count: Any, name: str = "num_colors") -> int:
-    """Check that a number is whole, of any library, and at least 1; make it an int."""
+    """Check that a number is whole, of any library, and at least 1; make it an int.
+
+    Args:
+        count: what came.
+        name: to call it.
+
+    Returns:
+        The number.
+
+    Raises:
+        TypeError: for something else than a whole number.
+        ValueError: for less than 1.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.points import check_count
+        >>> check_count(torch.tensor(16))
+        16
+    """
     if isinstance(count, bool) or not hasattr(count, "__index__"):
         raise TypeError(f"expected {name} as a whole number, got {count!r}")
     number = operator.index(count)
@@ -203,30 +255,103 @@ def check_strength(strength: float) -> None:
 
 
 def to_points(x: Tensor) -> Tensor:
-    """View a layer's input, (B, 3, H, W) or (3, H, W), as points (B, N, 3)."""
+    """View a layer's input as points.
+
+    Args:
+        x: (3, H, W) or (B, 3, H, W), floating point.
+
+    Returns:
+        (B, N, 3); B is 1 for one image.
+
+    Raises:
+        TypeError: for something else than a floating point tensor.
+        ValueError: for another shape.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.points import to_points
+        >>> to_points(torch.rand(8, 3, 4, 5)).shape
+        torch.Size([8, 20, 3])
+    """
     check_images(x, alpha=False, of_bytes=False)
     return to_pixels(x)
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """View (C, H, W) or (B, C, H, W) as (B, N, C)."""
+    """View images as lists of pixels, unchecked.
+
+    Args:
+        images: (C, H, W) or (B, C, H, W).
+
+    Returns:
+        (B, N, C); B is 1 for one image.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.points import to_pixels
+        >>> to_pixels(torch.rand(4, 2, 5)).shape
+        torch.Size([1, 10, 4])
+    """
     return (images if images.dim() == 4 else images[None]).flatten(2).transpose(1, 2)
 
 
 def to_image(points: Tensor, x: Tensor) -> Tensor:
-    """View points (B, N, 3) as images of the shape of x."""
+    """View points as images: what `to_points` did, undone.
+
+    Args:
+        points: (B, N, 3).
+        x: (3, H, W) or (B, 3, H, W), whose shape they get.
+
+    Returns:
+        (3, H, W) or (B, 3, H, W).
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.points import to_image, to_points
+        >>> x = torch.rand(3, 4, 5)
+        >>> to_image(to_points(x), x).equal(x)
+        True
+    """
     image = points.transpose(1, 2).unflatten(2, x.shape[-2:])
     return image if x.dim() == 4 else image.squeeze(0)
 
 
 def to_index_map(indices: Tensor, x: Tensor) -> Tensor:
-    """View indices (B, N) as the pixels of x: (B, H, W) or (H, W)."""
+    """View indices as the pixels of images.
+
+    Args:
+        indices: (B, N).
+        x: (3, H, W) or (B, 3, H, W).
+
+    Returns:
+        (H, W) or (B, H, W).
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.points import to_index_map
+        >>> to_index_map(torch.arange(6)[None], torch.rand(3, 2, 3))
+        tensor([[0, 1, 2],
+                [3, 4, 5]])
+    """
     shaped = indices.unflatten(1, x.shape[-2:])
     return shaped if x.dim() == 4 else shaped.squeeze(0)
 
 
 def with_alpha(colors: Tensor) -> Tensor:
-    """Colours (..., 3), float or uint8, as opaque ones (..., 4); (..., 4) as they are."""
+    """Give colours an alpha: opaque, where they have none.
+
+    Args:
+        colors: (..., 3) or (..., 4), floating point in [0, 1] or uint8.
+
+    Returns:
+        (..., 4) of the same dtype.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.points import with_alpha
+        >>> with_alpha(torch.zeros(1, 3))
+        tensor([[0., 0., 0., 1.]])
+    """
     if colors.shape[-1] == 4:
         return colors
     opaque = 1 if colors.is_floating_point() else 255

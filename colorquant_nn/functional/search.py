@@ -23,10 +23,32 @@ def search(
     steps: int,
     steps_a_round: int,
 ) -> Tensor:
-    """See `colorquant_nn.kernels.search`; it branches on no value of a tensor.
+    """The plain form of `colorquant_nn.kernels.search`; it branches on no value of a tensor.
+
+    Args:
+        points: (N, C).
+        weights: (N,), at least 0.
+        start: (R, K, C); only the first ``pinned`` rows matter where seeds are drawn.
+        pinned: J, how many centroids stay where they are.
+        uniforms: (R, K, L) numbers in [0, 1), for the seeds; with L = 0 none are drawn.
+        blurs: (R, rounds, 2, K) factors about 1, for the relocations.
+        steps: of Lloyd's algorithm after the seeding.
+        steps_a_round: after each relocation.
+
+    Returns:
+        (K, C), those of the start with the smallest distortion.
 
     References:
-        The rounds are in the spirit of Fritzke 2020, "The breathing k-means algorithm".
+        Fritzke 2020, "The breathing k-means algorithm", after whose spirit the rounds are.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.search import search
+        >>> points, start = torch.tensor([[0.0], [1.0], [9.0]]), torch.tensor([[[0.0], [1.0]]])
+        >>> uniforms, blurs = torch.rand(1, 2, 0), torch.ones(1, 0, 2, 2)
+        >>> search(points, torch.ones(3), start, 0, uniforms, blurs, 3, 1)
+        tensor([[0.5000],
+                [9.0000]])
     """
     found, errors = [], []
     movable = torch.arange(start.shape[1], device=points.device) >= pinned

@@ -26,15 +26,24 @@ __all__ = ["OPS", "Op", "call", "implementation"]
 
 
 class Op(NamedTuple):
-    """An operation and its implementations."""
+    """An operation and its implementations.
+
+    Examples:
+        >>> from colorquant_nn.kernels.ops import OPS
+        >>> OPS["assign"].cpu
+        'kernels.cpu.assign:assign'
+    """
 
     schema: str
     """``(arguments) -> results``, in the language of PyTorch's native functions."""
     fake: Callable[..., Any]
     """Allocates the results without computing them."""
     reference: str | None = None
+    """The path of plain torch, for every device; paths are ``module:function``."""
     cpu: str | None = None
+    """That of the CPU."""
     cuda: str | None = None
+    """That of CUDA."""
 
 
 def _like(argument: int, dtype: torch.dtype | None = None) -> Callable[..., Tensor]:
@@ -175,6 +184,7 @@ OPS = {
         reference="functional.online:run_observe",
     ),
 }
+"""The table: rows by name."""
 
 # `torch.library.custom_op` would do the same in fewer lines, but its first call imports
 # torch._dynamo, which takes a second.
@@ -189,7 +199,14 @@ def call(name: str, *arguments: Any) -> Any:
         arguments: all of them, in order.
 
     Returns:
-        A tensor, a tuple of tensors, or None, as the schema says.
+        A tensor or a tuple of tensors, as the schema says.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels.ops import call
+        >>> points, centroids = torch.rand(1, 2, 3), torch.zeros(1, 1, 3)
+        >>> call("assign", points, centroids, True)
+        tensor([[0, 0]])
     """
     return getattr(torch.ops.colorquant_nn, name)(*arguments)
 
@@ -203,7 +220,16 @@ def implementation(name: str, backend: str) -> Callable[..., Any] | None:
         backend: "reference", "cpu" or "cuda".
 
     Returns:
-        The function, or None where the table has no path, or the backend cannot be imported.
+        The function, or None where the table has no path, or there is no Triton for "cuda".
+
+    Raises:
+        KeyError: there is no such row.
+        ImportError: the function's module cannot be imported.
+
+    Examples:
+        >>> from colorquant_nn.kernels.ops import implementation
+        >>> implementation("assign", "reference").__module__
+        'colorquant_nn.kernels.reference'
     """
     path = getattr(OPS[name], backend)
     if path is None:
