@@ -70,8 +70,8 @@ class Fit(NamedTuple):
     """Of relocations, with `STEPS_A_ROUND` steps of Lloyd's algorithm each."""
 
 
-SHORT = Fit(steps=3, rounds=2)
-THOROUGH = Fit(steps=40, rounds=80)  # the last time: what it finds is only refined from then on
+SHORT = Fit(steps=4, rounds=4)
+THOROUGH = Fit(steps=40, rounds=60)  # the last time: what it finds is only refined from then on
 STEPS_A_ROUND = 5
 
 
