@@ -106,7 +106,7 @@ def lloyd(
     counts = centroids.new_zeros(centroids.shape[0])
     for _ in range(steps):
         moved, _ = update(centroids, counts, moments_of(points, centroids, weights), 0.0)
-        centroids = torch.cat([centroids[:pinned], moved[pinned:]])
+        centroids = torch.cat([centroids[:pinned], moved[pinned:]]) if pinned else moved
     return centroids
 
 
