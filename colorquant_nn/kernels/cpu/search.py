@@ -150,16 +150,13 @@ def _search_once(tiles, pinned, uniforms, blurs, steps, steps_a_round, centroids
     alpha = None if channels == 3 else True
     if uniforms.shape[1] > 0:
         _seed(tiles, pinned, uniforms, centroids)
-    _lloyd(tiles, pinned, steps, centroids, alpha, moments)
-    traces = reference.trace_columns(channels)
-    least = _distortion(moments, traces)
+    least = _lloyd(tiles, pinned, steps, centroids, alpha, moments)
     rules = Rules(pinned, reference.SEARCH_MARGIN, len(moves))
     for blur in blurs:
         counts = moments[:, 0].copy()
         if _relocate(centroids, counts, moments, movable, rules, blur, trial, moves) == 0:
             continue
-        _lloyd(tiles, pinned, steps_a_round, trial, alpha, trial_moments)
-        distortion = _distortion(trial_moments, traces)
+        distortion = _lloyd(tiles, pinned, steps_a_round, trial, alpha, trial_moments)
         if distortion < least:
             least = distortion
             centroids[:] = trial
@@ -167,11 +164,6 @@ def _search_once(tiles, pinned, uniforms, blurs, steps, steps_a_round, centroids
         else:
             rules = rules._replace(most=max(1, rules.most // 2))
     return least
-
-
-def _distortion(moments, traces):
-    """Sum of the traces of the scatters, whose columns are given."""
-    return sum(float(moments[:, column].sum()) for column in traces)
 
 
 @subroutine(REORDERED)
@@ -281,7 +273,10 @@ def _measure(tiles, centroids, alpha, complete, moments):
 
 @kernel(REORDERED)
 def _lloyd(tiles, pinned, steps, centroids, alpha, moments):
-    """Steps of Lloyd's algorithm, then the moments; the pinned centroids, the first, stay."""
+    """Steps of Lloyd's algorithm, then the moments, whose distortion is returned.
+
+    The pinned centroids, the first, stay.
+    """
     channels, num_clusters = centroids.shape
     complete = steps == 0
     while True:
@@ -297,6 +292,13 @@ def _lloyd(tiles, pinned, steps, centroids, alpha, moments):
                     centroids[c, k] = mean
         steps -= 1
         complete = steps == 0 or not moved
+    total = 0.0
+    column = 1 + channels
+    for length in range(channels, 0, -1):  # the traces of the scatters
+        for k in range(num_clusters):
+            total += moments[k, column]
+        column += length
+    return total
 
 
 @subroutine(REORDERED)
