@@ -155,7 +155,7 @@ def commit(state: PaletteState, pending: Tensor, how: Learning) -> None:
     """
     step, fresh = step_of(state.batches, how.warm_up), pending[:, 0].sum() > 0
     if step < how.warm_up:
-        _fit(unpack(state.memory), fresh, state, how, step)
+        _fit(_recall(state, how, pending[0, 0]), fresh, state, how, step)
     else:
         _apply_rule(pending.to(torch.float64), fresh, state, how)
     pending.zero_()
@@ -167,7 +167,7 @@ def run_learn(points: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     state, how = PaletteState(*rest[:4]), Learning(*rest[4:])
     step = step_of(state.batches, how.warm_up)
     if step < how.warm_up:
-        cells, weight = _remember(points, state.memory)
+        cells, weight = _remember(points, _recall(state, how), state.memory)
         _fit(cells, weight > 0, state, how, step)
     batch = quantize(points, state.centroids, how.space)
     if step >= how.warm_up:
@@ -182,15 +182,25 @@ def run_observe(points: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     batch = quantize(points, state.centroids, how.space)
     if not _recomputing():
         if step_of(state.batches, how.warm_up) < how.warm_up:
-            _, weight = _remember(points, state.memory)
+            _, weight = _remember(points, _recall(state, how, pending[0, 0]), state.memory)
             pending[0, 0] += weight  # all that a commit wants to know then: was there anything
         else:
             pending.add_(all_reduce(batch.moments.clone()))
     return tuple(batch)
 
 
-def _remember(points: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-    """Add the colours of a batch, on all ranks, to the memory.
+def _recall(state: PaletteState, how: Learning, waiting: Tensor | float = 0.0) -> Tensor:
+    """The memory as cells (M, 4), of the weight that counts, and what waits for a commit, say.
+
+    They are exact, where the memory's own weights are rounded to half precision.
+    """
+    cells = unpack(state.memory)
+    weight = how.decay * state.counts.sum() + waiting
+    return cells * (weight / cells[:, 0].sum().clamp_min(TINY))
+
+
+def _remember(points: Tensor, recalled: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """Add the colours of a batch, on all ranks, to what was recalled, and keep it in the memory.
 
     Returns:
         The memory and the batch in the cells of a histogram, (8 ** bits, 4) float32, and the
@@ -200,7 +210,7 @@ def _remember(points: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
     weight = cells[:, 0].sum()
     side = 1 << HISTOGRAM_BITS
     red, green, blue = (memory[:, 1:].float() * side).to(torch.int64).clamp(0, side - 1).unbind(1)
-    cells.index_add_(0, (red * side + green) * side + blue, unpack(memory).to(cells.dtype))
+    cells.index_add_(0, (red * side + green) * side + blue, recalled.to(cells.dtype))
     cells = cells[octree_order(cells.device)]
     memory.copy_(pack(summarize(cells, len(memory))))
     return cells.to(torch.float32), weight
