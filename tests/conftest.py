@@ -1,7 +1,11 @@
 """Fixtures of more than one file, and the option that says which device the tests use."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker has one core; its own threads would wait for it
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

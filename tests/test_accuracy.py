@@ -1,6 +1,6 @@
 """The palette after one pass over real images, against full k-means on the same pixels.
 
-Prints the table that the README quotes: ``pytest -m slow -s tests/test_accuracy.py``.
+Prints the table that the README quotes: ``pytest -n 0 -m slow -s tests/test_accuracy.py``.
 """
 
 import io

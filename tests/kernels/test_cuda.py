@@ -15,7 +15,7 @@ triton = pytest.importorskip("triton")
 def test_the_cuda_column_in_the_interpreter():
     """All tests of this folder that take a backend, in a process that interprets Triton."""
     done = interpreter(
-        *("-m", "pytest", "tests/kernels", "-k", "cuda", "-p", "no:cacheprovider"),
+        *("-m", "pytest", "-n", "0", "tests/kernels", "-k", "cuda", "-p", "no:cacheprovider"),
         *("-W", "ignore", "-m", "not slow", "--deselect", "tests/kernels/test_cuda.py"),
         TRITON_INTERPRET="1",
     )
