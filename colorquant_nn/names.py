@@ -1,4 +1,4 @@
-"""The names that users write: of colour spaces, dithers and efforts.
+"""The names that users write: of colour spaces, dithers, efforts and results.
 
 What a name stands for is in `functional.color.SPACES`, `functional.dither.DITHERS` and
 `functional.fitting.EFFORTS`; nothing is imported here, so that the command can offer the names
@@ -8,11 +8,12 @@ before torch is there.
 from collections.abc import Collection
 from typing import Literal
 
-__all__ = ["Dither", "Effort", "Space", "check_name"]
+__all__ = ["Dither", "Effort", "Returns", "Space", "check_name"]
 
 Space = Literal["rgb", "linear", "lab", "oklab"]
 Dither = Literal["none", "ordered", "floyd-steinberg", "atkinson"]
 Effort = Literal["fast", "balanced", "best"]
+Returns = Literal["values", "all"]
 
 
 def check_name(what: str, name: object, names: Collection[str]) -> None:

@@ -1,26 +1,32 @@
 """How a gradient passes a quantizer: estimators ``estimator(x, hard, palette) -> Tensor``.
 
 All return the values of ``hard`` bit for bit; they differ in what flows back. Colours are sRGB,
-channels last. Any function of this signature will do; bind further arguments with
-`functools.partial`.
+channels last. Any function of this signature will do. One with a hyperparameter is a small class,
+such as `Soft`, so that it can be changed during training, shown, stored and written in a config.
+
+Everything here can be differentiated twice.
 
 Letters: N points, K colours, C channels, B palettes.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 from colorquant_nn import kernels
 from colorquant_nn.kernels import finite, sanitize
 
 __all__ = [
     "Estimator",
+    "Soft",
+    "check_estimator",
     "clamp_through",
     "cluster_means",
+    "commitment",
     "cut",
     "palette_mse",
     "rows_of",
@@ -138,27 +144,116 @@ def soft(x: Tensor, hard: Tensor, palette: Tensor, temperature: float = 0.01) ->
         >>> x.grad
         tensor([[1.]])
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}")
+    _check_temperature(temperature)
     return _Soft.apply(x, hard, palette, temperature)
 
 
-def palette_mse(x: Tensor, values: Tensor, known: Tensor | None = None) -> Tensor:
-    """Mean squared error of the quantization, with a gradient to ``x``: the commitment term.
+def _check_temperature(temperature: float) -> None:
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
 
-    The palette is held fixed. ``x`` counts as clamped to [0, 1]; the gradient passes the clamp.
-    Points with a channel that is not finite are left out of the mean.
+
+@dataclass(eq=False)
+class Soft:
+    """`soft` with a temperature of its own, which may change during training.
+
+    Args:
+        temperature: squared distance, in units of [0, 1] colours, above 0. The gradient grows with
+            its inverse.
+
+    Raises:
+        ValueError: for a temperature that is not above 0, when it is set.
+
+    Examples:
+        >>> from colorquant_nn import ColorQuantize
+        >>> from colorquant_nn.functional.gradients import Soft
+        >>> layer = ColorQuantize(16, estimator=Soft(temperature=0.1))
+        >>> layer.estimator.temperature *= 0.5
+        >>> layer
+        ColorQuantize(16, space='rgb', decay=0.99, estimator=Soft(temperature=0.05))
+    """
+
+    temperature: float = 0.01
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "temperature":
+            _check_temperature(value)
+        super().__setattr__(name, value)
+
+    def __call__(self, x: Tensor, hard: Tensor, palette: Tensor) -> Tensor:
+        """Quantize softly backward, see `soft`."""
+        return soft(x, hard, palette, self.temperature)
+
+
+def check_estimator(estimator: Estimator) -> Estimator:
+    """Check that an estimator can be called.
+
+    Args:
+        estimator: what came.
+
+    Returns:
+        The same.
+
+    Raises:
+        TypeError: for something else, a name or a class among them.
+
+    Examples:
+        >>> from colorquant_nn.functional.gradients import check_estimator, cut
+        >>> check_estimator(cut) is cut
+        True
+    """
+    if callable(estimator) and not isinstance(estimator, type):
+        return estimator
+    raise TypeError(
+        "expected an estimator f(x, hard, palette), such as straight_through, through_palette, "
+        "soft, Soft(temperature=0.1) or cut of colorquant_nn.functional.gradients, "
+        f"got {estimator!r}"
+    )
+
+
+def commitment(x: Tensor, values: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean squared distance of colours from the palette's: the commitment term of a loss.
+
+    ``x`` is taken as it is, far outside of [0, 1] too, in value and in gradient. The palette is
+    held fixed. Points with a channel that is not finite do not count.
 
     Args:
         x: (..., N, C) before quantization.
         values: (..., N, C) after.
-        known: the result, where it has been computed on the way; only the gradient is added.
+        weights: (..., N) of the points in the mean; all 1 without it.
 
     Returns:
-        () float32 (float64 for float64), 0 if nothing is finite.
+        () float32 (float64 for float64), 0 if nothing counts; differentiable in ``x``.
 
     References:
         van den Oord et al. 2017, "Neural discrete representation learning", equation 3.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.gradients import commitment
+        >>> commitment(torch.tensor([[50.0], [float("nan")]]), torch.ones(2, 1))
+        tensor(2401.)
+    """
+    return _SquaredError.apply(x, values.detach(), weights, None, False)
+
+
+def palette_mse(
+    x: Tensor, values: Tensor, weights: Tensor | None = None, known: Tensor | None = None
+) -> Tensor:
+    """Mean squared error of the quantization, as it is reported: of ``x`` limited to [0, 1].
+
+    As a loss it would be blind to what is outside: take `commitment`. Points with a channel that is
+    not finite do not count.
+
+    Args:
+        x: (..., N, C) before quantization.
+        values: (..., N, C) after.
+        weights: (..., N) of the points in the mean; all 1 without it.
+        known: the result, where it has been computed on the way; only the gradient is added.
+
+    Returns:
+        () float32 (float64 for float64), 0 if nothing counts; its gradient to ``x`` passes the
+        limits.
 
     Examples:
         >>> import torch
@@ -166,7 +261,7 @@ def palette_mse(x: Tensor, values: Tensor, known: Tensor | None = None) -> Tenso
         >>> palette_mse(torch.tensor([[0.5], [float("nan")]]), torch.ones(2, 1))
         tensor(0.2500)
     """
-    return _PaletteMSE.apply(x, values.detach(), known)
+    return _SquaredError.apply(x, values.detach(), weights, known, True)
 
 
 def clamp_through(x: Tensor) -> Tensor:
@@ -203,9 +298,8 @@ def cluster_means(
         points: (B, N, C).
         indices: (B, N) int64, the cluster of each point.
         centroids: (B, K, C), the means, as computed before.
-        counts: (B, K), the number of points in the mean; a centroid of count 0 is constant.
-        weights: (B, N), 0 for points that are left out of the mean and 1 for the others, which are
-            all without it.
+        counts: (B, K), the weight of the points in the mean; a centroid of count 0 is constant.
+        weights: (B, N) of the points in the mean, at least 0; all 1 without it.
 
     Returns:
         (B, K, C), ``centroids``, in the dtype of the points.
@@ -311,10 +405,9 @@ class _ClusterMeans(torch.autograd.Function):
         ctx.save_for_backward(indices, counts, weights)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         indices, counts, weights = ctx.saved_tensors
-        share = grad / counts.clamp_min(1)[..., None]
+        share = grad / torch.where(counts > 0, counts, 1)[..., None]
         spread = rows_of(share, indices)
         if weights is not None:
             spread = spread * weights[..., None]
@@ -329,15 +422,38 @@ class _Soft(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, _, palette, ctx.temperature = inputs
-        # A copy of the palette: a buffer may have moved on before backward.
-        ctx.save_for_backward(x, palette.clone())
+        # A copy of a palette without a gradient: a buffer may have moved on before backward.
+        ctx.save_for_backward(x, palette if palette.requires_grad else palette.clone())
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None]:
         x, palette = ctx.saved_tensors
-        grad_x, grad_palette = kernels.call("soft_backward", x, palette, grad, ctx.temperature)
+        find = _soft_gradients if torch.is_grad_enabled() else _soft_gradients_in_chunks
+        grad_x, grad_palette = find(x, palette, grad, ctx.temperature)
         return grad_x, None, grad_palette, None
+
+
+def _soft_gradients_in_chunks(
+    x: Tensor, palette: Tensor, grad: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    return kernels.call("soft_backward", x, palette, grad, temperature)
+
+
+def _soft_gradients(
+    x: Tensor, palette: Tensor, grad: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """The same with a graph of their own, for a second derivative; it holds all probabilities."""
+    inputs = [
+        tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+        for tensor in (x, palette)
+    ]
+    with torch.enable_grad():
+        point, centers = clamp_through(inputs[0]), inputs[1]
+        difference = point.unsqueeze(-2) - centers.unsqueeze(-3)  # (..., N, K, C)
+        probability = difference.square().sum(-1).div(-temperature).softmax(-1)
+        mixed = probability @ centers
+        found = torch.autograd.grad(mixed, inputs, grad.to(mixed.dtype), create_graph=True)
+    return found[0], found[1]
 
 
 def soft_backward(
@@ -369,28 +485,38 @@ def soft_backward(
     )
 
 
-class _PaletteMSE(torch.autograd.Function):
+class _SquaredError(torch.autograd.Function):
     @staticmethod
-    def forward(x: Tensor, values: Tensor, known: Tensor | None) -> Tensor:
+    def forward(
+        x: Tensor, values: Tensor, weights: Tensor | None, known: Tensor | None, clamp: bool
+    ) -> Tensor:
         if known is not None:
             return known.to(torch.promote_types(x.dtype, torch.float32), copy=True)
-        error, size = _errors(x, values)
-        return error.square().sum() / size
+        error, votes, size = _errors(x, values, weights, clamp)
+        squares = error.square() if votes is None else error.square() * votes
+        return squares.sum() / size
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0], inputs[1])
+        x, values, weights, _, ctx.clamp = inputs
+        ctx.save_for_backward(x, values, weights)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        x, values = ctx.saved_tensors
-        error, size = _errors(x, values)
-        return (error * (2 * grad / size)).to(x.dtype), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        x, values, weights = ctx.saved_tensors
+        error, votes, size = _errors(x, values, weights, ctx.clamp)
+        slope = error * (2 * grad / size)
+        return (slope if votes is None else slope * votes).to(x.dtype), None, None, None, None
 
 
-def _errors(x: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """The error of each element, 0 where the point is not finite, and the number of the others."""
-    known = finite(x)[..., None]
-    error = torch.where(known, sanitize(x, clamp=True) - values, 0)
-    return error, (known.sum() * x.shape[-1]).clamp_min(1)
+def _errors(
+    x: Tensor, values: Tensor, weights: Tensor | None, clamp: bool
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """The error of each element, its weight, and the weight of all; 0 where x is not finite."""
+    known = finite(x.detach())[..., None]
+    exact = clamp_through(x) if clamp else x.to(torch.promote_types(x.dtype, torch.float32))
+    error = torch.where(known, exact - values, 0)
+    votes = None if weights is None else weights[..., None].to(error.dtype)
+    total = known.sum() if votes is None else (known * votes).sum()
+    size = total * x.shape[-1]
+    return error, votes, torch.where(size > 0, size, 1)

@@ -5,13 +5,14 @@ A palette that learns is four tensors, its `PaletteState`, changed in place; how
 and gathers, and `commit` learns from all that was gathered as from one batch. `learn` and `observe`
 are custom ops, opaque to ``torch.compile``.
 
-With a process group, a step sums the batch's histogram, or its moments, over the ranks: one
-all-reduce of a fixed shape, after which every rank learns the same.
+With other `ranks`, a step sums the batch's histogram, or its moments, over them: one all-reduce of
+a fixed shape, after which every rank learns the same.
 
 Letters: B images, N points, K centroids, M cells of the memory; F is the width of the moments.
 """
 
 import math
+import warnings
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -23,16 +24,27 @@ from colorquant_nn import kernels
 from colorquant_nn.functional.clustering import moments_of, update
 from colorquant_nn.functional.color import color_space
 from colorquant_nn.functional.points import finite_weights, in_space
+from colorquant_nn.functional.ranks import WORLD, all_reduce
 from colorquant_nn.functional.relocation import revive
 from colorquant_nn.functional.seeding import num_candidates
 from colorquant_nn.kernels import CHANCE, TINY
 from colorquant_nn.names import Space
 
-__all__ = ["MEMORY", "Learning", "PaletteState", "commit", "learn", "observe", "quantize"]
+__all__ = [
+    "MEMORY",
+    "Learning",
+    "PaletteState",
+    "commit",
+    "learn",
+    "observe",
+    "quantize",
+    "warn_of_range",
+]
 
 MEMORY = 6144  # cells, 48 KiB: DDP broadcasts a layer's buffers in every forward
 HISTOGRAM_BITS = 6
 OUTSIDE = 1e-4  # of the cube: more than conversions round, less than a level of 8 bits
+FORGOTTEN = 100  # forwards without a commit, after which a user is asked whether it was forgotten
 
 
 class PaletteState(NamedTuple):
@@ -59,6 +71,8 @@ class Learning(NamedTuple):
     """A centroid is dead below this fraction of the mean count."""
     warm_up: int
     """How many batches are learnt by full k-means on the memory."""
+    ranks: str = WORLD
+    """With whom, see `colorquant_nn.functional.ranks`."""
 
 
 class Fit(NamedTuple):
@@ -88,27 +102,34 @@ class Batch(NamedTuple):
     """(K, 3) float32 sRGB."""
 
 
-def quantize(points: Tensor, centroids: Tensor, space: Space) -> Batch:
+def quantize(
+    points: Tensor, centroids: Tensor, space: Space, weights: Tensor | None = None
+) -> Batch:
     """Every point to its nearest centroid.
 
     Args:
         points: (B, N, 3) sRGB.
         centroids: (K, 3) in the space.
         space: a name of `colorquant_nn.functional.color.SPACES`.
+        weights: (B, N) float32 of the points in the moments, at least 0; all 1 without it.
 
     Returns:
         See `Batch`.
     """
     palette = color_space(space).to_rgb(centroids).clamp(0, 1)
     rgb = space == "rgb"  # the kernel clamps, and sees what is not finite
-    weights = None if rgb else finite_weights(points)
+    if not rgb:
+        known = finite_weights(points)
+        weights = known if weights is None else known * weights
     indices, moments, values = kernels.cluster(
         in_space(points, space), centroids[None], palette[None], weights, clamp=rgb
     )
     return Batch(indices, moments[0], values, palette)
 
 
-def learn(points: Tensor, state: PaletteState, how: Learning) -> Batch:
+def learn(
+    points: Tensor, state: PaletteState, how: Learning, weights: Tensor | None = None
+) -> Batch:
     """Quantize a batch, and learn from it.
 
     In the warm-up the palette is fitted first, to the memory and this batch, by a few steps of
@@ -120,14 +141,21 @@ def learn(points: Tensor, state: PaletteState, how: Learning) -> Batch:
         points: (B, N, 3) sRGB; those that are not finite do not count.
         state: changed in place.
         how: see `Learning`.
+        weights: (B, N) float32, at least 0: how much each point counts; all 1 without it.
 
     Returns:
         The batch as it was quantized, see `Batch`.
     """
-    return Batch(*kernels.call("learn", points, *state, *how))
+    return Batch(*kernels.call("learn", points, weights, *state, *how))
 
 
-def observe(points: Tensor, state: PaletteState, pending: Tensor, how: Learning) -> Batch:
+def observe(
+    points: Tensor,
+    state: PaletteState,
+    pending: Tensor,
+    how: Learning,
+    weights: Tensor | None = None,
+) -> Batch:
     """Quantize a batch, and add it to what the next `commit` learns from.
 
     A forward that is repeated inside a backward, as that of activation checkpointing is, adds
@@ -138,11 +166,12 @@ def observe(points: Tensor, state: PaletteState, pending: Tensor, how: Learning)
         state: in the warm-up its memory takes the batch up; the rest stays.
         pending: (K, F) float32, moments of the batches after the warm-up.
         how: see `Learning`.
+        weights: (B, N) float32, at least 0: how much each point counts; all 1 without it.
 
     Returns:
         The batch as it was quantized, see `Batch`.
     """
-    return Batch(*kernels.call("observe", points, *state, pending, *how))
+    return Batch(*kernels.call("observe", points, weights, *state, pending, *how))
 
 
 def commit(state: PaletteState, pending: Tensor, how: Learning) -> None:
@@ -159,34 +188,77 @@ def commit(state: PaletteState, pending: Tensor, how: Learning) -> None:
     else:
         _apply_rule(pending.to(torch.float64), fresh, state, how)
     pending.zero_()
+    _waiting[pending] = 0
 
 
-def run_learn(points: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+def run_learn(points: Tensor, weights: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
     """The operation behind `learn`."""
     _refuse_recomputation()
     state, how = PaletteState(*rest[:4]), Learning(*rest[4:])
     step = step_of(state.batches, how.warm_up)
+    if step == 0:
+        warn_of_range(points)
     if step < how.warm_up:
-        cells, weight = _remember(points, _recall(state, how), state.memory)
+        cells, weight = _remember(_histogram(points, weights, how), _recall(state, how), state)
         _fit(cells, weight > 0, state, how, step)
-    batch = quantize(points, state.centroids, how.space)
+    batch = quantize(points, state.centroids, how.space, weights)
     if step >= how.warm_up:
-        moments = all_reduce(batch.moments.clone())
+        moments = all_reduce(batch.moments.clone(), how.ranks)
         _apply_rule(moments, moments[:, 0].sum() > 0, state, how)
     return tuple(batch)
 
 
-def run_observe(points: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+def run_observe(points: Tensor, weights: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
     """The operation behind `observe`."""
     state, pending, how = PaletteState(*rest[:4]), rest[4], Learning(*rest[5:])
-    batch = quantize(points, state.centroids, how.space)
+    batch = quantize(points, state.centroids, how.space, weights)
     if not _recomputing():
-        if step_of(state.batches, how.warm_up) < how.warm_up:
-            _, weight = _remember(points, _recall(state, how, pending[0, 0]), state.memory)
+        step, waiting = step_of(state.batches, how.warm_up), _waiting.get(pending, 0)
+        if step == waiting == 0:
+            warn_of_range(points)
+        if step < how.warm_up:
+            recalled = _recall(state, how, pending[0, 0])
+            _, weight = _remember(_histogram(points, weights, how), recalled, state)
             pending[0, 0] += weight  # all that a commit wants to know then: was there anything
         else:
-            pending.add_(all_reduce(batch.moments.clone()))
+            pending.add_(all_reduce(batch.moments.clone(), how.ranks))
+        _waiting[pending] = waiting + 1
+        if waiting + 1 == FORGOTTEN:
+            warnings.warn(
+                f"a DeferredColorQuantize saw {FORGOTTEN} batches and no commit(), without which "
+                "its palette does not learn: call layer.commit() after each optimizer step, or "
+                "take ColorQuantize, which learns in every forward",
+                stacklevel=2,
+            )
     return tuple(batch)
+
+
+_waiting = WeakIdKeyDictionary()  # forwards since the last commit, by the tensor of what waits
+
+
+def warn_of_range(points: Tensor) -> None:
+    """Warn if more than one value in a hundred is not a colour; it waits for the device.
+
+    Args:
+        points: (B, N, 3), of which [0, 1] is expected.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.online import warn_of_range
+        >>> warn_of_range(torch.rand(1, 4, 3))
+    """
+    if points.numel() == 0 or points.device.type == "meta":
+        return
+    share = float(((points < -OUTSIDE) | (points > 1 + OUTSIDE)).float().mean())
+    if share > 0.01:
+        low, high = (float(end) for end in points.float().nan_to_num().aminmax())
+        warnings.warn(
+            f"{share:.0%} of the values of a first batch are outside of [0, 1] (from {low:.3g} to "
+            f"{high:.3g}) and count as clamped: divide images of 0 to 255 by 255, put the layer "
+            "before Normalize, or give it their range, as value_range=(-1, 1); an encoder's "
+            "colours are brought in by a loss with the commitment of quantize()",
+            stacklevel=2,
+        )
 
 
 def _recall(state: PaletteState, how: Learning, waiting: Tensor | float = 0.0) -> Tensor:
@@ -199,15 +271,19 @@ def _recall(state: PaletteState, how: Learning, waiting: Tensor | float = 0.0) -
     return cells * (weight / cells[:, 0].sum().clamp_min(TINY))
 
 
-def _remember(points: Tensor, recalled: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-    """Add the colours of a batch, on all ranks, to what was recalled, and keep it in the memory.
+def _histogram(points: Tensor, weights: Tensor | None, how: Learning) -> Tensor:
+    """The colours of a batch, on all ranks, in cells (8 ** bits, 4) float64."""
+    return all_reduce(kernels.histogram(points, HISTOGRAM_BITS, weights), how.ranks)
+
+
+def _remember(cells: Tensor, recalled: Tensor, state: PaletteState) -> tuple[Tensor, Tensor]:
+    """Add the colours of a batch to what was recalled, and keep it all in the memory.
 
     Returns:
         The memory and the batch in the cells of a histogram, (8 ** bits, 4) float32, and the
         weight of the batch.
     """
-    cells = all_reduce(kernels.histogram(points, HISTOGRAM_BITS))
-    weight = cells[:, 0].sum()
+    memory, weight = state.memory, cells[:, 0].sum()
     side = 1 << HISTOGRAM_BITS
     red, green, blue = (memory[:, 1:].float() * side).to(torch.int64).clamp(0, side - 1).unbind(1)
     cells.index_add_(0, (red * side + green) * side + blue, recalled.to(cells.dtype))
@@ -378,15 +454,3 @@ def _refuse_recomputation() -> None:
             "which repeats the forward; use DeferredColorQuantize and call commit() after each "
             "optimizer step"
         )
-
-
-def distributed() -> bool:
-    """Whether there are other ranks to learn with."""
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def all_reduce(tensor: Tensor) -> Tensor:
-    """The sum over all ranks, in place; on a single process, nothing happens."""
-    if distributed():
-        torch.distributed.all_reduce(tensor)
-    return tensor

@@ -142,12 +142,14 @@ def _is_collection(images: object) -> TypeGuard[Iterable[Any]]:
     return isinstance(images, Iterable) or hasattr(images, "__getitem__")
 
 
-def check_weights(weights: Tensor, images: Tensor) -> Tensor:
+def check_weights(weights: Tensor, images: Tensor, of_values: bool = True) -> Tensor:
     """Check that weights are of the images' size and at least 0; make them float32.
 
     Args:
         weights: (H, W) or (B, H, W).
         images: (C, H, W) or (B, C, H, W).
+        of_values: look at them, which waits for a device; without it, those that are negative or
+            not finite become 0.
 
     Returns:
         (B, N) float32.
@@ -169,6 +171,8 @@ def check_weights(weights: Tensor, images: Tensor) -> Tensor:
             f"expected weights of the image's size {tuple(shape)}, got {tuple(weights.shape)}"
         )
     weights = weights.detach().reshape(-1, shape[-2] * shape[-1]).to(torch.float32)
+    if not of_values:
+        return weights.nan_to_num(0, 0, 0).clamp_min(0)
     if not bool((weights.isfinite() & (weights >= 0)).all()):
         raise ValueError("expected weights that are finite and at least 0")
     return weights
@@ -208,6 +212,40 @@ def check_palette(palette: Tensor, alpha: bool = False, what: str = "a palette")
         low, high = palette.min().item(), palette.max().item()
         raise ValueError(f"expected {what} in [0, 1], got from {low:g} to {high:g}")
     return palette.to(torch.float32)
+
+
+def check_indices(indices: Tensor, num_colors: int) -> Tensor:
+    """Check that indices are whole numbers below K, the latter where that needs no waiting.
+
+    Args:
+        indices: what came, of any shape.
+        num_colors: K.
+
+    Returns:
+        The same as int64.
+
+    Raises:
+        TypeError: for something else than a tensor of whole numbers.
+        IndexError: for an index that is not from 0 to K - 1.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.points import check_indices
+        >>> check_indices(torch.tensor([0, 3], dtype=torch.uint8), 4)
+        tensor([0, 3])
+    """
+    check_tensor(indices, "indices as a tensor (B, H, W) of whole numbers")
+    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
+        raise TypeError(f"expected indices of whole numbers, got {indices.dtype}")
+    indices = indices.to(torch.int64)
+    look = indices.device.type == "cpu" and not torch.compiler.is_compiling()
+    if look and indices.numel() > 0:
+        low, high = (int(end) for end in indices.aminmax())
+        if low < 0 or high >= num_colors:
+            raise IndexError(
+                f"expected indices from 0 to {num_colors - 1}, got from {low} to {high}"
+            )
+    return indices
 
 
 def check_kept(keep: Tensor | None, num_colors: int) -> Tensor | None:

@@ -77,7 +77,9 @@ def _fake_dither(points: Tensor, *_: object) -> Tensor:
     return points.new_empty(points.shape[:2], dtype=torch.int64)
 
 
-def _fake_batch(points: Tensor, centroids: Tensor, *_: object) -> tuple[Tensor, ...]:
+def _fake_batch(
+    points: Tensor, weights: Tensor | None, centroids: Tensor, *_: object
+) -> tuple[Tensor, ...]:
     palette = torch.empty_like(centroids)
     indices, moments, values = reference.allocate(points, centroids[None], palette[None])
     return indices, moments[0], values, palette
@@ -170,16 +172,16 @@ OPS = {
         reference="functional.gradients:soft_backward",
     ),
     "learn": Op(
-        "(Tensor points, Tensor(a!) centroids, Tensor(b!) counts, Tensor(c!) memory,"
-        " Tensor(d!) batches, str space, float decay, float dead_below, int warm_up)"
-        " -> (Tensor, Tensor, Tensor, Tensor)",
+        "(Tensor points, Tensor? weights, Tensor(a!) centroids, Tensor(b!) counts,"
+        " Tensor(c!) memory, Tensor(d!) batches, str space, float decay, float dead_below,"
+        " int warm_up, str ranks) -> (Tensor, Tensor, Tensor, Tensor)",
         _fake_batch,
         reference="functional.online:run_learn",
     ),
     "observe": Op(
-        "(Tensor points, Tensor centroids, Tensor counts, Tensor(a!) memory, Tensor batches,"
-        " Tensor(b!) pending, str space, float decay, float dead_below, int warm_up)"
-        " -> (Tensor, Tensor, Tensor, Tensor)",
+        "(Tensor points, Tensor? weights, Tensor centroids, Tensor counts, Tensor(a!) memory,"
+        " Tensor batches, Tensor(b!) pending, str space, float decay, float dead_below,"
+        " int warm_up, str ranks) -> (Tensor, Tensor, Tensor, Tensor)",
         _fake_batch,
         reference="functional.online:run_observe",
     ),

@@ -1,64 +1,42 @@
-"""The layers: modules that quantize with a palette which they learn, or find for each image.
+"""Palettes that follow the data by k-means: at once, or when a commit says so.
 
-Letters: B images, N = H W pixels, K colours. Images are channels first; the functions of the core
-see (B, N, 3) views of them.
+Letters: B images, N = H W pixels, K colours.
 """
 
 import warnings
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Self  # which torch needs, too
 
 from colorquant_nn import kernels
-from colorquant_nn.functional import online
+from colorquant_nn.functional import online, ranks
 from colorquant_nn.functional.clustering import distortion, moments_of
-from colorquant_nn.functional.color import color_space
+from colorquant_nn.functional.color import SPACES, color_space
 from colorquant_nn.functional.fitting import fit
-from colorquant_nn.functional.gradients import (
-    Estimator,
-    clamp_through,
-    cluster_means,
-    palette_mse,
-    rows_of,
-    straight_through,
-    through_palette,
-)
+from colorquant_nn.functional.gradients import Estimator, straight_through
 from colorquant_nn.functional.histogram import ColorHistogram
 from colorquant_nn.functional.points import (
     check_count,
+    check_indices,
     check_palette,
-    finite_weights,
     in_space,
+    iterate_images,
     to_image,
     to_index_map,
-    to_points,
 )
-from colorquant_nn.functional.seeding import num_candidates, spread_colors
+from colorquant_nn.functional.seeding import spread_colors
+from colorquant_nn.layers.quantizer import Assigned, Quantizer
 from colorquant_nn.names import Space
 
-__all__ = ["ColorQuantize", "DeferredColorQuantize", "PerImageColorQuantize", "Quantized"]
+__all__ = ["ColorQuantize", "DeferredColorQuantize"]
 
 HALF_MAX = torch.finfo(torch.float16).max
-GOLDEN_RATIO = (5**0.5 - 1) / 2  # its multiples, modulo 1, fill [0, 1) evenly
 
 
-class Quantized(NamedTuple):
-    """A quantized image or batch, and all that is known of it."""
-
-    values: Tensor
-    """The image in palette colours: shape and dtype of the input."""
-    indices: Tensor
-    """(B, H, W) int64, or (H, W): the palette's row at each pixel."""
-    palette: Tensor
-    """(K, 3) float32 sRGB, or (B, K, 3) where each image has its own."""
-    mse: Tensor
-    """Mean squared error over all elements, with a gradient to the input."""
-
-
-class ColorQuantize(nn.Module):
+class ColorQuantize(Quantizer):
     """Maps every pixel to the nearest of K colours, which follow the data as k-means does.
 
     In training mode each forward learns from its batch, with or without gradients, as BatchNorm
@@ -67,7 +45,13 @@ class ColorQuantize(nn.Module):
     changes, but for `fit`. Pixels count as clamped to [0, 1] (NaN as 0); those that are not finite
     are quantized, but never learnt from. Put the layer before any `Normalize`.
 
-    The state is the four buffers: 64 KiB at most up to 1000 colours, which DDP broadcasts in every
+    As soon as there is a process group the palette is that of all its ranks, as with
+    `torch.nn.SyncBatchNorm`: each training forward is one all-reduce, and `fit` is one, so that all
+    ranks have to make them. A forward on one rank alone is for `eval()`. For models that differ
+    from rank to rank, or an uneven number of batches (`Join`), there is ``sync=False``, with which
+    DDP still broadcasts the palette of its first rank.
+
+    The state is the five buffers: 64 KiB at most up to 1000 colours, which DDP broadcasts in every
     forward. No centroid leaves the sRGB cube.
 
     Args:
@@ -80,7 +64,13 @@ class ColorQuantize(nn.Module):
         frozen: never learn.
         estimator: ``f(x, hard, palette)``, how the gradient passes; see
             `colorquant_nn.functional.gradients`.
+        commitment_weight: of the term that `quantize` gives to add to a loss, at least 0. It keeps
+            what an encoder gives near the palette; without it, straight-through, the encoder's
+            colours run away. To be left out where the estimator knows the distance, as `soft`.
         warm_up: how many batches the palette is fitted to as a whole, at least 1.
+        value_range: the values of black and white, (-1, 1) for most generators.
+        process_group: of the ranks that learn together; None is the default one, if there is one.
+        sync: learn with the other ranks.
         deferred: deprecated, makes a `DeferredColorQuantize`.
 
     Shapes:
@@ -92,6 +82,8 @@ class ColorQuantize(nn.Module):
         memory: (6144, 4) float16 buffer, colours of the warm-up: root of the weight, and mean sRGB;
             zero after it.
         batches: () float32 buffer, how many batches were learnt from.
+        space_number: () float32 buffer, the place of the space in
+            `colorquant_nn.functional.color.SPACES`: what a state's centroids mean.
 
     Raises:
         ValueError: for an argument out of range, or an input of another shape.
@@ -118,7 +110,14 @@ class ColorQuantize(nn.Module):
     counts: Tensor
     memory: Tensor
     batches: Tensor
-    state_names: ClassVar[tuple[str, ...]] = ("centroids", "counts", "memory", "batches")
+    space_number: Tensor
+    state_names: ClassVar[tuple[str, ...]] = (
+        "centroids",
+        "counts",
+        "memory",
+        "batches",
+        "space_number",
+    )
 
     def __init__(
         self,
@@ -129,21 +128,25 @@ class ColorQuantize(nn.Module):
         dead_below: float = 0.1,
         frozen: bool = False,
         estimator: Estimator = straight_through,
+        commitment_weight: float = 1.0,
         warm_up: int = 32,
+        value_range: tuple[float, float] = (0, 1),
+        process_group: "torch.distributed.ProcessGroup | None" = None,
+        sync: bool = True,
         deferred: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(space, estimator, commitment_weight, value_range)
         num_colors = check_count(num_colors)
         if not 0 <= decay <= 1:
             raise ValueError(f"decay must be from 0 to 1, got {decay}")
         if not dead_below >= 0:
             raise ValueError(f"dead_below must be at least 0, got {dead_below}")
-        color_space(space)
-        self.space = space
         self.decay = decay
         self.dead_below = dead_below
         self.frozen = frozen
-        self.estimator = estimator
+        self.process_group = process_group
+        self.sync = sync
+        self._may_be_unseeded = True
         self.warm_up = check_count(warm_up, "warm_up")
         if deferred and not isinstance(self, DeferredColorQuantize):
             if type(self) is not ColorQuantize:
@@ -162,6 +165,7 @@ class ColorQuantize(nn.Module):
         self.register_buffer("counts", torch.empty(num_colors, dtype=torch.float32))
         self.register_buffer("memory", torch.empty(online.MEMORY, 4, dtype=torch.float16))
         self.register_buffer("batches", torch.empty((), dtype=torch.float32))
+        self.register_buffer("space_number", torch.empty((), dtype=torch.float32))
 
     def reset_parameters(self) -> None:
         """Forget everything: colours spread over the cube, as of a new layer."""
@@ -196,8 +200,45 @@ class ColorQuantize(nn.Module):
         palette = check_palette(palette)
         with palette.device:
             layer = cls(palette.shape[0], space=space, frozen=frozen, **arguments)
-        layer._set_state(color_space(space).from_rgb(palette), layer.warm_up)
-        return layer
+        return layer.set_palette(palette)
+
+    def set_palette(self, palette: Tensor) -> Self:
+        """Take up given colours; what was learnt before is forgotten.
+
+        Args:
+            palette: (K, 3) sRGB, float in [0, 1] or uint8, whatever the layer's ``value_range``.
+
+        Returns:
+            This layer, that counts as seeded.
+
+        Raises:
+            TypeError: for something else than a tensor of these types.
+            ValueError: for a palette of another shape or range.
+
+        Examples:
+            >>> import torch
+            >>> from colorquant_nn import ColorQuantize
+            >>> ColorQuantize(2).set_palette(torch.tensor([[0, 0, 0], [1.0, 1, 1]])).palette
+            tensor([[0., 0., 0.],
+                    [1., 1., 1.]])
+        """
+        palette = check_palette(palette)
+        if len(palette) != self.num_colors:
+            raise ValueError(
+                f"expected a palette of {self.num_colors} colours, got {len(palette)}; "
+                "resize_palette makes one of another size"
+            )
+        self._set_state(color_space(self.space).from_rgb(palette), self.warm_up)
+        return self
+
+    @property
+    def process_group(self) -> "torch.distributed.ProcessGroup | None":
+        """Whose ranks learn together with ``sync``; None is the default group."""
+        return ranks.group_of(self._group)
+
+    @process_group.setter
+    def process_group(self, group: "torch.distributed.ProcessGroup | None") -> None:
+        self._group = ranks.name_of(group)
 
     @property
     def num_colors(self) -> int:
@@ -214,54 +255,28 @@ class ColorQuantize(nn.Module):
         """Whether the palette comes from data, or from the user, rather than from the cube."""
         return bool(self.batches > 0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Quantize; the values alone of `quantize`."""
-        return self.quantize(x).values
-
-    def quantize(self, x: Tensor) -> Quantized:
-        """Quantize, and in training mode learn from the batch.
-
-        ``values`` are ``palette[indices]`` in the input's dtype, bit for bit. ``palette`` is what
-        the batch was quantized with: after seeding, before the update.
-
-        Args:
-            x: (B, 3, H, W) or (3, H, W), floating point sRGB.
-
-        Returns:
-            See `Quantized`.
-
-        Raises:
-            ValueError: for another shape.
-            TypeError: for something else than a floating point tensor.
-
-        Examples:
-            >>> import torch
-            >>> from colorquant_nn import ColorQuantize
-            >>> values, indices, palette, mse = ColorQuantize(4).quantize(torch.rand(2, 3, 8, 8))
-            >>> torch.equal(values, palette[indices].movedim(-1, 1))
-            True
-        """
-        if kernels.exporting():
-            return self._quantize_traced(x)
-        points = to_points(x)
+    def _assign(self, points: Tensor, weights: Tensor | None) -> Assigned:
         pixels = points.detach()
         with torch.no_grad():
-            if self.training and not self.frozen and _worth_learning(pixels):
-                batch = self._learn(pixels)
+            if self.training and not self.frozen and self._worth_learning(pixels):
+                batch = self._learn(pixels, weights)
             else:
-                batch = online.quantize(pixels, self.centroids, self.space)
-        hard = batch.values.to(x.dtype)
+                self._look(pixels)
+                self._look_for_a_palette()
+                batch = online.quantize(pixels, self.centroids, self.space, weights)
         known = _mean_squared_error(batch.moments) if self.space == "rgb" else None
-        values = self.estimator(points, hard, batch.palette)
-        return Quantized(
-            to_image(values, x),
-            to_index_map(batch.indices, x),
-            batch.palette,
-            palette_mse(points, hard, known),
-        )
+        return Assigned(batch.indices, batch.values.to(points.dtype), batch.palette, known)
 
-    def _learn(self, pixels: Tensor) -> online.Batch:
-        return online.learn(pixels, self._state, self._how)
+    def _learn(self, pixels: Tensor, weights: Tensor | None) -> online.Batch:
+        return online.learn(pixels, self._state, self._how, weights)
+
+    def _worth_learning(self, pixels: Tensor) -> bool:
+        """Whether there is a pixel, here or possibly on another rank."""
+        return pixels.numel() > 0 or ranks.together(self._ranks)
+
+    @property
+    def _ranks(self) -> str:
+        return self._group if self.sync else ranks.ALONE
 
     @property
     def _state(self) -> online.PaletteState:
@@ -269,17 +284,30 @@ class ColorQuantize(nn.Module):
 
     @property
     def _how(self) -> online.Learning:
-        return online.Learning(self.space, self.decay, self.dead_below, self.warm_up)
+        return online.Learning(self.space, self.decay, self.dead_below, self.warm_up, self._ranks)
 
-    def _quantize_traced(self, x: Tensor) -> Quantized:
-        """`quantize` in evaluation mode, as plain nodes of a graph."""
+    def _look_for_a_palette(self) -> None:
+        """Warn once of a palette from nowhere; the one time it looks, it waits for the device."""
+        if torch.compiler.is_compiling() or not self._may_be_unseeded:
+            return
+        self._may_be_unseeded = False
+        if self.centroids.device.type != "meta" and not self.seeded:
+            warnings.warn(
+                f"this {type(self).__name__} has not learnt a palette and quantizes to colours "
+                "spread over the cube: train it, call fit(images) or set_palette(palette), or load "
+                "a state",
+                stacklevel=2,
+            )
+
+    def _assign_traced(self, points: Tensor, weights: Tensor | None) -> Assigned:
         if self.training and not self.frozen:
             raise RuntimeError("call eval() before exporting: an exported palette does not learn")
-        palette, indices = self.palette, self.encode(x)
-        values = palette[indices].movedim(-1, -3).to(x.dtype)
-        return Quantized(
-            values, indices, palette, palette_mse(x.movedim(-3, -1), values.movedim(-3, -1))
-        )
+        palette, indices = self.palette, self._nearest(points)
+        return Assigned(indices, palette[indices].to(points.dtype), palette)
+
+    def _nearest(self, points: Tensor) -> Tensor:
+        pixels = in_space(points.detach(), self.space)
+        return kernels.assign(pixels, self.centroids[None], clamp=self.space == "rgb")
 
     def encode(self, x: Tensor) -> Tensor:
         """The index of the nearest colour of each pixel; never learns.
@@ -301,18 +329,24 @@ class ColorQuantize(nn.Module):
             >>> layer.encode(torch.full((3, 1, 2), 0.7))
             tensor([[1, 1]])
         """
-        pixels = in_space(to_points(x).detach(), self.space)
-        indices = kernels.assign(pixels, self.centroids[None], clamp=self.space == "rgb")
-        return to_index_map(indices, x)
+        points = self._to_points(x)
+        if not kernels.exporting():
+            self._look(points)
+            self._look_for_a_palette()
+        return to_index_map(self._nearest(points), x)
 
     def decode(self, indices: Tensor) -> Tensor:
         """The colours of indices, as `encode` gives them.
 
         Args:
-            indices: (B, H, W) or (H, W) int64, from 0 to K - 1.
+            indices: (B, H, W) or (H, W) of any type of whole numbers, from 0 to K - 1.
 
         Returns:
-            (B, 3, H, W) or (3, H, W) float32 sRGB.
+            (B, 3, H, W) or (3, H, W) float32 sRGB, in the layer's ``value_range``.
+
+        Raises:
+            TypeError: for something else than a tensor of whole numbers.
+            IndexError: for an index that the palette does not have.
 
         Examples:
             >>> import torch
@@ -321,23 +355,32 @@ class ColorQuantize(nn.Module):
             >>> layer.decode(torch.tensor([[0, 1]])).shape
             torch.Size([3, 1, 2])
         """
-        return nn.functional.embedding(indices, self.palette).movedim(-1, -3)
+        rows = check_indices(indices, self.num_colors)
+        return self._to_values(nn.functional.embedding(rows, self.palette)).movedim(-1, -3)
 
     @torch.no_grad()
-    def fit(self, images: Tensor | Iterable[Any]) -> Self:
+    def fit(
+        self,
+        images: Tensor | ColorHistogram | Iterable[Any],
+        weights: Tensor | Iterable[Any] | None = None,
+    ) -> Self:
         """Learn the palette of all images at once: full k-means, in one pass and constant memory.
 
-        What was learnt before is forgotten; the layer may go on to learn in training mode.
+        What was learnt before is forgotten; the layer may go on to learn in training mode. With
+        other ranks to learn with, each gives its share of the images, and all get one palette. A
+        histogram is taken as it is: `ColorHistogram.all_reduce` makes it that of all ranks.
 
         Args:
             images: (B, 3, H, W) or (3, H, W); or any iterable of these, or of tuples whose first
-                item they are, as a DataLoader gives. Float in [0, 1] or uint8.
+                item they are, as a DataLoader gives; or a histogram of them. uint8, or float in
+                the layer's ``value_range``.
+            weights: how much each pixel counts, as `ColorHistogram.update` has it.
 
         Returns:
             This layer.
 
         Raises:
-            ValueError: there is no pixel that is finite.
+            ValueError: there is no pixel that is finite and counts.
 
         Examples:
             >>> import torch
@@ -345,7 +388,15 @@ class ColorQuantize(nn.Module):
             >>> ColorQuantize(4).fit(torch.rand(2, 3, 8, 8)).counts.sum()
             tensor(128.)
         """
-        colors = ColorHistogram().update(images).colors()
+        if isinstance(images, ColorHistogram):
+            if weights is not None:
+                raise ValueError("a histogram has its weights: expected none beside it")
+            histogram = images
+        else:
+            histogram = ColorHistogram().update(self._in_unit_range(images), weights)
+            if ranks.together(self._ranks):
+                histogram = histogram.all_reduce(self.process_group)
+        colors = histogram.colors()
         fitted = fit(colors, self.num_colors, self.space)
         palette = spread_colors(self.num_colors)  # where there are fewer colours, these stay
         palette[: fitted.shape[0]] = fitted
@@ -355,10 +406,12 @@ class ColorQuantize(nn.Module):
         self._set_state(centroids, self.warm_up, kernels.unpack_moments(moments).counts)
         return self
 
-    def extra_repr(self) -> str:
-        """The arguments that say what the layer does."""
-        learning = "frozen=True" if self.frozen else f"decay={self.decay:g}"
-        return f"{self.num_colors}, space={self.space!r}, {learning}"
+    def _in_unit_range(self, images: Tensor | Iterable[Any]) -> Iterator[Tensor]:
+        for image in iterate_images(images):
+            if not image.is_floating_point() or self.value_range == (0, 1):
+                yield image
+            else:
+                yield to_image(self._to_points(image), image)
 
     def _load_from_state_dict(
         self,
@@ -389,21 +442,21 @@ class ColorQuantize(nn.Module):
                 given[name] = torch.zeros_like(ours[name], device=given["centroids"].device)
             if "batches" in missing:
                 given["batches"] += self.warm_up
+            self._take_space(given, missing, prefix)
             # Half precision has infinities where it was too small.
             given = {
                 name: value.to(ours[name].dtype).nan_to_num(0.0, posinf=HALF_MAX, neginf=0.0)
                 for name, value in given.items()
             }
             given["centroids"] = online.into_cube(given["centroids"], self.space)
-            missing = [name for name in missing if name != "pending"]  # nothing waits
+            missing = [name for name in missing if name not in ("pending", "space_number")]
             complaint = "its palette is taken as learnt, without a history"
         elif given:
             given = {}
             complaint = "nothing of it is loaded"
         if complaint and missing:
             warnings.warn(
-                f"the state of {prefix.removesuffix('.') or 'the layer'} has no "
-                f"{', '.join(missing)}: {complaint}",
+                f"the state of {_named(prefix)} has no {', '.join(missing)}: {complaint}",
                 stacklevel=2,
             )
         state_dict.update({prefix + name: value for name, value in given.items()})
@@ -417,6 +470,30 @@ class ColorQuantize(nn.Module):
             error_msgs,
         )
         missing_keys.extend(prefix + name for name in missing if name in given)
+
+    def _take_space(self, given: dict[str, Tensor], missing: list[str], prefix: str) -> None:
+        """Convert the centroids of a state from its space to ours; one without it has ours."""
+        ours, names = list(SPACES).index(self.space), list(SPACES)
+        number = ours if "space_number" in missing else round(float(given["space_number"]))
+        given["space_number"] = torch.full_like(given["space_number"], ours, dtype=torch.float32)
+        if number == ours:
+            return
+        if not 0 <= number < len(names):
+            raise ValueError(
+                f"the state of {_named(prefix)} is in a space of number {number}, of which this "
+                f"version does not know (0 to {len(names) - 1}: {', '.join(names)})"
+            )
+        theirs = given["centroids"].to(torch.float32)
+        given["centroids"] = color_space(self.space).from_rgb(
+            color_space(names[number]).to_rgb(theirs)
+        )
+        if "pending" in given:
+            given["pending"] = torch.zeros_like(given["pending"])
+        warnings.warn(
+            f"the state of {_named(prefix)} is in {names[number]}, the layer in {self.space}: its "
+            "palette is converted, and goes on to learn in the layer's space",
+            stacklevel=2,
+        )
 
     def _take_version_0_1_0(self, state_dict: dict[str, Any], prefix: str) -> None:
         """Translate a state that has its warm-up in a dictionary, as a histogram."""
@@ -449,6 +526,7 @@ class ColorQuantize(nn.Module):
         self.centroids.copy_(centroids)
         self.counts += counts
         self.batches.fill_(batches)
+        self.space_number.fill_(list(SPACES).index(self.space))
 
 
 class DeferredColorQuantize(ColorQuantize):
@@ -490,8 +568,8 @@ class DeferredColorQuantize(ColorQuantize):
         pending = torch.empty(num_colors, kernels.num_moments(3), dtype=torch.float32)
         self.register_buffer("pending", pending)
 
-    def _learn(self, pixels: Tensor) -> online.Batch:
-        return online.observe(pixels, self._state, self.pending, self._how)
+    def _learn(self, pixels: Tensor, weights: Tensor | None) -> online.Batch:
+        return online.observe(pixels, self._state, self.pending, self._how, weights)
 
     @torch.no_grad()
     def commit(self) -> None:
@@ -512,113 +590,11 @@ class DeferredColorQuantize(ColorQuantize):
             online.commit(self._state, self.pending, self._how)
 
 
-class PerImageColorQuantize(nn.Module):
-    """Quantizes every image with K colours of its own, found by k-means inside forward.
-
-    It has no state: training and evaluation are the same. The default gradient is the exact one
-    with the assignment held fixed, where each colour is the mean of its pixels. An image of at
-    most K distinct colours comes out as it went in: bit for bit in rgb (float64 as float32), after
-    rounding to 8 bits in the other spaces.
-
-    Args:
-        num_colors: K, at least 1.
-        space: where means and distances are taken: "rgb", "linear", "lab" or "oklab".
-        num_iters: steps of Lloyd's algorithm after k-means++, at least 1.
-        estimator: ``f(x, hard, palette)``, how the gradient passes; see
-            `colorquant_nn.functional.gradients`.
-
-    Shapes:
-        (B, 3, H, W) or (3, H, W) of floating point sRGB; the output is the same.
-
-    Raises:
-        ValueError: for an argument out of range, or an input of another shape.
-        TypeError: for an input that is not floating point.
-
-    Examples:
-        >>> import torch
-        >>> from colorquant_nn.layers import PerImageColorQuantize
-        >>> layer = PerImageColorQuantize(4)
-        >>> out = layer(torch.rand(2, 3, 16, 16))
-        >>> [len(image.flatten(1).T.unique(dim=0)) for image in out]
-        [4, 4]
-    """
-
-    def __init__(
-        self,
-        num_colors: int,
-        *,
-        space: Space = "rgb",
-        num_iters: int = 10,
-        estimator: Estimator = through_palette,
-    ) -> None:
-        super().__init__()
-        color_space(space)
-        self.num_colors = check_count(num_colors)
-        self.space = space
-        self.num_iters = check_count(num_iters, "num_iters")
-        self.estimator = estimator
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Quantize; the values alone of `quantize`."""
-        return to_image(self._quantize(x)[0], x)
-
-    def quantize(self, x: Tensor) -> Quantized:
-        """Quantize each image by itself.
-
-        ``values`` are ``palette[b, indices[b]]`` in the input's dtype, bit for bit, and each colour
-        is the mean of its pixels in the working space.
-
-        Args:
-            x: (B, 3, H, W) or (3, H, W), floating point sRGB.
-        """
-        values, hard, palette, indices = self._quantize(x)
-        snapshot = palette.detach()
-        return Quantized(
-            to_image(values, x),
-            to_index_map(indices, x),
-            snapshot if x.dim() == 4 else snapshot.squeeze(0),
-            palette_mse(to_points(x), hard),
-        )
-
-    def _quantize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Values, the colours that they stand for, palettes and indices of the points."""
-        points = to_points(x)
-        converted = in_space(points, self.space)
-        rgb = self.space == "rgb"  # the kernel clamps, and sees what is not finite
-        with_gradient = torch.is_grad_enabled() and x.requires_grad
-        weights = finite_weights(points.detach()) if with_gradient or not rgb else None
-        with torch.no_grad():
-            centroids, indices, counts = kernels.kmeans_per_image(
-                converted,
-                self.num_colors,
-                self.num_iters,
-                _uniforms(self.num_colors, x.device),
-                None if rgb or weights is None else weights > 0,
-                clamp=rgb,
-            )
-        means = cluster_means(converted, indices, centroids, counts, weights)
-        palette = clamp_through(color_space(self.space).to_rgb(means)).to(torch.float32)
-        hard = rows_of(palette, indices).to(x.dtype)
-        return self.estimator(points, hard, palette), hard, palette, indices
-
-    def extra_repr(self) -> str:
-        """The arguments that say what the layer does."""
-        return f"{self.num_colors}, space={self.space!r}, num_iters={self.num_iters}"
-
-
 def _mean_squared_error(moments: Tensor) -> Tensor:
     """Of the points in the moments (K, F), over all three channels; 0 without points."""
     size = 3 * moments[:, 0].sum()
     return distortion(moments) / size.clamp_min(1)
 
 
-def _worth_learning(pixels: Tensor) -> bool:
-    """Whether there is a pixel, here or possibly on another rank."""
-    return online.distributed() or pixels.numel() > 0
-
-
-def _uniforms(num_colors: int, device: torch.device) -> Tensor:
-    """(K, candidates) numbers in [0, 1), always the same, for the draws of k-means++."""
-    candidates = num_candidates(num_colors)
-    ordinal = torch.arange(1, num_colors * candidates + 1, device=device, dtype=torch.float32)
-    return (ordinal * GOLDEN_RATIO).frac().reshape(num_colors, candidates)
+def _named(prefix: str) -> str:
+    return prefix.removesuffix(".") or "the layer"
