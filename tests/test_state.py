@@ -56,7 +56,7 @@ def test_a_state_is_tensors_whose_shapes_depend_on_the_number_of_colours_alone(c
         for steps in STAGES
     ]
     assert shapes[0] == shapes[1] == shapes[2]
-    expected = {"centroids", "counts", "memory", "batches"}
+    expected = {"centroids", "counts", "memory", "batches", "space_number"}
     assert set(shapes[0]) == expected | ({"pending"} if cls is DeferredColorQuantize else set())
     assert dict(cls(8).named_buffers()).keys() == shapes[0].keys()
 

@@ -237,7 +237,7 @@ _waiting = WeakIdKeyDictionary()  # forwards since the last commit, by the tenso
 
 
 def warn_of_range(points: Tensor) -> None:
-    """Warn if more than one value in a hundred is not a colour; it waits for the device.
+    """Warn if more than one finite value in a hundred is no colour; it waits for the device.
 
     Args:
         points: (B, N, 3), of which [0, 1] is expected.
@@ -249,9 +249,11 @@ def warn_of_range(points: Tensor) -> None:
     """
     if points.numel() == 0 or points.device.type == "meta":
         return
-    share = float(((points < -OUTSIDE) | (points > 1 + OUTSIDE)).float().mean())
+    values = points[points.isfinite()].float()
+    outside = (values < -OUTSIDE) | (values > 1 + OUTSIDE)
+    share = float(outside.float().mean())
     if share > 0.01:
-        low, high = (float(end) for end in points.float().nan_to_num().aminmax())
+        low, high = (float(end) for end in values.aminmax())
         warnings.warn(
             f"{share:.0%} of the values of a first batch are outside of [0, 1] (from {low:.3g} to "
             f"{high:.3g}) and count as clamped: divide images of 0 to 255 by 255, put the layer "

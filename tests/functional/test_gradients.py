@@ -98,7 +98,7 @@ def test_palette_mse_is_the_mean_and_its_gradient() -> None:
     assert torch.autograd.gradcheck(partial(gradients.palette_mse, values=hard), (x,))
     loss = gradients.palette_mse(x, hard)
     torch.testing.assert_close(loss, torch.nn.functional.mse_loss(hard, x))
-    known = gradients.palette_mse(x, hard, torch.tensor(7.0))
+    known = gradients.palette_mse(x, hard, known=torch.tensor(7.0))
     assert known == 7
     (ours,) = torch.autograd.grad(known, x)
     (expected,) = torch.autograd.grad(torch.nn.functional.mse_loss(hard, x), x)
