@@ -1,6 +1,8 @@
 """Several ranks learn what one rank learns from the concatenated batch."""
 
+import copy
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,11 +11,14 @@ import torch.distributed as dist
 import torch.multiprocessing
 from torch import nn
 from torch.distributed import checkpoint
+from torch.distributed.algorithms.join import Join
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, DistributedSampler
 
-from colorquant_nn import ColorQuantize, DeferredColorQuantize
+from colorquant_nn import ColorHistogram, ColorQuantize, DeferredColorQuantize
 
 STEPS = 7
 WARM_UP = 3
@@ -65,6 +70,10 @@ def work(rank: int, world: int, folder: str) -> None:
             states[f"{name}, step {step}"] = layer.centroids.clone(), layer.counts.clone()
     torch.save(states, f"{folder}/{rank}.pt")
     check_ddp(rank)
+    check_fit(rank, world)
+    check_models_of_their_own(rank, world)
+    check_join(rank)
+    check_groups(rank, world)
     if world == 2:
         check_fsdp(rank, world, folder)
     dist.destroy_process_group()
@@ -85,7 +94,7 @@ def check_ddp(rank: int) -> None:
     """A model under DDP trains; its palette is the same on every rank."""
     torch.manual_seed(0)
     layer = ColorQuantize(6, warm_up=WARM_UP)
-    model = nn.parallel.DistributedDataParallel(nn.Sequential(nn.Conv2d(3, 3, 1), layer))
+    model = DistributedDataParallel(nn.Sequential(nn.Conv2d(3, 3, 1), layer))
     assert sum(buffer.nbytes for buffer in model.modules_buffers) <= 64 << 10  # in every forward
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step in range(4):
@@ -95,6 +104,78 @@ def check_ddp(rank: int) -> None:
         optimizer.step()
     assert_same_everywhere(layer.centroids)
     assert_same_everywhere(next(model.parameters()).detach())
+
+
+def check_fit(rank: int, world: int) -> None:
+    """Each rank gives its share of the images; all get the palette of all."""
+    images = torch.rand(13, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    sampler = DistributedSampler(images, world, rank, shuffle=False)  # repeats some, to be even
+    shares = [
+        list(DistributedSampler(images, world, other, shuffle=False)) for other in range(world)
+    ]
+    layer = ColorQuantize(6).fit(DataLoader(images, batch_size=2, sampler=sampler))
+    everything = images[[index for its in shares for index in its]]
+    one = ColorQuantize(6, sync=False).fit(everything)
+    torch.testing.assert_close(layer.palette, one.palette, rtol=0, atol=1e-6)
+    torch.testing.assert_close(layer.counts, one.counts)
+    assert_same_everywhere(layer.centroids)
+    histogram = ColorHistogram().update(images[shares[rank]]).all_reduce()
+    assert torch.equal(ColorQuantize(6).fit(histogram).centroids, layer.centroids)
+
+
+def check_models_of_their_own(rank: int, world: int) -> None:
+    """With sync=False a rank learns alone, and may be alone in learning."""
+    layer, alone = (ColorQuantize(4 + rank, warm_up=WARM_UP, sync=False) for _ in range(2))
+    for step in range(STEPS):
+        layer(0.3 * share(step, 0, 1) if rank == 0 else share(step, rank, 1))
+    if rank == 0:
+        assert layer.palette.max() <= 0.3
+        for step in range(STEPS):
+            alone(share(step, 0, 1))
+        alone.fit(share(0, 0, 1))
+
+
+def check_join(rank: int) -> None:
+    """Uneven numbers of batches, and no broadcast of buffers."""
+    torch.manual_seed(0)
+    layer = ColorQuantize(6, warm_up=WARM_UP, sync=False)
+    model = DistributedDataParallel(nn.Sequential(nn.Conv2d(3, 3, 1), layer, nn.Conv2d(3, 1, 1)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Join([model]):
+        for step in range(3 + 2 * rank):
+            optimizer.zero_grad()
+            model(share(3 * step + 1, 0, 1)).square().mean().backward()
+            optimizer.step()
+    assert_same_everywhere(next(model.parameters()).detach())
+    assert_same_everywhere(layer.centroids)
+
+    layer = ColorQuantize(6, warm_up=WARM_UP)
+    model = DistributedDataParallel(
+        nn.Sequential(nn.Conv2d(3, 3, 1), layer), broadcast_buffers=False
+    )
+    for step in range(STEPS):
+        model(share(3 * step + 1, rank, 1)).square().mean().backward()
+    assert_same_everywhere(layer.centroids)
+
+
+def check_groups(rank: int, world: int) -> None:
+    """Ranks of a group learn together, others do not; who is not met says so."""
+    groups = [dist.new_group([other]) for other in range(world)]
+    layer = ColorQuantize(4, process_group=groups[rank])
+    layer(share(1, rank, 1) * (0.3 if rank == 0 else 1))
+    assert (layer.palette.max() <= 0.3) == (rank == 0)
+    assert layer.process_group is groups[rank]
+    with pytest.raises(ValueError, match=r"of which this rank is a member.*sync=False"):
+        ColorQuantize(4, process_group=groups[1 - rank])
+    copied = copy.deepcopy(layer)
+    assert copied.process_group is groups[rank]
+
+    impatient = dist.new_group(timeout=timedelta(seconds=1))
+    layer = ColorQuantize(4, process_group=impatient)
+    if rank == 0:
+        with pytest.raises(RuntimeError, match=r"waited for the other ranks.*sync=False"):
+            layer(share(1, rank, 1))
+    dist.barrier()
 
 
 def check_fsdp(rank: int, world: int, folder: str) -> None:
@@ -110,7 +191,7 @@ def check_fsdp(rank: int, world: int, folder: str) -> None:
     fully_shard(model[0], mesh=mesh)
     fully_shard(model, mesh=mesh)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    reference = nn.parallel.DistributedDataParallel(plain)
+    reference = DistributedDataParallel(plain)
     its_optimizer = torch.optim.SGD(plain.parameters(), lr=0.1)
     for step in range(STEPS):
         x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(10 * step + rank))

@@ -448,7 +448,8 @@ def _soft_gradients(
         for tensor in (x, palette)
     ]
     with torch.enable_grad():
-        point, centers = clamp_through(inputs[0]), inputs[1]
+        dtype = torch.promote_types(torch.promote_types(x.dtype, palette.dtype), torch.float32)
+        point, centers = clamp_through(inputs[0]).to(dtype), inputs[1].to(dtype)
         difference = point.unsqueeze(-2) - centers.unsqueeze(-3)  # (..., N, K, C)
         probability = difference.square().sum(-1).div(-temperature).softmax(-1)
         mixed = probability @ centers
