@@ -13,8 +13,6 @@ from PIL import Image
 
 from tests.helpers import ROOT, check_error, names
 
-SILENT = "", ""
-
 
 def free_port() -> int:
     with socket.socket() as found:
@@ -122,7 +120,11 @@ def test_each_process_tells_of_its_own_files(pictures, run):
     [
         pytest.param(["palette", "pictures", "-k", "0"], id="a wrong option"),
         pytest.param(["palette", "bare"], id="an empty folder", marks=pytest.mark.slow),
-        pytest.param(["palette", "pictures", "-o", "there.hex"], id="an output that exists"),
+        pytest.param(
+            ["palette", "pictures", "-o", "there.hex"],
+            id="an output that exists",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             ["palette", "pictures", "-o", "none/colours.hex"],
             id="an output in no folder",
