@@ -153,7 +153,7 @@ def test_a_long_stream_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("limit", [1 << 19, 500])
 def test_a_stream_depends_on_no_order_and_on_no_batches(monkeypatch, channels, limit) -> None:
-    images = [levels(channels, 7, 30 + seed, seed=seed) for seed in range(6)]
+    images = [levels(channels, 40, 40 + seed, count=24, seed=seed) for seed in range(6)]
     monkeypatch.setattr("colorquant_nn.functional.histogram.MERGE_ABOVE", limit)
     expected = count(images)
     assert expected.bits == (8 if limit > 500 else 6)
