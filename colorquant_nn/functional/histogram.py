@@ -28,6 +28,7 @@ __all__ = [
 
 BITS = 6
 MERGE_ABOVE = 1 << 19  # distinct colours of a stream; beyond, cells of `BITS` are merged
+TIES = 2.0**40  # finer than half of any float32 above 2 ** -16
 BATCH = 1 << 20  # pixels of small images that are counted at once
 
 
@@ -295,8 +296,8 @@ def merge_colors(parts: Iterable[WeightedColors]) -> WeightedColors:
     """Add up the colours of several images, in memory that does not grow with their number.
 
     Up to 524288 distinct ones stay as they are; with more, those in the same cell of a grid of 64
-    a side merge. Of bytes, the sums are exact in any order; the means of cells, to the rounding of
-    float64.
+    a side merge. The order of images of bytes changes nothing, but for float64's rounding in means
+    of cells.
 
     Args:
         parts: with alpha or without; if some have it, the others count as opaque.
@@ -317,7 +318,12 @@ def merge_colors(parts: Iterable[WeightedColors]) -> WeightedColors:
     merged = accumulate(parts)
     if merged is None:
         raise ValueError("expected at least one image, got none")
-    return merged._replace(colors=merged.colors.to(torch.float32))
+    colors = merged.colors
+    if merged.bits < 8:
+        # The mean of a few float32 numbers is often half-way between two of them, where the order
+        # of a sum in float64 would decide to which it is rounded.
+        colors = colors.mul(TIES).round_().div_(TIES)
+    return merged._replace(colors=colors.to(torch.float32))
 
 
 def accumulate(parts: Iterable[WeightedColors]) -> WeightedColors | None:

@@ -24,9 +24,9 @@ def gather_colors(
         group: of processes with a backend for the CPU, such as gloo; all of them by default.
 
     Returns:
-        on the first rank the colours that one process would have counted, for images of bytes bit
-        for bit up to 524288 distinct ones; the first hole is that of the first rank that has one.
-        None on the other ranks, and where no rank has any part.
+        on the first rank the colours that one process would have counted: for images of bytes bit
+        for bit, with more than 524288 distinct ones to float64's rounding. The hole is that of the
+        first rank that has one. None on the other ranks, and where no rank has any part.
 
     Raises:
         RuntimeError: a rank is lost, or does not answer in the group's time.
