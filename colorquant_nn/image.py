@@ -86,7 +86,7 @@ def fit_palette(
     """Find the palette with the smallest mean squared error: k-means over the colours.
 
     The pixels are all counted, by their 8-bit colours. An iterable is read once and in bounded
-    memory: with more than 262144 distinct colours, neighbours merge. The same arguments give the
+    memory: with more than 524288 distinct colours, neighbours merge. The same arguments give the
     same palette; the global random numbers are not used.
 
     Args:

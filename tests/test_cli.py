@@ -53,6 +53,17 @@ def test_one_picture(folder, run):
         assert word in out
 
 
+def test_a_palette_is_of_subfolders_too(folder, run):
+    Path("data/class").mkdir(parents=True)
+    for seed, name in enumerate(["one.png", "class/two.png"]):
+        Image.fromarray(photo(seed)).save(f"data/{name}")
+    code, out, err = run("palette", "data", "-k", 4, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["inputs"] == ["data/class/two.png", "data/one.png"]
+    assert run("quantize", "data", "-k", 4)[0] == 0
+    assert not Path("data/class/two-quantized.png").exists()
+
+
 def test_json_tells_what_was_measured(folder, run):
     code, out, _ = run("quantize", "photo.png", "-k", 8, "--json")
     assert code == 0

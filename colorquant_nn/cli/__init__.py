@@ -13,14 +13,18 @@ import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn, TextIO, get_args
 
 from colorquant_nn.cli.options import (
     EXIT_BAD_INPUT,
     EXIT_INTERRUPTED,
+    TIMEOUT,
+    TIMEOUT_VARIABLE,
     Drawing,
     Fitting,
     Output,
+    is_one_of_several,
     print_error,
 )
 from colorquant_nn.named_palettes import NAMED_PALETTES
@@ -43,21 +47,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         the exit code: 0 all done; 1 some of several inputs failed, each named on stderr; 2 bad
         arguments, or every input failed; 130 interrupted.
     """
-    arguments = build_parser().parse_args(argv)
     with warnings.catch_warnings():
         warnings.filterwarnings("always", module="colorquant_nn")
         warnings.showwarning = _show_warning
-        try:
-            return arguments.run(arguments)
-        except KeyboardInterrupt:
-            print_error("interrupted")
-            return EXIT_INTERRUPTED
-        except BrokenPipeError:  # the reader, such as head, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        except (ValueError, TypeError, OSError) as error:
-            print_error(error)
-            return EXIT_BAD_INPUT
+        if not is_one_of_several():
+            return _run(argv)
+        from colorquant_nn.cli import ranks
+
+        return ranks.run(partial(_run, argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    arguments = build_parser().parse_args(argv)
+    try:
+        if is_one_of_several() and arguments.run != _run_palette:
+            raise ValueError("torchrun is for colorquant palette alone: run this without it")
+        code = arguments.run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print_error("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, TypeError, OSError) as error:
+        print_error(error)
+        return EXIT_BAD_INPUT
+    return code
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -121,8 +137,13 @@ def _add_palette(commands: Any) -> None:
         help="find the palette of pictures",
         description="Find one palette for all the pictures. It is printed, in colour on a "
         "terminal, as one code a line elsewhere.",
+        epilog="Several processes share the files: torchrun --nproc-per-node 8 -m colorquant_nn "
+        "palette FOLDER -k 512 -o OUT. They wait for one that does not answer for "
+        f"{TIMEOUT:g} minutes, or as many as {TIMEOUT_VARIABLE} says.",
     )
-    command.add_argument("inputs", nargs="+", metavar="IN", help="pictures, or folders of them")
+    command.add_argument(
+        "inputs", nargs="+", metavar="IN", help="pictures, or folders of them and their subfolders"
+    )
     command.add_argument(
         "-o", "--output", metavar="OUT", help=f"a palette file: {', '.join(PALETTE_FORMATS)}"
     )

@@ -7,8 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +23,11 @@ from colorquant_nn.cli.options import (
     Drawing,
     Fitting,
     Output,
-    print_error,
 )
+from colorquant_nn.cli.ranks import count_files
 from colorquant_nn.functional.fitting import round_to_bytes
+from colorquant_nn.functional.histogram import WeightedColors, count
+from colorquant_nn.functional.points import check_kept
 from colorquant_nn.image import (
     QuantizedImage,
     apply_palette,
@@ -98,17 +99,17 @@ def quantize(
         try:
             jobs.append(_plan(source, output, count, taken))
         except (ValueError, OSError) as error:
-            failures += _report_failure(error)
+            failures += report.report_failure(error)
     if shared and jobs:
         given, readable = _fit([job.source for job in jobs], fitting)
         failures += len(jobs) - len(readable)
         jobs = [job for job in jobs if job.source in readable]
     entries: list[dict[str, Any]] = []
-    for job in _progress(jobs):
+    for job in report.progress(jobs):
         try:
             entry = _quantize_file(job, fitting, drawing, given, min_psnr)
         except (ValueError, TypeError, OSError) as error:
-            failures += _report_failure(error)
+            failures += report.report_failure(error)
             continue
         entries.append(entry)
         if not output.json:
@@ -123,7 +124,7 @@ def palette(inputs: Sequence[str], fitting: Fitting, output: Output, color: str)
     """``colorquant palette``: one palette for all inputs.
 
     Args:
-        inputs: pictures, or folders of them.
+        inputs: pictures, or folders of them and their subfolders.
         fitting: how the palette is found.
         output: a palette file, and a picture for the plot.
         color: whether it is printed in colour: "auto", "always" or "never".
@@ -131,7 +132,7 @@ def palette(inputs: Sequence[str], fitting: Fitting, output: Output, color: str)
     Returns:
         the exit code.
     """
-    sources, failures = _expand(inputs)
+    sources, failures = _expand(inputs, subfolders=True)
     for path, formats, what in (
         (output.file, PALETTE_FORMATS, "a palette"),
         (output.picture, DRAWINGS, "a picture"),
@@ -244,27 +245,15 @@ def _quantize_file(
 
 def _fit(sources: Sequence[Path], fitting: Fitting) -> tuple[Tensor | None, list[Path]]:
     """One palette for files, None if none can be read, and the files that can be."""
-    readable: list[Path] = []
-
-    def images() -> Iterator[Tensor]:
-        for source in _progress(sources):
-            try:
-                frames = load_frames(source).images
-            except (ValueError, OSError) as error:
-                _report_failure(error)
-            else:
-                readable.append(source)
-                yield from frames
-
-    found = images()
-    first = next(found, None)
-    return None if first is None else _fit_images(chain([first], found), fitting), readable
+    check_kept(_kept(fitting), fitting.colors)  # before all files are read
+    colors, readable = count_files(sources)
+    return None if colors is None else _fit_colors(colors, fitting), readable
 
 
-def _fit_images(images: Iterable[Tensor], fitting: Fitting) -> Tensor:
-    """One palette for images, in the 8 bits that files hold."""
+def _fit_colors(colors: WeightedColors, fitting: Fitting) -> Tensor:
+    """One palette for the colours of images, in the 8 bits that files hold."""
     palette = fit_palette(
-        images,
+        colors,
         fitting.colors,
         space=fitting.space,
         effort=fitting.effort,
@@ -291,10 +280,11 @@ def _draw(images: Sequence[Tensor], palette: Tensor, drawing: Drawing) -> list[Q
 def _plot(sources: Sequence[Path], fitting: Fitting) -> Image.Image:
     """The error of `quantize` over the number of colours, up to the first that has none."""
     images = [image for source in sources for image in load_frames(source).images]
+    counted = count(images)
     drawing = Drawing(fitting.space, "none", 1.0)
     curve: dict[int, float] = {}
-    for count in [count for count in CURVE if count >= len(fitting.keep)] or [fitting.colors]:
-        colors = _fit_images(images, fitting._replace(colors=count))
+    for number in [number for number in CURVE if number >= len(fitting.keep)] or [fitting.colors]:
+        colors = _fit_colors(counted, fitting._replace(colors=number))
         drawn = [result.rgb for result in _draw(images, colors, drawing)]
         curve[len(colors)] = report.psnr(report.mean_squared_error(images, drawn))
         if curve[len(colors)] == float("inf"):
@@ -309,7 +299,7 @@ def _encode_picture(path: str | Path, picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _expand(inputs: Sequence[str]) -> tuple[list[Path], int]:
+def _expand(inputs: Sequence[str], subfolders: bool = False) -> tuple[list[Path], int]:
     """Files, those of folders in order of their names, and how many inputs were no good."""
     sources: list[Path] = []
     failures = 0
@@ -320,11 +310,11 @@ def _expand(inputs: Sequence[str]) -> tuple[list[Path], int]:
             continue
         found = sorted(
             file
-            for file in path.iterdir()
+            for file in (path.rglob("*") if subfolders else path.iterdir())
             if file.suffix.lower() in PICTURES and not file.stem.endswith(SUFFIX) and file.is_file()
         )
         if not found:
-            failures += _report_failure(f"{path}: no pictures in this folder")
+            failures += report.report_failure(f"{path}: no pictures in this folder")
         sources += found
     return list(dict.fromkeys(sources)), failures
 
@@ -382,7 +372,7 @@ def _suffix_for(source: Path) -> str:
 def _check_target(
     target: Path, sources: Sequence[Path], force: bool, makes_folder: bool = False
 ) -> None:
-    if any(target.resolve() == source.resolve() for source in sources):
+    if target.exists() and target.resolve() in map(Path.resolve, sources):
         raise ValueError(f"{target}: is an input, and inputs are never replaced")
     if target.is_dir():
         raise ValueError(f"{target}: expected a file, got a folder")
@@ -395,18 +385,6 @@ def _check_target(
         raise ValueError(f"{target}: the folder {folder} does not exist")
     if not os.access(folder, os.W_OK):
         raise ValueError(f"{target}: the folder {folder} cannot be written to")
-
-
-def _progress(items: Sequence[Any]) -> Any:
-    """A bar on a terminal, nothing in a pipe or for one item."""
-    hidden = len(items) < 2 or not sys.stderr.isatty()
-    return tqdm(items, unit="file", leave=False, disable=hidden)
-
-
-def _report_failure(error: object) -> int:
-    with tqdm.external_write_mode(file=sys.stderr):  # the bar, if any, makes room
-        print_error(error)
-    return 1
 
 
 def _exit_code(done: int, failures: int) -> int:

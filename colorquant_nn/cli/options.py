@@ -1,5 +1,6 @@
 """What travels between the rooms of the command: options, exit codes, and the line of an error."""
 
+import os
 import sys
 from typing import NamedTuple
 
@@ -9,15 +10,22 @@ __all__ = [
     "EXIT_BAD_INPUT",
     "EXIT_INTERRUPTED",
     "EXIT_SOME_FAILED",
+    "TIMEOUT",
+    "TIMEOUT_VARIABLE",
     "Drawing",
     "Fitting",
     "Output",
+    "is_one_of_several",
     "print_error",
 ]
 
 EXIT_SOME_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+# Minutes that processes wait for each other, which is for those that hang: of one that ends, the
+# others know at once.
+TIMEOUT = 120.0
+TIMEOUT_VARIABLE = "COLORQUANT_TIMEOUT"
 
 
 class Fitting(NamedTuple):
@@ -50,6 +58,11 @@ class Output(NamedTuple):
     """On stdout."""
     force: bool
     """Replace existing files."""
+
+
+def is_one_of_several() -> bool:
+    """Whether this process is one of those that ``torchrun`` started."""
+    return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1")
 
 
 def print_error(error: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
+from colorquant_nn.cli.options import print_error
 from colorquant_nn.functional import metrics
 from colorquant_nn.image import QuantizedImage
 from colorquant_nn.io import palette_array
@@ -198,6 +201,19 @@ def short_size(size: int) -> str:
     if size < 1000:
         return f"{size} B"
     return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.2f} MB"
+
+
+def progress(items: Sequence[Any], hidden: bool = False) -> Any:
+    """A bar on a terminal, nothing in a pipe or for one item."""
+    hidden = hidden or len(items) < 2 or not sys.stderr.isatty()
+    return tqdm(items, unit="file", leave=False, disable=hidden)
+
+
+def report_failure(error: object) -> int:
+    """Print the line of an error of one input; 1, to be added up."""
+    with tqdm.external_write_mode(file=sys.stderr):  # the bar, if any, makes room
+        print_error(error)
+    return 1
 
 
 def _mean_over_bands(

@@ -5,7 +5,7 @@ Letters: B images, N = H W pixels, M distinct colours, C channels (3, or 4 with 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,11 +22,14 @@ __all__ = [
     "WeightedColors",
     "count",
     "count_colors",
+    "count_each",
     "merge_colors",
 ]
 
 BITS = 6
-MERGE_ABOVE = 1 << 18  # distinct colours of a stream; beyond, cells of `BITS` are merged
+MERGE_ABOVE = 1 << 19  # distinct colours of a stream; beyond, cells of `BITS` are merged
+TIES = 2.0**40  # finer than half of any float32 above 2 ** -16
+BATCH = 1 << 20  # pixels of small images that are counted at once
 
 
 class WeightedColors(NamedTuple):
@@ -49,6 +52,8 @@ class WeightedColors(NamedTuple):
     """(4,) float32, the first fully transparent colour; these are not among the others."""
     device: torch.device = torch.device("cpu")
     """Where the pixels are."""
+    bits: int = 8
+    """Of each channel that the codes tell apart; fewer where the colours of cells are merged."""
 
 
 class ColorHistogram:
@@ -152,7 +157,7 @@ class ColorHistogram:
 
 
 def count(
-    images: Tensor | ColorHistogram | Iterable[Any],
+    images: Tensor | ColorHistogram | WeightedColors | Iterable[Any],
     weights: Tensor | None = None,
     num_colors: int = 0,
 ) -> WeightedColors:
@@ -160,6 +165,7 @@ def count(
 
     Args:
         images: see `colorquant_nn.fit_palette`; a tensor is taken as it is, others are checked.
+            What is counted already stays so.
         weights: (B, N) of a tensor's pixels, at least 0; all 1 without it.
         num_colors: floats of an image or a batch that round to the same byte are told apart if
             there are at most so many that do not.
@@ -177,10 +183,12 @@ def count(
         >>> count(torch.tensor([[[0, 9, 0]]], dtype=torch.uint8).expand(3, 1, 3)).weights
         tensor([2., 1.], dtype=torch.float64)
     """
+    if isinstance(images, WeightedColors):
+        return images
     if isinstance(images, ColorHistogram):
         return images.colors()
     if not isinstance(images, Tensor):
-        return merge_colors(count_colors(to_pixels(image)) for image in iterate_images(images))
+        return merge_colors(count_each(images))
     points = to_pixels(images)
     counted = count_colors(points, weights)
     if images.dtype == torch.uint8 or len(counted.codes) > num_colors:
@@ -221,6 +229,42 @@ def count_colors(points: Tensor, weights: Tensor | None = None) -> WeightedColor
     return counted._replace(hole=hole, device=device)
 
 
+def count_each(images: Iterable[Any]) -> Iterator[WeightedColors]:
+    """List the colours of one image after another, many small ones at once, for `merge_colors`.
+
+    Args:
+        images: an iterable, as for `colorquant_nn.fit_palette`.
+
+    Returns:
+        Parts in the order of the images.
+
+    Raises:
+        ValueError: an image has another shape.
+        TypeError: something in the iterable is no image.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.histogram import count_each
+        >>> [len(part.codes) for part in count_each(torch.rand(3, 4, 4) for _ in range(9))]
+        [144]
+    """
+    batch: list[Tensor] = []
+    room, kind = BATCH, None
+    for image in iterate_images(images):
+        pixels = to_pixels(image.detach()).flatten(0, 1)
+        is_small, its_kind = len(pixels) <= BATCH // 4, (image.dtype, image.device, pixels.shape[1])
+        if batch and not (is_small and len(pixels) <= room and its_kind == kind):
+            yield _limit(count_colors(torch.cat(batch)[None]))
+            batch, room = [], BATCH
+        if is_small:
+            batch.append(pixels.clone())  # the next image may come in the same memory
+            room, kind = room - len(pixels), its_kind
+        else:
+            yield count_colors(pixels[None])
+    if batch:
+        yield _limit(count_colors(torch.cat(batch)[None]))
+
+
 def list_pixels(points: Tensor, weights: Tensor | None = None) -> WeightedColors:
     """List every pixel that counts in `count_colors` by itself, in no order, without codes."""
     colors, votes, hole = _visible(points.detach().cpu(), weights)
@@ -251,14 +295,16 @@ def split_floats(points: Tensor, weights: Tensor | None, counted: WeightedColors
 def merge_colors(parts: Iterable[WeightedColors]) -> WeightedColors:
     """Add up the colours of several images, in memory that does not grow with their number.
 
-    Up to 262144 distinct ones stay as they are; with more, those in the same cell of a grid of 64
-    a side merge.
+    Up to 524288 distinct ones stay as they are; with more, those in the same cell of a grid of 64
+    a side merge. The order of images of bytes changes nothing, but for float64's rounding in means
+    of cells.
 
     Args:
         parts: with alpha or without; if some have it, the others count as opaque.
 
     Returns:
-        Colours whose codes differ, the first hole, and the device of the first part.
+        Colours whose codes differ, the first hole, and the device of the first part. A single part
+        stays as it is.
 
     Raises:
         ValueError: there is no part.
@@ -269,31 +315,65 @@ def merge_colors(parts: Iterable[WeightedColors]) -> WeightedColors:
         >>> merge_colors([count(torch.zeros(3, 2, 2)), count(torch.zeros(3, 1, 1))]).weights
         tensor([5.], dtype=torch.float64)
     """
+    merged = accumulate(parts)
+    if merged is None:
+        raise ValueError("expected at least one image, got none")
+    colors = merged.colors
+    if merged.bits < 8:
+        # The mean of a few float32 numbers is often half-way between two of them, where the order
+        # of a sum in float64 would decide to which it is rounded.
+        colors = colors.mul(TIES).round_().div_(TIES)
+    return merged._replace(colors=colors.to(torch.float32))
+
+
+def accumulate(parts: Iterable[WeightedColors]) -> WeightedColors | None:
+    """As `merge_colors`, but means of cells are in float64, to be merged on; None of no part."""
     pending: list[WeightedColors] = []
+    size = 0
     for part in parts:
         pending.append(part)
-        if sum(len(part.codes) for part in pending) > 2 * MERGE_ABOVE:
+        size += len(part.codes)
+        if size > 2 * MERGE_ABOVE and len(pending) > 1:
             pending = [_merge(pending)]
-            if len(pending[0].codes) > MERGE_ABOVE:
-                pending = [_merge(pending, BITS)]
-    if not pending:
-        raise ValueError("expected at least one image, got none")
-    return _merge(pending)
+            size = len(pending[0].codes)
+    if len(pending) > 1:
+        return _merge(pending)
+    return pending[0] if pending else None
 
 
-def _merge(parts: list[WeightedColors], bits: int = 8) -> WeightedColors:
-    if len(parts) == 1 and bits == 8:
-        return parts[0]
+def _merge(parts: list[WeightedColors]) -> WeightedColors:
+    bits = min(part.bits for part in parts)
     if len({part.colors.shape[1] for part in parts}) > 1:
         parts = [_as_opaque(part) if part.colors.shape[1] == 3 else part for part in parts]
-    codes = torch.cat([part.codes for part in parts])
-    colors = torch.cat([part.colors for part in parts])
-    weights = torch.cat([part.weights for part in parts])
-    shift = colors.shape[1] * (8 - bits)
-    order = codes.argsort(stable=True)
-    merged = _means((codes >> shift << shift)[order].numpy(), colors[order], weights[order])
     holes = (part.hole for part in parts if part.hole is not None)
-    return merged._replace(hole=next(holes, None), device=parts[0].device)
+    merged = WeightedColors(
+        torch.cat([part.codes for part in parts]),
+        torch.cat([part.colors for part in parts]),
+        torch.cat([part.weights for part in parts]),
+        next(holes, None),
+        parts[0].device,
+    )
+    return _limit(_merge_cells(merged, bits))
+
+
+def _limit(counted: WeightedColors) -> WeightedColors:
+    """Merge the colours of cells if there are too many for a stream."""
+    if counted.bits == BITS or len(counted.codes) <= MERGE_ABOVE:
+        return counted
+    return _merge_cells(counted, BITS)
+
+
+def _merge_cells(counted: WeightedColors, bits: int) -> WeightedColors:
+    """Merge the colours in the same cell of a grid of so many bits; codes may be in any order."""
+    shift = counted.colors.shape[1] * (8 - bits)
+    codes, order = (counted.codes >> shift << shift).sort(stable=True)
+    colors = counted.colors[order]
+    merged = _means(
+        codes.numpy(), colors if bits == 8 else colors.to(torch.float64), counted.weights[order]
+    )
+    return counted._replace(
+        codes=merged.codes, colors=merged.colors, weights=merged.weights, bits=bits
+    )
 
 
 def _as_opaque(counted: WeightedColors) -> WeightedColors:
@@ -340,7 +420,7 @@ def _means(codes: NDArray[np.int64], colors: Tensor, weights: Tensor) -> Weighte
     offsets = (colors.numpy() - np.repeat(base, lengths, axis=0)) * weights.numpy()[:, None]
     total = np.add.reduceat(weights.numpy(), first)
     sums = np.add.reduceat(offsets, first, axis=0)
-    means = (base + sums / total[:, None]).astype(np.float32)
+    means = (base + sums / total[:, None]).astype(base.dtype)
     return WeightedColors(
         torch.from_numpy(codes[first]), torch.from_numpy(means), torch.from_numpy(total)
     )

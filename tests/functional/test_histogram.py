@@ -6,7 +6,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from colorquant_nn.functional.histogram import ColorHistogram, count, count_colors, merge_colors
+from colorquant_nn.functional.histogram import (
+    ColorHistogram,
+    count,
+    count_colors,
+    count_each,
+    merge_colors,
+)
 from tests.helpers import assert_same, levels, random
 
 
@@ -142,6 +148,42 @@ def test_a_long_stream_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(mean, image[0].double().mean(0) / 255, atol=1e-6, rtol=0)
     cells = count_colors(merged.colors[None]).codes >> 6  # of the grid of 64 a side
     assert torch.equal((merged.codes >> 6).unique(), cells.unique())
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("limit", [1 << 19, 500])
+def test_a_stream_depends_on_no_order_and_on_no_batches(monkeypatch, channels, limit) -> None:
+    images = [levels(channels, 40, 40 + seed, count=24, seed=seed) for seed in range(6)]
+    monkeypatch.setattr("colorquant_nn.functional.histogram.MERGE_ABOVE", limit)
+    expected = count(images)
+    assert expected.bits == (8 if limit > 500 else 6)
+    for batch in (1, 500, 1 << 20):
+        monkeypatch.setattr("colorquant_nn.functional.histogram.BATCH", batch)
+        assert_same(count(images)[:3], expected[:3])
+        assert_same(count(images[::-1])[:3], expected[:3])
+
+
+def test_one_image_is_exact_whatever_its_colors(monkeypatch) -> None:
+    monkeypatch.setattr("colorquant_nn.functional.histogram.MERGE_ABOVE", 100)
+    monkeypatch.setattr("colorquant_nn.functional.histogram.BATCH", 400)
+    image = levels(3, 20, 20)
+    assert_same(count([image])[:3], count(image)[:3])
+
+
+def test_a_stream_may_come_in_the_same_memory() -> None:
+    def frames():
+        image = torch.zeros(3, 4, 4, dtype=torch.uint8)
+        for value in range(5):
+            yield image.fill_(value)
+
+    assert (count(frames()).colors[:, 0] * 255).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_small_images_are_counted_many_at_once(monkeypatch) -> None:
+    kinds = [levels(3, 4, 4), levels(4, 4, 4), levels(3, 4, 4) / 255]
+    parts = list(count_each([kind for kind in kinds for _ in range(50)]))
+    assert [part.weights.sum() for part in parts[::2]] == [800, 800]
+    assert len(parts) == 3
 
 
 def test_histogram_sums_are_exact_in_any_order() -> None:
