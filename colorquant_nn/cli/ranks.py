@@ -27,8 +27,8 @@ from colorquant_nn.cli.options import (
     print_error,
 )
 from colorquant_nn.cli.report import progress, report_failure
-from colorquant_nn.functional.histogram import WeightedColors, accumulate, count_each, merge_colors
 from colorquant_nn.functional.gathering import gather_colors
+from colorquant_nn.functional.histogram import WeightedColors, accumulate, count_each, merge_colors
 from colorquant_nn.io import load_frames
 
 __all__ = ["count_files", "run"]

@@ -8,8 +8,8 @@ import torch.distributed as dist
 import torch.multiprocessing
 
 from colorquant_nn.functional import histogram
-from colorquant_nn.functional.histogram import WeightedColors, count_each, merge_colors
 from colorquant_nn.functional.gathering import gather_colors
+from colorquant_nn.functional.histogram import WeightedColors, count_each, merge_colors
 from tests.helpers import assert_same, levels
 
 WORLD = 3
