@@ -63,10 +63,10 @@ class PictureTransform(v2.Transform):
                 f"expected {'a video (..., T, C, H, W)' if video else 'images (..., C, H, W)'} "
                 f"of 1, 3 or 4 channels, got {tuple(pictures.shape)}"
             )
+        if pictures.numel() == 0:
+            return pictures
         leads = pictures.shape[:-3]
         clips = pictures.reshape(-1, leads[-1] if video else 1, *pictures.shape[-3:])
-        if len(clips) == 0 or clips.shape[1] == 0:
-            return pictures
         drawn = torch.stack([self.draw(clip, params) for clip in clips])
         return drawn.reshape(*leads, *drawn.shape[2:])
 
@@ -119,7 +119,7 @@ class QuantizeColors(PictureTransform):
 
     def draw(self, frames: Tensor, params: dict[str, Any]) -> Tensor:
         """Quantize the frames together, to one palette."""
-        if params["num_colors"] is None or frames.shape[-1] * frames.shape[-2] == 0:
+        if params["num_colors"] is None:
             return frames
         channels = frames.shape[1]
         quantized = quantize_frames(
