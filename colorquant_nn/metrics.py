@@ -102,12 +102,10 @@ class ImageError(Metric):
         check_pictures(images, others)
         images, others = (x.clamp(0, 1) if x.is_floating_point() else x for x in (images, others))
         functions = {name: self._function(name) for name in self.measures}
-        # Autocast would round Lab to half precision, in which small differences vanish.
-        with torch.autocast(images.device.type, enabled=False):
-            values = {
-                function: function(images, others, weights=weights, per_image=True).to(EXACT)
-                for function in set(functions.values())
-            }
+        values = {
+            function: function(images, others, weights=weights, per_image=True).to(EXACT)
+            for function in set(functions.values())
+        }
         if weights is None:
             weights = images.new_ones(()).expand(images.shape[:-3] + images.shape[-2:])
         share = weights.to(EXACT).sum((-2, -1))
