@@ -286,20 +286,23 @@ def mean_ciede2000(
     if image.shape[-3] != 3:
         raise ValueError(f"expected images of shape (..., 3, H, W), got {tuple(image.shape)}")
     leads, size = image.shape[:-3], image.shape[-2] * image.shape[-1]
-    if weights is None:
-        weights = image.new_ones((), dtype=torch.bool).expand(*leads, *image.shape[-2:])
-    weights = _check_weights(weights, image).reshape(-1, size)
-    pixels = (image.reshape(-1, 3, size), other.reshape(-1, 3, size), weights)
+    pixels = [image.reshape(-1, 3, size), other.reshape(-1, 3, size)]
+    if weights is not None:
+        pixels.append(_check_weights(weights, image).reshape(-1, size))
     exact = kernels.exact_dtype(image)
-    totals = image.new_zeros(2, len(weights), dtype=exact)  # difference and weight of each image
+    count = len(pixels[0])
+    totals = image.new_zeros(2, count, dtype=exact)  # difference and weight of each image
     group = max(1, CHUNK_PIXELS // max(1, size))
-    for first in range(0, len(weights), group):
+    for first in range(0, count, group):
         images = [part[first : first + group] for part in pixels]
         for parts in zip(*(part.split(CHUNK_PIXELS, dim=-1) for part in images), strict=True):
-            one, two = (rgb_to_lab(_unit(part).movedim(1, -1)) for part in parts[:2])
-            share = parts[2].to(exact)
-            difference = ciede2000(one, two).masked_fill(parts[2] == 0, 0) * share
-            totals[:, first : first + group] += torch.stack([difference.sum(1), share.sum(1)])
+            difference = ciede2000(*(rgb_to_lab(_unit(x).movedim(1, -1)) for x in parts[:2]))
+            share = torch.ones_like(difference[:, :1]).expand_as(difference)
+            if weights is not None:
+                share = parts[2].to(exact)
+                difference = difference.masked_fill(share == 0, 0) * share
+            sums = [part.sum(1, dtype=exact) for part in (difference, share)]
+            totals[:, first : first + group] += torch.stack(sums)
     difference, share = totals.view(2, *leads) if per_image else totals.sum(1)
     return (difference / share).float()
 
