@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from colorquant_nn import functional, kernels
+    from colorquant_nn import metrics as metrics
+    from colorquant_nn import transforms as transforms
     from colorquant_nn.functional.fitting import resize_palette
     from colorquant_nn.functional.histogram import ColorHistogram
     from colorquant_nn.image import (
@@ -57,13 +59,15 @@ __version__ = "0.1.0"
 # Names come in when they are first used, so that `colorquant --help` need not wait for torch. Each
 # is in `__all__` of its home; those that are used most come first.
 _HOMES = ("layers", "image", "functional.histogram", "functional.fitting", "io", "palettes", "plot")
+# `metrics` and `transforms` are in no list of names: they need extras, which may not be there.
+_ROOMS = ("functional", "kernels", "metrics", "transforms")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in ("functional", "kernels"):
-        return import_module(f"{__name__}.{name}")
     homes = (import_module(f"{__name__}.{home}") for home in _HOMES)
     globals()[name] = value = next(getattr(home, name) for home in homes if name in home.__all__)
     return value

@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms.v2 import Normalize
 
 from colorquant_nn import Quantized
-from experiments.metrics import ImageError, PaletteUsage
+from colorquant_nn.metrics import ImageError, PaletteUsage
 
 Batch: TypeAlias = tuple[Tensor, Tensor]  # images (B, 3, H, W) in [0, 1], labels (B,)
 Stage: TypeAlias = Literal["train", "val", "test"]
@@ -57,7 +57,9 @@ class QuantizerTask(pl.LightningModule):
         self.on_bar: set[str] = set()
         num_colors = self.quantizer.num_colors
         label = f"MSE {{mse:.5f}} ({{psnr:.2f}} dB) with {num_colors} colours"
-        self.add_metrics("error", ImageError, label, on_bar="mse")
+        self.add_metrics(
+            "error", partial(ImageError, ("mse", "psnr", "ciede2000")), label, on_bar="mse"
+        )
         self.add_metrics("usage", lambda: PaletteUsage(num_colors))
 
     def add_metrics(

@@ -4,11 +4,11 @@ from typing import get_args
 
 import pytest
 
-from colorquant_nn import names
+from colorquant_nn import functional, names
 from colorquant_nn.functional.color import SPACES
 from colorquant_nn.functional.dither import DITHERS
 from colorquant_nn.functional.fitting import EFFORTS
-from tests.helpers import run_python
+from tests.helpers import interpreter, run_python
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,31 @@ def test_rooms_are_attributes_of_the_package() -> None:
         "print(hasattr(colorquant_nn.functional, 'nothing'), hasattr(colorquant_nn, 'nothing'))"
     )
     assert run_python(code).split() == ["mse", "assign", "False", "False"]
+
+
+def test_measures_and_estimators_are_attributes_of_functional() -> None:
+    for home in (functional.metrics, functional.gradients):
+        assert set(home.__all__) <= set(dir(functional))
+        for name in home.__all__:
+            assert getattr(functional, name) is getattr(home, name)
+    assert "histogram" in dir(functional)
+
+
+@pytest.mark.parametrize(
+    ("room", "extra", "missing"),
+    [("metrics", "metrics", "torchmetrics"), ("transforms", "torchvision", "torchvision")],
+)
+def test_rooms_of_an_extra_come_with_it_and_say_its_name_without(room, extra, missing) -> None:
+    code = (
+        "import sys, colorquant_nn; assert 'torch' not in sys.modules;"
+        f"print(colorquant_nn.{room}.__name__)"
+    )
+    assert run_python(code) == f"colorquant_nn.{room}\n"
+    done = interpreter(
+        "-c", f"import sys; sys.modules[{missing!r}] = None; import colorquant_nn.{room}"
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last == (
+        f"ImportError: colorquant_nn.{room} needs {missing}: pip install 'colorquant_nn[{extra}]'"
+    )

@@ -2,11 +2,13 @@
 
 import copy
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+import torch.multiprocessing
 from ema_pytorch import EMA
 from huggingface_hub import PyTorchModelHubMixin
 from timm.utils import ModelEmaV2, ModelEmaV3
@@ -128,6 +130,68 @@ def test_hugging_faces_mixin_saves_and_loads(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     loaded = Published.from_pretrained(tmp_path)
     assert_go_on_alike(model.quantizer, loaded.train().quantizer)
+
+
+@pytest.mark.slow  # its import takes long
+@pytest.mark.parametrize("steps", STAGES)
+@pytest.mark.parametrize("cls", LAYERS)
+def test_accelerate_saves_and_loads(cls, steps: int, tmp_path: Path) -> None:
+    import accelerate
+
+    def prepared(steps: int):
+        model = nn.Sequential(nn.Conv2d(3, 3, 1), trained(steps, cls))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        return accelerator.prepare(model, optimizer)[0]
+
+    accelerator = accelerate.Accelerator(cpu=True)
+    model = prepared(steps)
+    state = state_of(model)
+    accelerator.save_state(tmp_path / "state")
+    assert (tmp_path / "state" / "model.safetensors").stat().st_size > 0
+    accelerator.save_model(model, tmp_path / "model")
+    learn(model[1], batch(7))
+    accelerator.load_state(tmp_path / "state")
+    assert_same_state(model, state)
+    loaded = prepared(1)
+    accelerate.load_checkpoint_in_model(loaded, str(tmp_path / "model"))
+    assert_go_on_alike(trained(steps, cls), model[1], loaded[1])
+
+
+def train_apart(rank: int, model: nn.Module, folder: str, own: bool) -> None:
+    """What a process that was spawned with a model does, in a memory of its own or not."""
+    torch.set_num_threads(1)
+    if own:  # as Lightning's launchers make it
+        for tensor in chain(model.parameters(), model.buffers()):
+            tensor.data = tensor.data.clone()
+    for step in range(FEW + 3):
+        learn(model[1], batch(100 * rank + step))
+    torch.save(model.state_dict(), f"{folder}/{rank}.pt")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", LAYERS)
+def test_spawned_processes_with_tensors_of_their_own_share_nothing(cls, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), trained(1, cls))
+    before = state_of(model)
+    torch.multiprocessing.spawn(train_apart, (model, str(tmp_path), True), nprocs=2)
+    assert_same_state(model, before)
+    for rank in range(2):
+        alone = copy.deepcopy(model)
+        for step in range(FEW + 3):
+            learn(alone[1], batch(100 * rank + step))
+        assert_same_state(alone, torch.load(tmp_path / f"{rank}.pt"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", LAYERS)
+def test_a_spawned_process_without_them_shares_the_whole_state(cls, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), trained(1, cls))
+    alone = copy.deepcopy(model)
+    torch.multiprocessing.spawn(train_apart, (model, str(tmp_path), False), nprocs=1)
+    for step in range(FEW + 3):
+        learn(alone[1], batch(step))
+    assert_same_state(model, state_of(alone))  # it was trained here, too: no buffer was left behind
+    assert_go_on_alike(alone[1], model[1])
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")

@@ -1,7 +1,9 @@
 """Measures of a quantized picture and of the palette's use.
 
 Pictures are channels-first ``(..., 3, H, W)``, sRGB, floating point in [0, 1] or uint8 (divided by
-255). Every result is a tensor on the device of its arguments, and no function waits for a device.
+255). A measure is one number over all pixels of all pictures, or one of each picture
+(``per_image``); pixels of weight 0 do not count, whatever is in them. Every result is a tensor on
+the device of its arguments, and no function waits for a device: weights are not looked into.
 """
 
 import math
@@ -35,15 +37,20 @@ _WINDOW = 11
 _SIGMA = 1.5
 
 
-def mse(image: Tensor, other: Tensor) -> Tensor:
+def mse(
+    image: Tensor, other: Tensor, *, weights: Tensor | None = None, per_image: bool = False
+) -> Tensor:
     """Mean squared error over all elements, in units of the range [0, 1].
 
     Args:
         image: (..., 3, H, W) floating point in [0, 1] or uint8.
         other: the same shape.
+        weights: importance of each pixel (..., H, W), at least 0; or a mask, True where it counts.
+        per_image: whether to give one value of each image.
 
     Returns:
-        () the mean, as `torch.nn.functional.mse_loss` has it; differentiable.
+        () the mean, as `torch.nn.functional.mse_loss` has it, or (...) that of each image;
+        differentiable. NaN where no pixel counts.
 
     Raises:
         ValueError: the shapes differ.
@@ -56,18 +63,38 @@ def mse(image: Tensor, other: Tensor) -> Tensor:
         tensor(0.2500)
     """
     check_pictures(image, other)
-    return (_unit(image) - _unit(other)).square().mean()
+    difference = _unit(image) - _unit(other)
+    if weights is not None:
+        weights = _check_weights(weights, image).unsqueeze(-3)
+        difference = difference.masked_fill(weights == 0, 0)
+        weights = weights.to(difference.dtype).expand_as(difference)
+    axes = tuple(range(difference.ndim))
+    if per_image:
+        _check_axes(image)
+        axes = (-3, -2, -1)
+    squares = difference.square()
+    if weights is None:
+        return squares.mean(axes)
+    return (squares * weights).sum(axes) / weights.sum(axes)
 
 
-def psnr(image: Tensor, other: Tensor) -> Tensor:
+def psnr(
+    image: Tensor, other: Tensor, *, weights: Tensor | None = None, per_image: bool = False
+) -> Tensor:
     """Peak signal-to-noise ratio, for a peak of 1.
+
+    Of several images it is that of their mean squared error, in which the worst weigh most. Papers
+    mostly report the mean of each image's own, which is never less:
+    ``psnr(images, others, per_image=True).mean()``.
 
     Args:
         image: (..., 3, H, W) floating point in [0, 1] or uint8.
         other: the same shape.
+        weights: importance of each pixel (..., H, W), at least 0; or a mask, True where it counts.
+        per_image: whether to give one value of each image.
 
     Returns:
-        () ``-10 log10(mse)`` in dB; infinity for equal pictures.
+        () ``-10 log10(mse)`` in dB, or (...) that of each image; infinity for equal pictures.
 
     Raises:
         ValueError: the shapes differ.
@@ -76,10 +103,13 @@ def psnr(image: Tensor, other: Tensor) -> Tensor:
     Examples:
         >>> import torch
         >>> from colorquant_nn.functional.metrics import psnr
-        >>> psnr(torch.zeros(3, 2, 2), torch.full((3, 2, 2), 0.1))
-        tensor(20.)
+        >>> images, others = torch.zeros(2, 3, 2, 2), torch.tensor([0.1, 0.01]).view(2, 1, 1, 1)
+        >>> psnr(images, others.expand(2, 3, 2, 2))
+        tensor(22.9671)
+        >>> psnr(images, others.expand(2, 3, 2, 2), per_image=True)
+        tensor([20., 40.])
     """
-    return mse_to_psnr(mse(image, other))
+    return mse_to_psnr(mse(image, other, weights=weights, per_image=per_image))
 
 
 def mse_to_psnr(error: Tensor) -> Tensor:
@@ -122,7 +152,9 @@ def weighted_mse(colors: Tensor, other: Tensor, weights: Tensor) -> Tensor:
     return errors @ weights / weights.sum()
 
 
-def squared_error_8bit(image: Tensor, other: Tensor) -> Tensor:
+def squared_error_8bit(
+    image: Tensor, other: Tensor, *, weights: Tensor | None = None, per_image: bool = False
+) -> Tensor:
     """Mean squared error a pixel, summed over the channels, in 8-bit units.
 
     It is the "MSE" of the colour-quantization literature: `mse` times 3 channels times 255 squared.
@@ -130,9 +162,11 @@ def squared_error_8bit(image: Tensor, other: Tensor) -> Tensor:
     Args:
         image: (..., 3, H, W) floating point in [0, 1] or uint8.
         other: the same shape.
+        weights: importance of each pixel (..., H, W), at least 0; or a mask, True where it counts.
+        per_image: whether to give one value of each image.
 
     Returns:
-        () the mean over the pixels.
+        () the mean over the pixels, or (...) that of each image.
 
     Raises:
         ValueError: the shapes differ, or have fewer than 3 axes.
@@ -144,9 +178,8 @@ def squared_error_8bit(image: Tensor, other: Tensor) -> Tensor:
         >>> squared_error_8bit(torch.zeros(3, 2, 2), torch.full((3, 2, 2), 1 / 255))
         tensor(3.)
     """
-    error = mse(image, other)
-    if image.ndim < 3:
-        raise ValueError(f"expected images of shape (..., 3, H, W), got {tuple(image.shape)}")
+    error = mse(image, other, weights=weights, per_image=per_image)
+    _check_axes(image)
     return error * (image.shape[-3] * 255**2)
 
 
@@ -223,15 +256,19 @@ def ciede2000(colors: Tensor, other: Tensor) -> Tensor:
     return squared.clamp(min=0).sqrt()
 
 
-def mean_ciede2000(image: Tensor, other: Tensor) -> Tensor:
+def mean_ciede2000(
+    image: Tensor, other: Tensor, *, weights: Tensor | None = None, per_image: bool = False
+) -> Tensor:
     """Mean `ciede2000` over the pixels of sRGB pictures, in memory that does not grow with them.
 
     Args:
         image: (..., 3, H, W) floating point in [0, 1] or uint8.
         other: the same shape.
+        weights: importance of each pixel (..., H, W), at least 0; or a mask, True where it counts.
+        per_image: whether to give one value of each image.
 
     Returns:
-        () float32, the mean difference; NaN without pixels.
+        () float32, the mean difference, or (...) that of each image; NaN where no pixel counts.
 
     Raises:
         ValueError: the shapes differ or are not (..., 3, H, W).
@@ -245,35 +282,48 @@ def mean_ciede2000(image: Tensor, other: Tensor) -> Tensor:
         tensor(0.)
     """
     check_pictures(image, other)
-    if image.ndim < 3 or image.shape[-3] != 3:
+    _check_axes(image)
+    if image.shape[-3] != 3:
         raise ValueError(f"expected images of shape (..., 3, H, W), got {tuple(image.shape)}")
-    num_pixels = image.numel() // 3
-    total = image.new_zeros((), dtype=kernels.exact_dtype(image))
-    if num_pixels == 0:
-        return (total * math.nan).float()
-    size = image.shape[-2] * image.shape[-1]
-    image, other = image.reshape(-1, 3, size), other.reshape(-1, 3, size)
-    group = max(1, CHUNK_PIXELS // size)
-    for images in zip(image.split(group), other.split(group), strict=True):
-        parts = zip(*(part.split(CHUNK_PIXELS, dim=-1) for part in images), strict=True)
-        for pair in parts:
-            first, second = (rgb_to_lab(_unit(part).movedim(1, -1)) for part in pair)
-            total = total + ciede2000(first, second).sum(dtype=total.dtype)
-    return (total / num_pixels).float()
+    leads, size = image.shape[:-3], image.shape[-2] * image.shape[-1]
+    pixels = [image.reshape(-1, 3, size), other.reshape(-1, 3, size)]
+    if weights is not None:
+        pixels.append(_check_weights(weights, image).reshape(-1, size))
+    exact = kernels.exact_dtype(image)
+    count = len(pixels[0])
+    totals = image.new_zeros(2, count, dtype=exact)  # difference and weight of each image
+    group = max(1, CHUNK_PIXELS // max(1, size))
+    for first in range(0, count, group):
+        images = [part[first : first + group] for part in pixels]
+        for parts in zip(*(part.split(CHUNK_PIXELS, dim=-1) for part in images), strict=True):
+            difference = ciede2000(*(rgb_to_lab(_unit(x).movedim(1, -1)) for x in parts[:2]))
+            share = torch.ones_like(difference[:, :1]).expand_as(difference)
+            if weights is not None:
+                share = parts[2].to(exact)
+                difference = difference.masked_fill(share == 0, 0) * share
+            sums = [part.sum(1, dtype=exact) for part in (difference, share)]
+            totals[:, first : first + group] += torch.stack(sums)
+    difference, share = totals.view(2, *leads) if per_image else totals.sum(1)
+    return (difference / share).float()
 
 
-def palette_usage(indices: Tensor, num_colors: int) -> Tensor:
+def palette_usage(
+    indices: Tensor, num_colors: int, *, weights: Tensor | None = None, per_image: bool = False
+) -> Tensor:
     """Count how many pixels take each colour of a palette.
 
     Args:
-        indices: (...) integers in [0, num_colors).
+        indices: (...) integers in [0, num_colors); where the weight is 0, any.
         num_colors: the length of the palette, K.
+        weights: importance of each pixel (...), at least 0; or a mask, True where it counts.
+        per_image: whether to count each image of (..., H, W) by itself.
 
     Returns:
-        (K,) int64.
+        (K,) int64, with weights floating point; (..., K) floating point of each image.
 
     Raises:
         TypeError: the indices are not integers.
+        ValueError: the weights are of another shape, or there is no (H, W).
 
     Examples:
         >>> import torch
@@ -284,20 +334,37 @@ def palette_usage(indices: Tensor, num_colors: int) -> Tensor:
     check_tensor(indices, "integer indices as a tensor")
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
         raise TypeError(f"expected integer indices, got {indices.dtype}")
+    if per_image and indices.ndim < 2:
+        raise ValueError(f"expected indices (..., H, W), got {tuple(indices.shape)}")
+    flat = indices.flatten(-2 if per_image else 0).long()
+    if weights is None:
+        votes = torch.ones_like(flat[..., :1]).expand(flat.shape)
+    else:
+        check_tensor(weights, f"weights as a tensor {tuple(indices.shape)}")
+        if weights.shape != indices.shape:
+            raise ValueError(f"expected weights {tuple(indices.shape)}, got {tuple(weights.shape)}")
+        votes = weights.detach().reshape(flat.shape).to(kernels.exact_dtype(indices))
+        flat = flat.masked_fill(votes == 0, 0)
     # bincount would wait for the device to learn how long its result is.
-    flat = indices.flatten().long()
-    counts = torch.zeros(num_colors, dtype=torch.int64, device=indices.device)
-    return counts.scatter_add_(0, flat, torch.ones_like(flat[:1]).expand(flat.shape))
+    counts = torch.zeros(
+        *flat.shape[:-1], num_colors, dtype=votes.dtype, device=indices.device
+    ).scatter_add_(-1, flat, votes)
+    return counts.to(kernels.exact_dtype(indices)) if per_image else counts
 
 
 def colors_in_use(counts: Tensor) -> Tensor:
     """Count the colours that at least one pixel takes.
 
     Args:
-        counts: (..., K) pixels of each colour.
+        counts: (K,) pixels of each colour, as `palette_usage` counts them; of several palettes
+            (..., K), floating point, since integers of several axes look like indices.
 
     Returns:
         (...) int64.
+
+    Raises:
+        ValueError: for what looks like indices.
+        TypeError: for something else than a tensor.
 
     Examples:
         >>> import torch
@@ -305,6 +372,7 @@ def colors_in_use(counts: Tensor) -> Tensor:
         >>> colors_in_use(torch.tensor([1, 0, 3, 0]))
         tensor(2)
     """
+    _check_counts(counts)
     return (counts > 0).sum(-1)
 
 
@@ -312,10 +380,15 @@ def entropy(counts: Tensor) -> Tensor:
     """Entropy of a palette's use: the least mean number of bits that store a pixel's index.
 
     Args:
-        counts: (..., K) pixels of each colour, at least 0.
+        counts: (K,) pixels of each colour, as `palette_usage` counts them; of several palettes
+            (..., K), floating point, since integers of several axes look like indices.
 
     Returns:
         (...) bits a pixel, in [0, log2(K)]; 0 where nothing was counted.
+
+    Raises:
+        ValueError: for what looks like indices.
+        TypeError: for something else than a tensor.
 
     References:
         Shannon, "A mathematical theory of communication", 1948.
@@ -326,6 +399,7 @@ def entropy(counts: Tensor) -> Tensor:
         >>> entropy(torch.tensor([2, 1, 1, 0]))
         tensor(1.5000)
     """
+    _check_counts(counts)
     counts = counts.to(torch.promote_types(counts.dtype, torch.float32))
     total = counts.sum(-1, keepdim=True)
     share = counts / torch.where(total > 0, total, 1)
@@ -336,10 +410,15 @@ def perplexity(counts: Tensor) -> Tensor:
     """Effective number of colours: as many, equally used, would have the same `entropy`.
 
     Args:
-        counts: (..., K) pixels of each colour, at least 0.
+        counts: (K,) pixels of each colour, as `palette_usage` counts them; of several palettes
+            (..., K), floating point, since integers of several axes look like indices.
 
     Returns:
         (...) ``2 ** entropy``, in [1, K].
+
+    Raises:
+        ValueError: for what looks like indices.
+        TypeError: for something else than a tensor.
 
     References:
         Jelinek, Mercer, Bahl, Baker, "Perplexity - a measure of the difficulty of speech
@@ -354,18 +433,24 @@ def perplexity(counts: Tensor) -> Tensor:
     return torch.exp2(entropy(counts))
 
 
-def ssim(image: Tensor, other: Tensor) -> Tensor:
+def ssim(
+    image: Tensor, other: Tensor, *, weights: Tensor | None = None, per_image: bool = False
+) -> Tensor:
     """Structural similarity, the mean over the pixels, channels and pictures.
 
     In pictures with a side below 11 the window is the largest that fits, of an odd side, with the
-    same sigma: it shrinks as far as it must, and no pixel is made up at the edges.
+    same sigma: it shrinks as far as it must, and no pixel is made up at the edges. With weights,
+    the window weighs pixels by them too, and a place counts by the weight of its centre.
 
     Args:
         image: (..., 3, H, W) floating point in [0, 1] or uint8; H and W at least 1.
         other: the same shape.
+        weights: importance of each pixel (..., H, W), at least 0; or a mask, True where it counts.
+        per_image: whether to give one value of each image.
 
     Returns:
-        () the mean, 1 for equal pictures; over the places where the window fits into the picture.
+        () the mean, or (...) that of each image, 1 for equal pictures; over the places where the
+        window fits into the picture. NaN where none counts.
 
     Raises:
         ValueError: the shapes differ, or a side has no pixel.
@@ -386,30 +471,55 @@ def ssim(image: Tensor, other: Tensor) -> Tensor:
     check_pictures(image, other)
     if image.ndim < 2 or min(image.shape[-2:]) < 1:
         raise ValueError(f"expected sides of at least 1 pixel, got {tuple(image.shape)}")
+    if per_image or weights is not None:
+        _check_axes(image)
     window = min(_WINDOW, (min(image.shape[-2:]) - 1) // 2 * 2 + 1)
     dtype = torch.promote_types(_unit(image[..., :0]).dtype, _unit(other[..., :0]).dtype)
-    height, width = image.shape[-2] - window + 1, image.shape[-1] - window + 1
-    image, other = image.reshape(-1, *image.shape[-2:]), other.reshape(-1, *other.shape[-2:])
-    total = image.new_zeros((), dtype=kernels.exact_dtype(image))
-    rows = max(1, CHUNK_PIXELS // image.shape[-1])
-    group = max(1, CHUNK_PIXELS // (image.shape[-1] * image.shape[-2]))
-    for planes in zip(image.split(group), other.split(group), strict=True):
+    exact = kernels.exact_dtype(image)
+    shape, height = image.shape, image.shape[-2] - window + 1
+    planes = [image, other]
+    if weights is not None:
+        planes.append(_check_weights(weights, image).unsqueeze(-3).expand(shape))
+    planes = [plane.reshape(-1, *shape[-2:]) for plane in planes]
+    sums = []  # of the map and of the weights, of each plane
+    rows = max(1, CHUNK_PIXELS // shape[-1])
+    for group in zip(*(p.split(max(1, rows // shape[-2])) for p in planes), strict=True):
+        total = group[0].new_zeros(2, len(group[0]), dtype=exact)
         for top in range(0, height, rows):
             strip = slice(top, min(top + rows, height) + window - 1)
-            first, second = (_unit(plane[:, strip]).to(total.dtype) for plane in planes)
-            total = total + _ssim_map(first, second, window).sum()
-    return (total / max(1, len(image) * height * width)).to(dtype)
+            first, second = (_unit(plane[:, strip]).to(exact) for plane in group[:2])
+            share = group[2][:, strip].to(exact) if weights is not None else None
+            total = total + _ssim_sums(first, second, share, window)
+        sums.append(total)
+    total = torch.cat(sums, 1)
+    total = total.view(2, *shape[:-2]).sum(-1) if per_image else total.sum(1)
+    return (total[0] / total[1]).to(dtype)
 
 
-def _ssim_map(x: Tensor, y: Tensor, window: int) -> Tensor:
+def _ssim_sums(x: Tensor, y: Tensor, weights: Tensor | None, window: int) -> Tensor:
+    """The sums (2, planes) of the similarity and of the weights over the places of the window."""
+
+    def mean(values: Tensor) -> Tensor:
+        return _blur(values if weights is None else values * weights, window) / share
+
+    share: Tensor | float = 1.0
+    if weights is not None:
+        unseen = weights == 0
+        x, y = x.masked_fill(unseen, 0), y.masked_fill(unseen, 0)
+        share = _blur(weights, window)
+        share = torch.where(share > 0, share, 1)
+    mean_x, mean_y = mean(x), mean(y)
+    variances = (mean(x * x) - mean_x * mean_x) + (mean(y * y) - mean_y * mean_y)
+    covariance = mean(x * y) - mean_x * mean_y
     luminance, contrast = 0.01**2, 0.03**2
-    mean_x, mean_y = _blur(x, window), _blur(y, window)
-    variance_x = _blur(x * x, window) - mean_x * mean_x
-    variance_y = _blur(y * y, window) - mean_y * mean_y
-    covariance = _blur(x * y, window) - mean_x * mean_y
     above = (2 * mean_x * mean_y + luminance) * (2 * covariance + contrast)
-    below = (mean_x**2 + mean_y**2 + luminance) * (variance_x + variance_y + contrast)
-    return above / below
+    below = (mean_x**2 + mean_y**2 + luminance) * (variances + contrast)
+    similarity, edge = above / below, window // 2
+    centre = torch.ones_like(similarity)
+    if weights is not None:
+        height, width = similarity.shape[-2:]
+        centre = weights[:, edge : edge + height, edge : edge + width]
+    return torch.stack([(similarity * centre).sum((-2, -1)), centre.sum((-2, -1))])
 
 
 def _blur(x: Tensor, window: int) -> Tensor:
@@ -429,3 +539,29 @@ def _unit(image: Tensor) -> Tensor:
     if image.dtype == torch.uint8:
         return image.float() / 255
     return image.to(torch.promote_types(image.dtype, torch.float32))
+
+
+def _check_axes(image: Tensor) -> None:
+    if image.ndim < 3:
+        raise ValueError(f"expected images of shape (..., 3, H, W), got {tuple(image.shape)}")
+
+
+def _check_weights(weights: Tensor, image: Tensor) -> Tensor:
+    _check_axes(image)
+    shape = tuple(image.shape[:-3] + image.shape[-2:])
+    check_tensor(weights, f"weights as a tensor {shape}")
+    if weights.shape != shape:
+        raise ValueError(
+            f"expected weights of the images' size {shape}, got {tuple(weights.shape)}"
+        )
+    return weights.detach()
+
+
+def _check_counts(counts: Tensor) -> None:
+    """Refuse what is more likely indices; a single row of them cannot be told from counts."""
+    check_tensor(counts, "counts as a tensor (K,)")
+    if counts.ndim != 1 and not counts.is_floating_point():
+        raise ValueError(
+            f"expected counts (K,), or floating point (..., K), got {counts.dtype} "
+            f"{tuple(counts.shape)}; palette_usage(indices, num_colors) counts indices"
+        )

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from colorquant_nn import load_palette
-from experiments.examples import classifier, hardware_palette, onnx_export, own_module
+from colorquant_nn import load_image, load_palette
+from experiments.examples import classifier, hardware_palette, onnx_export, own_module, transform
 
 
 def test_classifier_sees_palette_colours_and_takes_a_step() -> None:
@@ -45,3 +45,16 @@ def test_onnx_file_gives_the_same_indices(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     assert onnx_export.main([str(tmp_path / "palette.onnx")])
     assert (tmp_path / "palette.onnx").stat().st_size > 0
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_transform_augments_in_workers_and_draws(tmp_path: Path) -> None:
+    images = transform.main([str(tmp_path / "grid.png")])
+    assert images.shape == (24, 3, 48, 48)
+    assert images.dtype == torch.float32
+    counts = torch.tensor([len(image.flatten(1).unique(dim=1).T) for image in images])
+    few = counts <= 32
+    assert 4 <= few.sum() <= 20
+    assert len(counts[few].unique()) > 3
+    assert (counts[~few] > 100).all()
+    assert load_image(tmp_path / "grid.png").shape[0] == 3

@@ -1,8 +1,6 @@
 """The tasks: what they learn, what they leave alone, what they log."""
 
 import math
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +10,9 @@ import torch
 from skimage.color import deltaE_ciede2000, rgb2lab
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_sum
 
 from colorquant_nn import ColorQuantize, PerImageColorQuantize
 from colorquant_nn.functional.gradients import cut
-from experiments.metrics import ImageError, PaletteUsage
 from experiments.models import UNet
 from experiments.tasks import Autoencoder, Classifier, PaletteLearning, QuantizerTask
 from tests.experiments.conftest import Run
@@ -109,37 +104,6 @@ def test_logged_values_are_those_of_the_images() -> None:
         assert logged[f"{stage}_colors_used"].item() == 2
         assert logged[f"{stage}_perplexity"].item() == pytest.approx(math.exp(entropy), rel=1e-5)
     assert {"train_mse_step", "train_psnr_step", "train_ciede2000_step"} <= set(logged)
-
-
-def test_metrics_add_up_over_uneven_batches() -> None:
-    images, others = random_images(5, 0), random_images(5, 1)
-    whole, parts = ImageError(), ImageError()
-    whole.update(images, others)
-    parts.update(images[:1], others[:1])
-    parts.update(images[1:], others[1:])
-    for name, value in whole.compute().items():
-        assert parts.compute()[name].item() == pytest.approx(value.item(), rel=1e-5)
-
-
-def test_colours_beyond_the_cube_count_as_they_are_shown() -> None:
-    error = ImageError()
-    error.update(torch.ones(1, 3, 4, 4), torch.full((1, 3, 4, 4), 1.5))
-    assert error.compute()["mse"] == 0
-
-
-@pytest.mark.parametrize("make", [ImageError, partial(PaletteUsage, 4)])
-def test_metrics_add_up_over_devices(make: Callable[[], Metric]) -> None:
-    for name, reduction in make()._reductions.items():
-        assert reduction is dim_zero_sum, name
-
-
-def test_usage_counts_indices() -> None:
-    usage = PaletteUsage(5)
-    usage.update(torch.tensor([[0, 0], [1, 4]]))
-    usage.update(torch.tensor([1, 4, 4, 4]))
-    assert usage.counts.tolist() == [2, 2, 0, 0, 4]
-    assert usage.compute()["colors_used"].item() == 3
-    assert usage.compute()["perplexity"].item() == pytest.approx(2**1.5)
 
 
 def test_autoencoder_trains_its_encoder_through_the_layer() -> None:

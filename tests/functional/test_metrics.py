@@ -58,6 +58,15 @@ def pictures(*shape):
     return image.reshape(shape), noisy.reshape(shape)
 
 
+MEASURES = [
+    metrics.mse,
+    metrics.psnr,
+    metrics.squared_error_8bit,
+    metrics.mean_ciede2000,
+    metrics.ssim,
+]
+
+
 def test_mse_is_that_of_torch():
     image, other = random(2, 3, 5, 7), random(2, 3, 5, 7, seed=1)
     expected = torch.nn.functional.mse_loss(image, other)
@@ -93,10 +102,99 @@ def test_squared_error_8bit():
     assert metrics.squared_error_8bit(image, other).item() == pytest.approx(1 + 4 + 9, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    "metric",
-    [metrics.mse, metrics.psnr, metrics.squared_error_8bit, metrics.mean_ciede2000, metrics.ssim],
-)
+@pytest.mark.parametrize("chunk", [1 << 18, 100])
+@pytest.mark.parametrize("metric", MEASURES)
+def test_each_image_has_a_value_of_its_own(monkeypatch, metric, chunk):
+    monkeypatch.setattr(metrics, "CHUNK_PIXELS", chunk)
+    images, others = pictures(2, 3, 3, 14, 17)
+    found = metric(images, others, per_image=True)
+    assert found.shape == (2, 3)
+    expected = [metric(*pair) for pair in zip(images[1], others[1], strict=True)]
+    torch.testing.assert_close(found[1], torch.stack(expected))
+    weights = random(2, 3, 14, 17, seed=2)
+    found = metric(images, others, weights=weights, per_image=True)
+    torch.testing.assert_close(
+        found[0, 2], metric(images[0, 2], others[0, 2], weights=weights[0, 2])
+    )
+    assert metric(images[:0], others[:0], per_image=True).shape == (0, 3)
+
+
+@pytest.mark.parametrize("chunk", [1 << 18, 100])
+@pytest.mark.parametrize("metric", MEASURES)
+def test_equal_weights_change_nothing(monkeypatch, metric, chunk):
+    monkeypatch.setattr(metrics, "CHUNK_PIXELS", chunk)
+    image, other = pictures(2, 3, 14, 17)
+    expected = metric(image, other)
+    for weights in (torch.ones(2, 14, 17, dtype=torch.bool), torch.full((2, 14, 17), 0.3)):
+        torch.testing.assert_close(metric(image, other, weights=weights), expected)
+
+
+@pytest.mark.parametrize("metric", MEASURES)
+def test_masked_pixels_do_not_count_whatever_is_in_them(metric):
+    image, other = pictures(2, 3, 20, 24)
+    mask = random(2, 20, 24, seed=3) < 0.6
+    expected = metric(image, other, weights=mask)
+    hidden = ~mask[:, None].expand_as(image)
+    image, other = image.masked_fill(hidden, torch.nan), other.masked_fill(hidden, 17)
+    assert expected.isfinite()
+    nothing = metric(image, other, weights=torch.zeros(2, 20, 24), per_image=True)
+    assert nothing.isnan().all()
+    image.requires_grad_()
+    found = metric(image, other, weights=mask)
+    assert torch.equal(found, expected)
+    if metric is metrics.mean_ciede2000:  # for judging alone: it has a corner at equal colours
+        return
+    (grad,) = torch.autograd.grad(found, image)
+    assert grad.isfinite().all()
+    assert (grad[hidden] == 0).all()
+
+
+@pytest.mark.parametrize("metric", [m for m in MEASURES if m is not metrics.ssim])
+def test_a_weight_is_that_many_pixels(metric):
+    image, other = pictures(3, 12, 15)
+    weights = torch.arange(12 * 15).reshape(12, 15) % 4
+    found = metric(image, other, weights=weights)
+    repeated = [
+        x.flatten(1).repeat_interleave(weights.flatten(), 1)[:, None] for x in (image, other)
+    ]
+    torch.testing.assert_close(found, metric(*repeated))
+
+
+def test_weighted_ssim_is_that_of_weighted_windows():
+    image, other = (x.double() for x in pictures(3, 13, 14))
+    weights = random(13, 14, seed=4).double() * (random(13, 14, seed=5) < 0.5)
+    window = torch.exp(-(torch.arange(-5, 6).double() ** 2) / (2 * 1.5**2))
+    window = window[:, None] * window
+    total = 0.0
+    for channel in range(3):
+        for row in range(13 - 10):
+            for column in range(14 - 10):
+                place = (slice(row, row + 11), slice(column, column + 11))
+                share = window * weights[place]
+                share = share / share.sum()
+                x, y = image[channel][place], other[channel][place]
+                mean_x, mean_y = (share * x).sum(), (share * y).sum()
+                variance = (share * (x - mean_x) ** 2).sum() + (share * (y - mean_y) ** 2).sum()
+                covariance = (share * (x - mean_x) * (y - mean_y)).sum()
+                similarity = (2 * mean_x * mean_y + 1e-4) * (2 * covariance + 9e-4)
+                similarity /= (mean_x**2 + mean_y**2 + 1e-4) * (variance + 9e-4)
+                total += similarity.item() * weights[row + 5, column + 5].item()
+    expected = total / (3 * weights[5:8, 5:9].sum().item())
+    assert metrics.ssim(image, other, weights=weights).item() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", MEASURES)
+def test_weights_are_of_the_images_size(metric):
+    image = random(2, 3, 12, 12)
+    with pytest.raises(ValueError, match=r"size \(2, 12, 12\), got \(12, 12\)"):
+        metric(image, image, weights=torch.ones(12, 12))
+    with pytest.raises(TypeError, match=r"weights as a tensor \(2, 12, 12\), got ndarray"):
+        metric(image, image, weights=np.ones((2, 12, 12)))
+    with pytest.raises(ValueError, match=r"\(\.\.\., 3, H, W\), got \(12, 12\)"):
+        metric(image[0, 0], image[0, 0], per_image=True)
+
+
+@pytest.mark.parametrize("metric", MEASURES)
 def test_pictures_of_any_kind(metric):
     image, other = ((p * 255).round().to(torch.uint8) for p in pictures(2, 3, 16, 18))
     expected = metric(image / 255, other / 255)
@@ -179,6 +277,35 @@ def test_palette_usage(dtype):
         metrics.palette_usage(indices.float(), 16)
 
 
+def test_usage_of_each_image_and_of_weighted_pixels():
+    indices = (random(2, 3, 4, 5) * 6).long()
+    counts = metrics.palette_usage(indices, 6, per_image=True)
+    assert counts.shape == (2, 3, 6)
+    assert counts[1, 2].tolist() == metrics.palette_usage(indices[1, 2], 6).tolist()
+    assert metrics.perplexity(counts).shape == (2, 3)
+    weights = (random(2, 3, 4, 5, seed=1) * 4).long()
+    expected = metrics.palette_usage(indices.flatten().repeat_interleave(weights.flatten()), 6)
+    assert metrics.palette_usage(indices, 6, weights=weights).tolist() == expected.tolist()
+    ignored = indices.masked_fill(weights == 0, 255)
+    assert metrics.palette_usage(ignored, 6, weights=weights).tolist() == expected.tolist()
+    with pytest.raises(ValueError, match=r"weights \(2, 3, 4, 5\), got \(4, 5\)"):
+        metrics.palette_usage(indices, 6, weights=weights[0, 0])
+    with pytest.raises(ValueError, match=r"indices \(\.\.\., H, W\), got \(4,\)"):
+        metrics.palette_usage(torch.arange(4), 6, per_image=True)
+    with pytest.raises((RuntimeError, IndexError)):
+        metrics.palette_usage(torch.tensor([[[0, 4]], [[0, 0]]]), 4, per_image=True)
+
+
+@pytest.mark.parametrize("measure", [metrics.perplexity, metrics.entropy, metrics.colors_in_use])
+def test_indices_are_not_taken_for_counts(measure):
+    with pytest.raises(
+        ValueError, match=r"int64 \(2, 8, 8\); palette_usage\(indices, num_colors\)"
+    ):
+        measure(torch.zeros(2, 8, 8, dtype=torch.int64))
+    with pytest.raises(TypeError, match="counts as a tensor"):
+        measure([1, 2, 3])
+
+
 def test_palette_usage_refuses_indices_outside():
     with pytest.raises((RuntimeError, IndexError)):
         metrics.palette_usage(torch.tensor([0, 4]), 4)
@@ -190,7 +317,7 @@ def test_entropy_and_perplexity():
     expected = oracles.entropy(indices.numpy())
     assert metrics.entropy(counts).item() == pytest.approx(expected, rel=1e-5)
     assert metrics.perplexity(counts).item() == pytest.approx(2**expected, rel=1e-5)
-    both = torch.stack([counts, torch.ones_like(counts)])
+    both = torch.stack([counts, torch.ones_like(counts)]).float()
     assert metrics.entropy(both).tolist() == pytest.approx([expected, 5], rel=1e-5)
     assert metrics.perplexity(both.double())[1].item() == pytest.approx(32)
     assert metrics.colors_in_use(both).tolist() == [len(indices.unique()), 32]
