@@ -74,20 +74,35 @@ def test_every_crop_comes_once_per_epoch_in_an_order_of_the_seed() -> None:
     assert keys[0] == keys[1] != keys[2]
 
 
+class TwoDevices:
+    """What the data asks of the trainer of one of two devices."""
+
+    world_size = 2
+    fit_loop = pl.Trainer(accelerator="cpu", logger=False).fit_loop
+
+    def __init__(self, rank: int) -> None:
+        self.global_rank = rank
+
+
 def test_two_devices_divide_the_epoch() -> None:
-    class TwoDevices:
-        world_size = 2
-        fit_loop = pl.Trainer(accelerator="cpu", logger=False).fit_loop
-
-        def __init__(self, rank: int) -> None:
-            self.global_rank = rank
-
     keys: list[object] = []
     for rank in (0, 1):
         data = photos()
         data.trainer = TwoDevices(rank)  # type: ignore[assignment]
         keys += list(data.train_dataloader().sampler)
     assert sorted(keys) == [(0, index) for index in range(12)]  # type: ignore[type-var]
+
+
+def test_two_devices_divide_the_whole_images_and_see_none_twice() -> None:
+    expected = [image / 255 for image in Photographs("train").images]  # five
+    for rank, share in ((0, expected[::2]), (1, expected[1::2])):
+        data = photos()
+        data.trainer = TwoDevices(rank)  # type: ignore[assignment]
+        images: list[Tensor] = []
+        for some in data.whole_images():
+            images += list(some) if some.ndim == 4 else [some]
+        assert len(images) == len(share)
+        assert all(torch.equal(image, same) for image, same in zip(images, share, strict=True))
 
 
 def test_images_are_the_photographs_colours() -> None:
