@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,11 +17,16 @@ from torchmetrics import MeanMetric
 
 from colorquant_nn import ColorHistogram, ColorQuantize, palette_swatch, save_palette
 from colorquant_nn.functional.fitting import dark_to_light
+from experiments.data import ImageData
 from experiments.figures import STAGE_NAMES, error_curve, image_grid
 from experiments.tasks import QuantizerTask, Stage
 
 Curve = list[tuple[int, float]]  # (step, MSE)
 KMEANS = "kmeans_mse"
+KMEANS_LABEL = (
+    f"full k-means, fitted to the training images and judged on the same {{stage}} images: "
+    f"MSE {{{KMEANS}:.5f}}"
+)
 
 
 class Pictures(pl.Callback):
@@ -35,12 +39,22 @@ class Pictures(pl.Callback):
     Args:
         num_images: how many of the first validation batch.
         every_n_epochs: pause between the pictures; the last epoch always has one.
+
+    Raises:
+        ValueError: at the start of a run, if the module has no method ``pictures``.
     """
 
     def __init__(self, num_images: int = 4, every_n_epochs: int = 1) -> None:
         self.num_images = num_images
         self.every_n_epochs = every_n_epochs
         self.images: Tensor | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if not callable(getattr(pl_module, "pictures", None)):
+            raise ValueError(
+                "expected a module with a method pictures(images) -> dict of captions to images "
+                f"(B, 3, H, W), the originals first, got {type(pl_module).__name__} without one"
+            )
 
     def on_validation_batch_end(
         self,
@@ -62,7 +76,7 @@ class Pictures(pl.Callback):
         if trainer.sanity_checking or not due or self.images is None or not trainer.is_global_zero:
             return
         with torch.no_grad():
-            columns = cast(QuantizerTask, pl_module).pictures(self.images)
+            columns = cast(QuantizerTask, pl_module).pictures(self.images)  # as setup has seen
         palette = shared_palette(pl_module)
         comparison = image_grid(columns, palette)
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,12 +99,20 @@ class Summary(pl.Callback):
     Attributes:
         steps: of training batches.
         epochs: of validation.
+
+    Raises:
+        ValueError: at the start of a run, if the module is no `QuantizerTask`.
     """
 
     def __init__(self, every_n_steps: int = 5) -> None:
         self.every_n_steps = every_n_steps
         self.steps: Curve = []
         self.epochs: Curve = []
+        self.fitting = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        as_task(pl_module, self)
+        self.fitting = stage == "fit"
 
     def on_train_batch_end(
         self,
@@ -112,8 +134,9 @@ class Summary(pl.Callback):
         return {"steps": self.steps, "epochs": self.epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.steps = list(state_dict["steps"])
-        self.epochs = list(state_dict["epochs"])
+        if self.fitting:  # the test of an earlier checkpoint turns nothing back
+            self.steps = list(state_dict["steps"])
+            self.epochs = list(state_dict["epochs"])
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         folder = pictures_folder(trainer)
@@ -128,36 +151,44 @@ class Summary(pl.Callback):
         # Later than the ends of fit, validate and test, after which Lightning prints its table.
         folder = pictures_folder(trainer)
         if trainer.is_global_zero:
+            ends: Stage = "test" if stage == "test" else "val"
             values = {name: value.item() for name, value in trainer.callback_metrics.items()}
-            labels = cast(QuantizerTask, pl_module).labels
-            print(closing_line("test" if stage == "test" else "val", labels, values, folder))
+            labels = list(as_task(pl_module, self).labels)
+            if trainer.ckpt_path and not self.fitting:
+                labels.append(f"weights of {Path(trainer.ckpt_path).name}")
+            print(closing_line(ends, labels, values, folder))
 
 
 class KMeansReference(pl.Callback):
-    """Logs the MSE of full k-means on the pixels of each epoch, next to the task's own.
+    """Logs, next to the task's own MSE, that of full k-means of the training images.
 
-    The palette is scikit-learn's k-means on the training pixels of one epoch, found before the
-    first batch and kept in the checkpoints. It is measured on the very batches that the task sees:
-    ``train_kmeans_mse``, ``val_kmeans_mse`` and ``test_kmeans_mse``.
+    The palette is scikit-learn's k-means on all pixels of the images that a training epoch takes,
+    whole and each once: what the task's crops of any number of epochs are cut from, so that neither
+    a longer run nor a resume shows the task more than the reference has seen. It is found before
+    the first batch and kept in the checkpoints. It is measured on the very batches that the task
+    sees: ``train_kmeans_mse``, ``val_kmeans_mse`` and ``test_kmeans_mse``. Of another data module
+    than `ImageData`, it is fitted to the batches of one epoch.
 
     Args:
         num_starts: how many starts the best of is taken.
-        max_batches: look at no more training batches than these.
+        max_images: look at no more training images than these, spread evenly.
         seed: of the starts.
+
+    Raises:
+        ValueError: at the start of a run, if the module is no `QuantizerTask`.
     """
 
-    def __init__(self, num_starts: int = 3, max_batches: int | None = None, seed: int = 0) -> None:
+    def __init__(self, num_starts: int = 3, max_images: int | None = None, seed: int = 0) -> None:
         self.num_starts = num_starts
-        self.max_batches = max_batches
+        self.max_images = max_images
         self.seed = seed
         self.palette: Tensor | None = None
         self.quantizer: ColorQuantize | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        task = cast(QuantizerTask, pl_module)
+        task = as_task(pl_module, self)
         if KMEANS not in task.metric_names:
-            label = f"full k-means on the same pixels: MSE {{{KMEANS}:.5f}}"
-            task.add_metrics(KMEANS, MeanMetric, label)
+            task.add_metrics(KMEANS, MeanMetric, KMEANS_LABEL)
 
     def _prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -166,13 +197,16 @@ class KMeansReference(pl.Callback):
         if self.palette is None:
             if data is None:  # bare loaders: there may be no training data to look at
                 return
-            data.setup("fit")  # validate and test have set up their own split only
-            batches = islice(data.train_dataloader(), self.max_batches)
-            histogram = ColorHistogram().update(images for images, *_ in batches)
-            # Every rank has seen its own batches; their sum is the same everywhere.
+            if isinstance(data, ImageData):
+                images = data.whole_images(self.max_images)
+            else:
+                data.setup("fit")  # validate and test have set up their own split only
+                images = (images for images, *_ in data.train_dataloader())
+            histogram = ColorHistogram().update(images)
+            # Every rank has seen its own images; their sum is the same everywhere.
             cells = trainer.strategy.reduce(histogram.cells.to(pl_module.device), reduce_op="sum")
             histogram.cells = cells.cpu()
-            num_colors = cast(QuantizerTask, pl_module).quantizer.num_colors
+            num_colors = as_task(pl_module, self).quantizer.num_colors
             self.palette = kmeans_palette(histogram, num_colors, self.num_starts, self.seed)
         self.quantizer = ColorQuantize.from_palette(self.palette).to(pl_module.device).eval()
 
@@ -190,7 +224,7 @@ class KMeansReference(pl.Callback):
             assert trainer.state.stage is not None
             stage = cast(Stage, trainer.state.stage.dataloader_prefix)
             mse = self.quantizer.quantize(batch[0]).mse
-            cast(QuantizerTask, pl_module).metric(stage, KMEANS).update(mse, len(batch[0]))
+            as_task(pl_module, self).metric(stage, KMEANS).update(mse, len(batch[0]))
 
     on_train_start = on_validation_start = on_test_start = _prepare
     on_train_batch_end = on_validation_batch_end = on_test_batch_end = _measure
@@ -239,7 +273,8 @@ def closing_line(
 
     Args:
         stage: that the run ended with.
-        labels: of the task's metrics; those whose values were not logged are left out.
+        labels: of the task's metrics, with ``{stage}`` for its name; those whose values were not
+            logged are left out.
         values: what was logged, by stage and name.
         folder: of the pictures.
 
@@ -251,14 +286,25 @@ def closing_line(
         >>> closing_line("val", labels, values, Path("runs"))
         'validation MSE 0.00310 with 16 colours; k-means: MSE 0.00300; pictures in runs'
     """
-    own = {
+    own: dict[str, float | str] = {
         name.removeprefix(f"{stage}_"): v for name, v in values.items() if name.startswith(stage)
     }
+    own["stage"] = STAGE_NAMES[stage]
     parts = []
     for label in labels:
         with suppress(KeyError):
             parts.append(label.format_map(own))
     return f"{STAGE_NAMES[stage]} " + "; ".join([*parts, f"pictures in {folder}"])
+
+
+def as_task(pl_module: pl.LightningModule, callback: pl.Callback) -> QuantizerTask:
+    """The module, if it is a task of the experiments, whose metrics and labels a callback needs."""
+    if not isinstance(pl_module, QuantizerTask):
+        raise ValueError(
+            f"expected a QuantizerTask of experiments.tasks for {type(callback).__name__}, "
+            f"got {type(pl_module).__name__}"
+        )
+    return pl_module
 
 
 def pictures_folder(trainer: pl.Trainer) -> Path:
@@ -267,8 +313,8 @@ def pictures_folder(trainer: pl.Trainer) -> Path:
 
 
 def shared_palette(pl_module: pl.LightningModule) -> Tensor | None:
-    """The quantizer's palette, dark to light, or None if every image has its own."""
-    palette = getattr(pl_module.quantizer, "palette", None)
+    """The palette of a module's `quantizer`, dark to light, or None if it has no such palette."""
+    palette = getattr(getattr(pl_module, "quantizer", None), "palette", None)
     if palette is None:
         return None
     return dark_to_light(palette.detach().float().cpu())

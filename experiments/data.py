@@ -6,6 +6,8 @@ was never interrupted sees, with any number of workers.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from torch.utils.data.distributed import DistributedSampler
 from torchvision.transforms.v2 import functional as transforms
 
-from experiments.datasets import Source, Stage, find_source, to_pixels
+from experiments.datasets import MissingSplit, Source, Stage, find_source, hold_out, to_pixels
 
 Key = tuple[int, int]  # (epoch, index): the key carries the epoch, so workers hold no state of it
 STAGE_NUMBERS: dict[Stage, int] = {"train": 0, "val": 1, "test": 2}
@@ -131,14 +133,21 @@ def collate(items: list[tuple[Tensor, int]]) -> Any:
     return default_collate(items)
 
 
+def stack(items: list[tuple[Tensor, int]]) -> list[Tensor]:
+    """The images, as a batch if they have one size."""
+    images = [image for image, _ in items]
+    one_size = len({image.shape for image in images}) == 1
+    return [torch.stack(images)] if one_size else images
+
+
 class ImageData(pl.LightningDataModule):
     """Batches ``(images, labels)``: images (B, 3, H, W), sRGB, float in [0, 1].
 
     Args:
         name: of `experiments.datasets.SOURCES`, such as ``"Photographs"`` (installed with the
             requirements), or of a dataset of `torchvision.datasets`.
-        root: where the data lies. For an image folder: a folder with ``train/`` and ``val/`` or
-            ``test/``.
+        root: where the data lies. For an image folder: a folder with ``train/`` and, if there are
+            such images, ``val/`` and ``test/``.
         download: fetch the data where torchvision can.
         batch_size: images per batch and device.
         num_workers: processes that load; the batches are the same for any number.
@@ -146,6 +155,8 @@ class ImageData(pl.LightningDataModule):
         train_crops: crops in a training epoch, by default one per image.
         val_crops: crops in validation and in the test, by default one per image, at its centre.
         val_crop_size: their side, by default `crop_size`.
+        val_share: of the training images, held out for validation where the data set has no
+            validation split of its own; the same images in every run, whatever its seed.
         mirror: mirror every other training image.
         options: further arguments of the dataset's class.
         seed: decides the order and the crops; the command line gives it `seed_everything`.
@@ -173,6 +184,7 @@ class ImageData(pl.LightningDataModule):
         train_crops: int | None = None,
         val_crops: int | None = None,
         val_crop_size: int | None = None,
+        val_share: float = 0.1,
         mirror: bool = False,
         options: dict[str, Any] | None = None,
         seed: int = 0,
@@ -190,6 +202,8 @@ class ImageData(pl.LightningDataModule):
                 raise ValueError(f"expected {size} >= 1, got {value}")
         if num_workers < 0:
             raise ValueError(f"expected num_workers >= 0, got {num_workers}")
+        if not 0 < val_share < 1:
+            raise ValueError(f"expected val_share between 0 and 1, got {val_share}")
         self.dataset = name
         self.root = Path(root)
         self.download = download
@@ -199,6 +213,7 @@ class ImageData(pl.LightningDataModule):
         self.val_crops = val_crops
         self.crop_size = crop_size
         self.val_crop_size = val_crop_size or crop_size
+        self.val_share = val_share
         self.mirror = mirror
         self.options = options
         self.seed = seed
@@ -206,17 +221,41 @@ class ImageData(pl.LightningDataModule):
         self.crops: dict[Stage, Crops] = {}
 
     def source(self, stage: Stage, *, download: bool = False) -> Source:
-        """The whole images of one split, with their labels; read once."""
+        """The whole images of one split, with their labels; read once.
+
+        Raises:
+            MissingSplit: of the test, if the data set has none.
+        """
         if stage not in self.sources:
-            self.sources[stage] = find_source(
-                self.dataset, self.root, stage, download=download, options=self.options
+            find = partial(
+                find_source, self.dataset, self.root, download=download, options=self.options
             )
+            if stage == "test":
+                self.sources["test"] = find("test")
+            else:
+                try:
+                    if "val" not in self.sources:
+                        self.sources["val"] = find("val")
+                    if stage == "train":
+                        self.sources["train"] = find("train")
+                except MissingSplit:
+                    train, val = hold_out(find("train"), self.val_share)
+                    self.sources |= {"train": train, "val": val}
         return self.sources[stage]
+
+    def has_test(self) -> bool:
+        """Whether the data set has test images; if it has, they are read."""
+        try:
+            self.source("test")
+        except MissingSplit:
+            return False
+        return True
 
     def prepare_data(self) -> None:
         if self.download:  # in one process per machine; the others then find the data on the disk
-            for stage in STAGE_NUMBERS:
-                self.source(stage, download=True)
+            self.source("train", download=True)
+            with suppress(MissingSplit):
+                self.source("test", download=True)
 
     def setup(self, stage: str | None = None) -> None:
         splits: dict[str | None, tuple[Stage, ...]] = {
@@ -224,7 +263,9 @@ class ImageData(pl.LightningDataModule):
             "validate": ("val",),
             "test": ("test",),
         }
-        for split in splits.get(stage, ("train", "val", "test")):
+        if stage is None:
+            splits[None] = ("train", "val", "test") if self.has_test() else ("train", "val")
+        for split in splits[stage]:
             if split not in self.crops:
                 training = split == "train"
                 self.crops[split] = Crops(
@@ -245,14 +286,42 @@ class ImageData(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         return self._loader("test")
 
+    def whole_images(self, max_images: int | None = None) -> Iterator[Tensor]:
+        """The images that a training epoch takes, uncropped, each once; a device has its share.
+
+        Args:
+            max_images: no more than these, spread evenly.
+
+        Yields:
+            An image (3, H, W), or (B, 3, H, W) of one size, float in [0, 1].
+        """
+        source = self.source("train")
+        size: int = len(source)  # type: ignore[arg-type]
+        number = min(size, self.train_crops or size, max_images or size)
+        rank, devices = self._place()
+        batches: DataLoader[Any] = DataLoader(
+            Crops(source, "train", num_crops=number),
+            batch_size=self.batch_size,
+            sampler=[(0, index) for index in range(rank, number, devices)],
+            num_workers=self.num_workers,
+            collate_fn=stack,
+        )
+        for images in batches:
+            yield from images
+
+    def _place(self) -> tuple[int, int]:
+        """This device's number, and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
     def _loader(self, stage: Stage) -> DataLoader[Any]:
         if stage not in self.crops:
-            self.setup()
+            self.setup("test" if stage == "test" else "fit")
         trainer = self.trainer
+        rank, devices = self._place()
         sampler = EpochSampler(
             self.crops[stage],
-            num_replicas=trainer.world_size if trainer else 1,
-            rank=trainer.global_rank if trainer else 0,
+            num_replicas=devices,
+            rank=rank,
             shuffle=stage == "train",
             seed=self.seed,
         )

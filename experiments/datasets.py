@@ -35,21 +35,30 @@ PHOTOGRAPHS: dict[str, tuple[str, str]] = {
 }
 VALIDATION_PHOTOGRAPHS = ("astronaut", "chelsea")
 
-# What torchvision's datasets call the parts, best first.
+# What torchvision's datasets call the parts, best first. No part stands in for another: the test is
+# for the last judgement, and what was chosen by it cannot be judged by it.
 SPLITS: dict[Stage, tuple[str, ...]] = {
     "train": ("train", "trainval", "train-standard"),
-    "val": ("val", "valid", "test"),
-    "test": ("test", "val", "valid"),
+    "val": ("val", "valid"),
+    "test": ("test",),
 }
+
+
+class MissingSplit(ValueError):
+    """A data set has no validation or test images of its own."""
+
+    def __init__(self, name: str, stage: Stage) -> None:
+        super().__init__(f"{name} has no {stage} split of its own")
 
 
 class Photographs(Dataset[tuple[Tensor, int]]):
     """The photographs of one split, in memory; the label is the photograph's place in the split.
 
     Args:
-        stage: ``"train"``, or ``"val"`` or ``"test"``, which here are the same photographs.
+        stage: ``"train"`` or ``"val"``; there is no test split.
 
     Raises:
+        MissingSplit: of the test.
         FileNotFoundError: an installed wheel does not carry a photograph.
 
     Examples:
@@ -60,6 +69,8 @@ class Photographs(Dataset[tuple[Tensor, int]]):
     """
 
     def __init__(self, stage: Stage) -> None:
+        if stage == "test":
+            raise MissingSplit("Photographs", stage)
         self.names = [n for n in PHOTOGRAPHS if (n in VALIDATION_PHOTOGRAPHS) == (stage != "train")]
         self.images = []
         for name in self.names:
@@ -101,22 +112,27 @@ def image_folder(root: str | Path, stage: Stage) -> Source:
     """`torchvision.datasets.ImageFolder` on the subfolder of a split.
 
     Args:
-        root: a folder with ``train/`` and ``val/`` or ``test/``, each with a folder per class.
-        stage: the split; validation falls back to ``test/`` and the test to ``val/``.
+        root: a folder with ``train/`` and, if there are such images, ``val/`` and ``test/``, each
+            with a folder per class.
+        stage: the split.
 
     Returns:
         The images of the split.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no class folder with images in it.
+        FileNotFoundError: there is no folder of training images, or no class folder with images in
+            it.
+        MissingSplit: there is no folder of that split.
     """
     candidates = [Path(root) / split for split in SPLITS[stage]]
     folder = next((path for path in candidates if path.is_dir()), None)
+    if folder is None and stage != "train" and Path(root).is_dir():
+        raise MissingSplit(f"the image folder {Path(root).absolute()}", stage)
     if folder is None:
         looked = ", ".join(str(path.absolute()) for path in candidates)
         raise FileNotFoundError(
             f"no image folder for the {stage} split: looked for {looked}; "
-            "set data.init_args.root to a folder with train/ and val/ or test/"
+            "set data.init_args.root to a folder with train/ (and val/ and test/, if there are any)"
         )
     try:
         return torchvision.datasets.ImageFolder(str(folder))
@@ -140,14 +156,12 @@ def find_source(
     download: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Source:
-    """One split of a source by its name.
+    """One split of a source by its name, as its makers divided it.
 
     Args:
         name: of `SOURCES`, or the class's name in `torchvision.datasets`, such as ``"CIFAR10"``.
         root: the folder that the data is in.
-        stage: the split. Of torchvision, a dataset without a validation split validates on its
-            test split, and one without splits is divided by a seeded permutation, nine tenths for
-            training.
+        stage: the split. A dataset of torchvision that has no splits is all for training.
         download: fetch the data first, where torchvision can.
         options: further arguments of torchvision's class.
 
@@ -157,6 +171,7 @@ def find_source(
     Raises:
         ValueError: there is no dataset of that name, it has no such option, or cannot be
             downloaded.
+        MissingSplit: the dataset has no such split; `hold_out` takes one from the training images.
         FileNotFoundError: the data is not under `root`, and not to be had by downloading.
 
     Examples:
@@ -186,7 +201,7 @@ def find_source(
     ours = {"root": str(root), "download": download}
     arguments |= {key: value for key, value in ours.items() if key in accepted}
     try:
-        return _split(dataset, stage, accepted, arguments)
+        return _split(dataset, name, stage, arguments)
     except (RuntimeError, FileNotFoundError) as error:
         if download:
             raise FileNotFoundError(f"{name} did not get to {place}: {error}") from error
@@ -201,31 +216,59 @@ def find_source(
         ) from error
 
 
-def _split(
-    dataset: Any, stage: Stage, accepted: Mapping[str, Any], arguments: dict[str, Any]
-) -> Source:
+def _split(dataset: Any, name: str, stage: Stage, arguments: dict[str, Any]) -> Source:
     """A dataset of torchvision, whatever it calls its splits."""
+    accepted = inspect.signature(dataset).parameters
+    if stage == "val" and ("train" in accepted or dataset is torchvision.datasets.FakeData):
+        raise MissingSplit(name, stage)
     if "train" in accepted:
         return dataset(train=stage == "train", **arguments)  # type: ignore[no-any-return]
     if "split" in accepted and "split" not in arguments:
-        return _first_split(dataset, SPLITS[stage], arguments)
+        return _named_split(dataset, name, stage, arguments)
     if dataset is torchvision.datasets.FakeData:  # its images may differ between the splits
         offset = 0 if stage == "train" else arguments.get("size", 1000)
         return dataset(random_offset=offset, **arguments)  # type: ignore[no-any-return]
-    return _divided(dataset(**arguments), stage)
+    if stage != "train":
+        raise MissingSplit(name, stage)
+    return dataset(**arguments)  # type: ignore[no-any-return]
 
 
-def _first_split(dataset_class: Any, splits: tuple[str, ...], arguments: dict[str, Any]) -> Source:
-    for split in splits:
+def _named_split(dataset: Any, name: str, stage: Stage, arguments: dict[str, Any]) -> Source:
+    for split in SPLITS[stage]:
         try:
-            return dataset_class(split=split, **arguments)  # type: ignore[no-any-return]
+            return dataset(split=split, **arguments)  # type: ignore[no-any-return]
         except ValueError as error:  # torchvision checks the split's name before it opens anything
             unknown = error
-    raise unknown
+    if stage == "train":
+        raise unknown
+    raise MissingSplit(name, stage) from unknown
 
 
-def _divided(dataset: Source, stage: Stage) -> Source:
-    size = len(dataset)  # type: ignore[arg-type]
+def hold_out(source: Source, share: float) -> tuple[Source, Source]:
+    """Training images without a share of them, and that share, for validation.
+
+    Which images are held out is a function of their number and the share alone: it is the same in
+    every run, of any seed, and on every device.
+
+    Args:
+        source: the training images.
+        share: of the images to hold out, in (0, 1); at least one is, and at least one stays.
+
+    Returns:
+        What stays, and what is held out, both in the order of the source.
+
+    Raises:
+        ValueError: there are fewer than two images.
+
+    Examples:
+        >>> from experiments.datasets import find_source, hold_out
+        >>> train, val = hold_out(find_source("FakeData", "data", "train"), 0.1)
+        >>> len(train), len(val)
+        (900, 100)
+    """
+    size: int = len(source)  # type: ignore[arg-type]
+    if size < 2:
+        raise ValueError(f"expected two training images or more to hold one out, got {size}")
+    number = min(max(1, round(share * size)), size - 1)
     order = torch.randperm(size, generator=torch.Generator().manual_seed(0)).tolist()
-    tenth = max(1, size // 10)
-    return Subset(dataset, order[:-tenth] if stage == "train" else order[-tenth:])
+    return Subset(source, sorted(order[number:])), Subset(source, sorted(order[:number]))

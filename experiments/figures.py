@@ -1,6 +1,7 @@
 """What people look at: image grids, curves, tables, and the files that keep them."""
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
@@ -10,6 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+from scipy.stats import t as student
 from torch import Tensor
 
 from colorquant_nn import comparison, palette_swatch
@@ -56,7 +58,7 @@ def error_curve(
     epochs: Sequence[tuple[int, float]],
     references: Mapping[str, float],
 ) -> Image.Image:
-    """The MSE over a run: of training batches, of the validation, and of full k-means.
+    """The MSE over a run: of training batches, of the validation, and of full k-means on both.
 
     Args:
         steps: of training batches: the step and the MSE.
@@ -75,7 +77,7 @@ def error_curve(
         points = zip(*epochs, strict=True)
         axes.plot(*points, color=ORANGE, marker="o", markersize=4, label="validation")
     for stage, mse in references.items():
-        label = f"full k-means, {STAGE_NAMES[stage]} pixels"
+        label = f"k-means of the training images, {STAGE_NAMES[stage]}"
         axes.axhline(mse, color=colors[stage], linestyle="--", linewidth=1, label=label)
     axes.set(xlabel="step", ylabel="MSE")
     axes.set_ylim(bottom=0)
@@ -95,6 +97,43 @@ def as_picture(figure: Figure, dpi: int = 120) -> Image.Image:
 def _error(image: Tensor, other: Tensor) -> str:
     mse, psnr = metrics.mse(image, other).item(), metrics.psnr(image, other).item()
     return f"MSE {mse:.5f}, {psnr:.2f} dB"
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean over seeds, and half the width of its 95 % t-interval.
+
+    Args:
+        values: one per seed.
+
+    Returns:
+        Both in the values' unit; the half width of a single value is 0.
+
+    References:
+        Student, The probable error of a mean (1908).
+
+    Examples:
+        >>> from experiments.figures import mean_interval
+        >>> mean, half = mean_interval([1.0, 2.0, 3.0])
+        >>> f"{mean:.2f} ± {half:.2f}"
+        '2.00 ± 2.48'
+    """
+    mean, number = statistics.fmean(values), len(values)
+    if number == 1:
+        return mean, 0.0
+    error = statistics.stdev(values) / number**0.5
+    return mean, float(student.ppf(0.975, number - 1)) * error
+
+
+def interval_text(values: Sequence[float], digits: int) -> str:
+    """The mean and its 95 % interval to so many decimals; a single value alone, without one.
+
+    Examples:
+        >>> from experiments.figures import interval_text
+        >>> interval_text([1.0, 2.0, 3.0], 1), interval_text([1.0], 1)
+        ('2.0 ± 2.5', '1.0')
+    """
+    mean, half = mean_interval(values)
+    return f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if len(values) > 1 else "")
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -5,7 +5,6 @@ Letters in the comments: B images, C channels, H rows, W columns.
 
 from itertools import pairwise
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 import torchvision.models
@@ -172,6 +171,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(content.get("state_dict", content))
-    except (RuntimeError, UnpicklingError, AttributeError, TypeError, EOFError) as error:
+    except Exception as error:  # whatever the unpickler and the network stumble over
         name = type(model).__name__
-        raise ValueError(f"{path}: expected a state_dict of {name}: {error}") from error
+        raise ValueError(
+            f"{path}: expected a state_dict of {name}: {type(error).__name__}: {error}"
+        ) from error

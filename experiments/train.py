@@ -2,15 +2,31 @@
 
 import sys
 import warnings
+import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from pickle import UnpicklingError
 
 import pytorch_lightning as pl
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+import torch
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
+
+from experiments.data import ImageData
 
 
 class ExperimentCLI(LightningCLI):
-    """`LightningCLI` in which the data's order and crops follow `seed_everything`."""
+    """`LightningCLI` in which the data's order and crops follow `seed_everything`.
+
+    After ``fit`` follows the test, if the data set has test images, of the checkpoint that the
+    validation chose (of the last weights, where none was written).
+
+    Attributes:
+        logged: after ``fit``, the values of training, validation and test, by stage and name.
+    """
+
+    logged: dict[str, float]
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -20,6 +36,34 @@ class ExperimentCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        super().parse_arguments(parser, args)
+        check_checkpoint(self.config[self.config.subcommand].get("ckpt_path"))
+
+    def after_fit(self) -> None:
+        self.logged = logged_values(self.trainer)
+        if isinstance(self.datamodule, ImageData) and self.datamodule.has_test():
+            best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None)
+            self.logged |= logged_values(self.trainer)
+
+
+def logged_values(trainer: pl.Trainer) -> dict[str, float]:
+    """What the trainer's last call logged, by name."""
+    return {name: value.item() for name, value in trainer.callback_metrics.items()}
+
+
+def check_checkpoint(path: str | None) -> None:
+    """Refuse a file that is no checkpoint of a run; a missing one Lightning names itself."""
+    if path is None or not Path(path).is_file():
+        return
+    expected = f"expected a checkpoint of a run (such as checkpoints/last.ckpt), got {path}"
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{expected}, which torch.save has not written")
+    with suppress(UnpicklingError):  # of more than tensors: Lightning's to judge
+        if "pytorch-lightning_version" not in torch.load(path, "cpu", weights_only=True):
+            raise ValueError(f"{expected}, which holds something else")
 
 
 def main(arguments: Sequence[str] | None = None) -> ExperimentCLI:

@@ -16,7 +16,7 @@ COLORS = 256  # of the panel of palettes
 CURVES = {LAYER: (BLUE, "o-"), ASSIGN: (BLUE, "s--"), MATMUL: (ORANGE, "^-")}
 SHORT = {
     "scikit-learn KMeans, best of 10, unique colours": "scikit-learn, best of 10",
-    "training forward + backward, ": "train ",
+    "training step, steady state, ": "train ",
     "training step of a network, ": "",
     "k-means of each image, ": "k-means of each of ",
     "chunked torch ": "chunked ",

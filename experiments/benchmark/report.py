@@ -28,7 +28,11 @@ are in [benchmark.json](benchmark.json). Each method has a process of its own, b
 whose methods share one: two processes differ by more than its target. Their runs take turns. Times
 are medians over the turns; where a run is short, a turn takes the mean of as many as fit into a
 tenth of a second. Memory is the peak of a run beyond what the process held before it, input
-included in the latter. Only ratios within a table mean anything on another machine.
+included in the latter. Only ratios within a table mean anything on another machine. A training step
+is one of the steady state, unless its row says first: 40 batches, in which our layer seeds its
+palette, go before it. What a new layer's first step costs, and its first 32 together, kernels
+compiled and loaded, are rows of their own; of the peer with `kmeans_init`, k-means is part of the
+first step.
 """
 EFFORTS = {  # of the images: peer and limit of the error, peer and limit of the time
     "ours, fast": (ONE_START, 1.03, LIBIMAGEQUANT, 1 / 3),

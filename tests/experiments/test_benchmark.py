@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from colorquant_nn import ColorQuantize
 from experiments.benchmark import case, command, figure, report, runner
 from experiments.benchmark.runner import run_suite, suite_cases
 from experiments.benchmark.suites import SUITES
@@ -72,6 +74,31 @@ def test_ours_runs_in_every_suite(suite: str) -> None:
         if suite == "cifar":
             assert toy.judge is not None
             assert 0 < toy.judge(result)["mse"] < 255**2 * 3
+
+
+def test_first_steps_are_those_of_a_new_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[tuple[int, Tensor]] = []
+
+    class Watched(ColorQuantize):
+        def forward(self, x: Tensor) -> Tensor:
+            steps.append((int(self.batches), x))
+            return super().forward(x)
+
+    monkeypatch.setattr("experiments.benchmark.suites.layer.ColorQuantize", Watched)
+    cases = {found.name.split(",")[0]: found for found in suite_cases("layer", QUICK)}
+    for number in (1, 32):
+        name = f"first {number} training steps" if number > 1 else "first training step"
+        run = cases[f"{name} of a new layer"].methods[case.OURS]()
+        for _ in range(2):  # the second run begins anew, too
+            steps.clear()
+            run()
+            assert [step for step, _ in steps] == list(range(number))
+            assert len({x.sum().item() for _, x in steps}) == number
+    steps.clear()
+    run = cases["training step"].methods[case.OURS]()
+    before = len(steps)
+    run()
+    assert (before, len(steps)) == (40, 41)
 
 
 def test_methods_that_are_ours_are_methods() -> None:

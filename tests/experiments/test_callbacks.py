@@ -1,10 +1,11 @@
 """What a run leaves behind."""
 
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from PIL import Image
 from sklearn.cluster import KMeans
@@ -12,18 +13,29 @@ from torch import Tensor
 
 from colorquant_nn import ColorHistogram, load_palette
 from experiments import callbacks, datasets
-from experiments.callbacks import KMeansReference, Pictures, closing_line, kmeans_palette
+from experiments.callbacks import (
+    KMeansReference,
+    Pictures,
+    Summary,
+    closing_line,
+    kmeans_palette,
+)
 from experiments.tasks import Stage
 from experiments.train import ExperimentCLI
 from tests.experiments.conftest import Run, Smoke, run_in
 from tests.experiments.test_resume import assert_equal_states
+
+NOT_LEARNT = "ignore:this ColorQuantize has not learnt"  # judged without a checkpoint, on purpose
 
 
 def test_fit_ends_with_the_errors_and_the_place_of_the_pictures(smoke: Smoke) -> None:
     line = smoke.printed.strip().splitlines()[-1]
     logged = smoke.cli.trainer.callback_metrics
     assert f"validation MSE {logged['val_mse']:.5f}" in line
-    assert f"full k-means on the same pixels: MSE {logged['val_kmeans_mse']:.5f}" in line
+    assert (
+        "full k-means, fitted to the training images and judged on the same validation images: "
+        f"MSE {logged['val_kmeans_mse']:.5f}"
+    ) in line
     folder = Path(line.rsplit("pictures in ", 1)[1])
     assert folder == Path(smoke.cli.trainer.log_dir) / "pictures"
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -70,14 +82,21 @@ def test_pictures_are_of_the_first_validation_batch(validated: Smoke) -> None:
     assert torch.equal(pictures.images, batches[0][0][: pictures.num_images])
 
 
-def palette_of_training(cli: ExperimentCLI, batches: int | None) -> Tensor:
-    """Full k-means on that many training batches of the first epoch."""
-    loader = cli.datamodule.train_dataloader()
-    loader.sampler.set_epoch(0)
-    histogram = ColorHistogram().update(images for images, _ in islice(loader, batches))
-    return kmeans_palette(histogram, 16)
+def reference_of(cli: ExperimentCLI) -> KMeansReference:
+    (reference,) = [c for c in cli.trainer.callbacks if isinstance(c, KMeansReference)]
+    return reference
 
 
+def palette_of_training(images: list[Tensor]) -> Tensor:
+    """Full k-means of whole images."""
+    return kmeans_palette(ColorHistogram().update(images), 16)
+
+
+def training_photographs() -> list[Tensor]:
+    return [image / 255 for image in datasets.Photographs("train").images]
+
+
+@pytest.mark.filterwarnings(NOT_LEARNT)
 def test_validate_alone_finds_the_reference_on_the_training_pixels_and_reads_them_once(
     smoke: Smoke, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,18 +110,120 @@ def test_validate_alone_finds_the_reference_on_the_training_pixels_and_reads_the
     cli = run("validate", ["base", "smoke"])
     alone = cli.trainer.callback_metrics["val_kmeans_mse"]
     assert alone == smoke.cli.trainer.callback_metrics["val_kmeans_mse"]
-    (reference,) = [c for c in cli.trainer.callbacks if isinstance(c, KMeansReference)]
     assert sorted(read) == ["train", "val"]
-    assert torch.equal(reference.palette, palette_of_training(cli, None))
+    assert torch.equal(reference_of(cli).palette, palette_of_training(training_photographs()))
     assert capsys.readouterr().out.strip().splitlines()[-1].startswith("validation MSE")
 
 
+def test_reference_has_seen_all_that_a_run_of_any_length_sees(run: Run, smoke: Smoke) -> None:
+    longer = run(
+        "fit", ["base", "smoke"], "--trainer.max_epochs=3", f"--ckpt_path={smoke.checkpoint}"
+    )
+    anew = run("fit", ["base", "smoke"], "--trainer.max_epochs=3", "--data.init_args.batch_size=8")
+    for cli in (longer, anew):
+        assert torch.equal(reference_of(cli).palette, reference_of(smoke.cli).palette)
+    assert longer.logged["val_kmeans_mse"] == smoke.cli.logged["val_kmeans_mse"]
+
+
+FAKE = [
+    "--data.init_args.name=FakeData",
+    '--data.init_args.options={"size": 40, "image_size": [3, 16, 16]}',
+    "--data.init_args.train_crops=null",
+    "--data.init_args.val_crops=null",
+    "--data.init_args.crop_size=null",
+]
+
+
+class Worsen(pl.Callback):
+    """Spoils the palette in the second epoch, so that the first is the better one."""
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object
+    ) -> None:
+        if trainer.current_epoch == 1:
+            pl_module.quantizer.centroids.fill_(0.5)
+
+
+def test_fit_ends_with_the_test_of_the_epoch_that_validation_chose(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "worsen.yaml").write_text(
+        "trainer:\n  callbacks+: [class_path: tests.experiments.test_callbacks.Worsen]\n"
+    )
+    cli = run("fit", ["base", "smoke"], *FAKE, f"--config={tmp_path / 'worsen.yaml'}")
+    lines = [x for x in capsys.readouterr().out.splitlines() if "pictures in" in x]
+    assert [line.split(" MSE ")[0] for line in lines] == ["validation", "test"]
+    assert f"MSE {cli.logged['val_mse']:.5f}" in lines[0]
+    assert f"MSE {cli.logged['test_mse']:.5f}" in lines[1]
+    assert "weights of epoch=000.ckpt" in lines[1]
+    assert "judged on the same test images" in lines[1]
+    assert cli.logged["test_mse"] < cli.logged["val_mse"] / 2  # that of the last epoch is bad
+    (summary,) = [c for c in cli.trainer.callbacks if isinstance(c, Summary)]
+    assert len(summary.epochs) == 2  # the test of the first epoch's weights forgets nothing
+
+
+@pytest.mark.parametrize("changed", ["train", "test"])
+def test_validation_and_the_choice_of_an_epoch_never_look_at_the_test(
+    changed: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run("fit", ["base", "smoke"], *FAKE)
+    source = datasets.find_source
+
+    def other(name: str, root: Path, stage: Stage, **options: Any) -> Any:
+        images = source(name, root, stage, **options)
+        if stage == changed:
+            return [(255 - datasets.to_pixels(image), label) for image, label in images]
+        return images
+
+    monkeypatch.setattr("experiments.data.find_source", other)
+    again = run("fit", ["base", "smoke"], *FAKE)
+    differs = {name for name in whole.logged if whole.logged[name] != again.logged[name]}
+    if changed == "test":
+        assert differs
+        assert all(name.startswith("test_") for name in differs)
+    else:
+        assert {"train_mse", "val_mse", "val_kmeans_mse"} <= differs
+
+
+@pytest.mark.filterwarnings(NOT_LEARNT)
 def test_test_ends_with_a_line_too_and_the_data_has_the_runs_seed(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli = run("test", ["base", "smoke"], "--seed_everything=5")
+    cli = run("test", ["base", "smoke"], *FAKE, "--seed_everything=5")
     assert capsys.readouterr().out.strip().splitlines()[-1].startswith("test MSE")
     assert cli.datamodule.seed == 5
+
+
+class Mine(pl.LightningModule):
+    """A module that knows nothing of the experiments."""
+
+
+@pytest.mark.parametrize(
+    ("callback", "expected"),
+    [
+        (Pictures(), r"a method pictures\(images\) -> dict of captions to images.*got Mine"),
+        (Summary(), "expected a QuantizerTask of experiments.tasks for Summary, got Mine"),
+        (KMeansReference(), "expected a QuantizerTask .* for KMeansReference, got Mine"),
+    ],
+)
+def test_a_module_that_a_callback_cannot_serve_is_told_what_is_expected(
+    callback: pl.Callback, expected: str
+) -> None:
+    trainer = pl.Trainer(accelerator="cpu", logger=False, callbacks=[callback])
+    with pytest.raises(ValueError, match=expected):
+        callback.setup(trainer, Mine(), "fit")
+
+
+def test_pictures_ask_for_no_more_than_the_method(tmp_path: Path) -> None:
+    module = Mine()
+    module.pictures = lambda images: {"original": images, "half": images / 2}  # type: ignore[assignment]
+    trainer = pl.Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, max_epochs=1)
+    pictures = Pictures()
+    pictures.setup(trainer, module, "fit")
+    batch = torch.rand(2, 3, 8, 8), torch.zeros(2)
+    pictures.on_validation_batch_end(trainer, module, None, batch, 0)
+    pictures.on_validation_epoch_end(trainer, module)
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["comparison-000.png"]
 
 
 def test_closing_line_tells_what_the_task_labels_and_the_run_logged() -> None:
@@ -121,7 +242,7 @@ def test_callbacks_follow_their_options_and_pictures_reach_tensorboard(
         "trainer:\n"
         "  callbacks:\n"
         "    - {class_path: experiments.callbacks.Pictures, init_args: {every_n_epochs: 2}}\n"
-        "    - {class_path: experiments.callbacks.KMeansReference, init_args: {max_batches: 2}}\n"
+        "    - {class_path: experiments.callbacks.KMeansReference, init_args: {max_images: 2}}\n"
     )
     delta = f"--config={tmp_path / 'two.yaml'}"
     cli = run("fit", ["base", "smoke", "tensorboard"], delta, "--trainer.max_epochs=3")
@@ -131,8 +252,8 @@ def test_callbacks_follow_their_options_and_pictures_reach_tensorboard(
     assert "val_mse" in events.Tags()["scalars"]
     made = (Path(cli.trainer.log_dir) / "pictures").glob("comparison*")
     assert sorted(path.name for path in made) == ["comparison-001.png", "comparison-002.png"]
-    (reference,) = [c for c in cli.trainer.callbacks if isinstance(c, KMeansReference)]
-    assert torch.equal(reference.palette, palette_of_training(cli, 2))
+    first_and_middle = training_photographs()[0::2][:2]
+    assert torch.equal(reference_of(cli).palette, palette_of_training(first_and_middle))
 
 
 def test_reference_is_nearly_kmeans_on_all_pixels() -> None:

@@ -36,7 +36,8 @@ def test_config_runs_for_one_step(name: str, run: Run, tmp_path: Path) -> None:
     configs = ["base"] if name == "base" else ["base", name]
     cli = run("fit", configs, *TINY, *DELTAS.get(name, CROPS))
     assert cli.trainer.global_step == 1
-    assert {"train_mse", "val_mse", "val_kmeans_mse"} <= set(cli.trainer.callback_metrics)
+    assert {"train_mse", "val_mse", "val_kmeans_mse"} <= set(cli.logged)
+    assert ("test_mse" in cli.logged) == cli.datamodule.has_test()
     assert list((tmp_path / "runs").rglob("last.ckpt"))
     assert list((tmp_path / "runs").rglob("comparison-000.png"))
 
@@ -50,3 +51,11 @@ def test_gpu_config_asks_for_a_gpu(run: Run) -> None:
 def test_autoencoder_schedule_is_as_long_as_the_run() -> None:
     config = yaml.safe_load((CONFIGS / "autoencoder.yaml").read_text())
     assert config["lr_scheduler"]["init_args"]["T_max"] == config["trainer"]["max_epochs"]
+
+
+def test_config_states_what_is_held_out_and_that_nothing_validates_before_it_has_learnt() -> None:
+    config = yaml.safe_load((CONFIGS / "base.yaml").read_text())
+    assert config["data"]["init_args"]["val_share"] == 0.1
+    assert config["trainer"]["num_sanity_val_steps"] == 0
+    monitors = [c.get("init_args", {}).get("monitor") for c in config["trainer"]["callbacks"]]
+    assert "val_mse" in monitors

@@ -10,7 +10,14 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.data import Crops, ImageData, crop, draw
-from experiments.datasets import PHOTOGRAPHS, Photographs, find_source, to_pixels
+from experiments.datasets import (
+    PHOTOGRAPHS,
+    MissingSplit,
+    Photographs,
+    find_source,
+    hold_out,
+    to_pixels,
+)
 
 
 def epoch_of(data: ImageData, epoch: int) -> list[tuple[Tensor, Tensor]]:
@@ -67,20 +74,35 @@ def test_every_crop_comes_once_per_epoch_in_an_order_of_the_seed() -> None:
     assert keys[0] == keys[1] != keys[2]
 
 
+class TwoDevices:
+    """What the data asks of the trainer of one of two devices."""
+
+    world_size = 2
+    fit_loop = pl.Trainer(accelerator="cpu", logger=False).fit_loop
+
+    def __init__(self, rank: int) -> None:
+        self.global_rank = rank
+
+
 def test_two_devices_divide_the_epoch() -> None:
-    class TwoDevices:
-        world_size = 2
-        fit_loop = pl.Trainer(accelerator="cpu", logger=False).fit_loop
-
-        def __init__(self, rank: int) -> None:
-            self.global_rank = rank
-
     keys: list[object] = []
     for rank in (0, 1):
         data = photos()
         data.trainer = TwoDevices(rank)  # type: ignore[assignment]
         keys += list(data.train_dataloader().sampler)
     assert sorted(keys) == [(0, index) for index in range(12)]  # type: ignore[type-var]
+
+
+def test_two_devices_divide_the_whole_images_and_see_none_twice() -> None:
+    expected = [image / 255 for image in Photographs("train").images]  # five
+    for rank, share in ((0, expected[::2]), (1, expected[1::2])):
+        data = photos()
+        data.trainer = TwoDevices(rank)  # type: ignore[assignment]
+        images: list[Tensor] = []
+        for some in data.whole_images():
+            images += list(some) if some.ndim == 4 else [some]
+        assert len(images) == len(share)
+        assert all(torch.equal(image, same) for image, same in zip(images, share, strict=True))
 
 
 def test_images_are_the_photographs_colours() -> None:
@@ -138,36 +160,101 @@ def test_photographs_are_divided_and_all_there() -> None:
     assert not set(train) & set(val)
 
 
-def make_folder(root: Path, splits: tuple[str, ...]) -> None:
-    for split in splits:
-        for name, color in (("cat", 0), ("dog", 255)):
-            folder = root / split / name
+@pytest.mark.parametrize("splits", [("train", "val", "test"), ("train", "val"), ("train", "test")])
+def test_image_folder_judges_each_split_on_its_own_images(
+    splits: tuple[str, ...], tmp_path: Path
+) -> None:
+    for number, split in enumerate(splits):
+        for index in range(20):
+            folder = tmp_path / split / f"{number}{index:02}"  # a class per image, named after it
             folder.mkdir(parents=True)
-            Image.new("RGB", (8, 8), (color, color, color)).save(folder / "0.png")
-
-
-@pytest.mark.parametrize("second", ["val", "test"])
-def test_image_folder_takes_val_or_test(tmp_path: Path, second: str) -> None:
-    make_folder(tmp_path, ("train", second))
+            Image.new("RGB", (8, 8), (number, index, 0)).save(folder / "0.png")
     data = ImageData(name="ImageFolder", root=tmp_path)
     data.setup()
-    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
-        images, labels = next(iter(loader))
-        assert torch.equal(images[:, 0, 0, 0].round().long(), labels)
+    seen = {
+        stage: {
+            (round(255 * image[0, 0, 0].item()), round(255 * image[1, 0, 0].item()))
+            for image, _ in (crops[0, index] for index in range(len(crops)))
+        }
+        for stage, crops in data.crops.items()
+    }
+    of_split = {
+        split: {(number, index) for index in range(20)} for number, split in enumerate(splits)
+    }
+    assert data.has_test() == ("test" in splits)
+    assert seen.get("test") == of_split.get("test")
+    if "val" in splits:
+        assert (seen["train"], seen["val"]) == (of_split["train"], of_split["val"])
+    else:  # a tenth of the training images, none of the test's
+        assert seen["train"] | seen["val"] == of_split["train"]
+        assert [len(seen[stage]) for stage in ("train", "val")] == [18, 2]
+
+
+def test_held_out_images_are_the_same_in_every_run_on_every_device_and_spread() -> None:
+    parts = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        data = ImageData(name="FakeData", options={"size": 200}, seed=seed, val_share=0.25)
+        data.setup("fit")
+        parts.append([data.sources[stage].indices for stage in ("train", "val")])  # type: ignore[attr-defined]
+    train, val = parts[0]
+    assert parts[1] == [train, val]
+    assert sorted(train + val) == list(range(200))
+    assert len(val) == 50
+    assert val == sorted(val)
+    assert all(5 < sum(low <= index < low + 50 for index in val) < 20 for low in (0, 50, 100, 150))
+
+
+def test_something_is_held_out_and_something_stays() -> None:
+    for size, share, expected in ((2, 0.01, 1), (2, 0.99, 1), (10, 0.99, 9), (1000, 0.1, 100)):
+        train, val = hold_out(range(size), share)  # type: ignore[arg-type]
+        assert (len(train), len(val)) == (size - expected, expected)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="two training images or more to hold one out, got 1"):
+        hold_out(range(1), 0.1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1])
+def test_shares_that_leave_nothing_are_refused(share: float) -> None:
+    with pytest.raises(ValueError, match=f"val_share between 0 and 1, got {share}"):
+        ImageData(val_share=share)
+
+
+def test_photographs_have_no_test_and_the_test_says_so() -> None:
+    data = photos()
+    assert not data.has_test()
+    with pytest.raises(MissingSplit, match="Photographs has no test split of its own"):
+        data.setup("test")
+
+
+def test_whole_images_are_those_that_an_epoch_takes_once_and_uncropped() -> None:
+    images = list(ImageData(crop_size=8, train_crops=100).whole_images())
+    assert [tuple(x.shape[1:]) for x in images] == [
+        tuple(x.shape[1:]) for x in Photographs("train").images
+    ]
+    options = {"size": 40, "image_size": [3, 4, 4]}
+    data = ImageData(name="FakeData", options=options, train_crops=10, batch_size=4, crop_size=2)
+    whole = torch.cat(list(data.whole_images()))
+    source = data.source("train")
+    expected = [to_pixels(source[36 * index // 10][0]) for index in range(10)]
+    assert torch.equal((whole * 255).round().byte(), torch.stack(expected))
+    assert len(torch.cat(list(data.whole_images(max_images=3)))) == 3
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=str(tmp_path / "nowhere" / "train")):
+    with pytest.raises(FileNotFoundError, match=str(tmp_path / "nowhere" / "val")):
         ImageData(name="ImageFolder", root=tmp_path / "nowhere").setup("fit")
-    (tmp_path / "train").mkdir()
+    (tmp_path / "val").mkdir()
     with pytest.raises(FileNotFoundError, match="one folder of images per class"):
-        ImageData(name="ImageFolder", root=tmp_path).setup("fit")
+        ImageData(name="ImageFolder", root=tmp_path).setup("validate")
+    (tmp_path / "val").rmdir()
+    with pytest.raises(FileNotFoundError, match=str(tmp_path / "train")):
+        ImageData(name="ImageFolder", root=tmp_path).setup("validate")
 
 
 @pytest.mark.parametrize(
     "name", ["CIFAR10", "CIFAR100", "STL10", "SVHN", "Flowers102", "OxfordIIITPet", "EuroSAT"]
 )
-@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+@pytest.mark.parametrize("stage", ["fit", "validate"])
 def test_missing_dataset_names_the_path_and_the_way_to_get_it(
     name: str, stage: str, tmp_path: Path
 ) -> None:
@@ -184,6 +271,9 @@ def test_dataset_that_torchvision_cannot_download_says_so(tmp_path: Path) -> Non
 def test_unknown_dataset_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="CIFAR10"):
         ImageData(name=name, root=tmp_path).setup("fit")
+
+
+PARTS = (("train", 18), ("val", 2))
 
 
 def test_split_keywords_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,28 +294,45 @@ def test_split_keywords_are_told_apart(tmp_path: Path, monkeypatch: pytest.Monke
                 raise ValueError(f"unknown split {split}")
             super().__init__(places[split])
 
+    class WithAll(Base):
+        def __init__(self, root: str, split: str = "train", download: bool = False) -> None:
+            places = {"train": 0, "test": 100, "valid": 200}
+            if split not in places:
+                raise ValueError(f"unknown split {split}")
+            super().__init__(places[split])
+
     class Whole(Base):
         def __init__(self, root: str, download: bool = False) -> None:
             super().__init__(0)
 
     datasets = sys.modules["torchvision.datasets"]
-    for stand_in in (WithTrain, WithSplit, Whole):
+    for stand_in in (WithTrain, WithSplit, WithAll, Whole):
         monkeypatch.setattr(datasets, stand_in.__name__, stand_in, raising=False)
-    names = ("WithTrain", "WithSplit", "Whole")
+    names = ("WithTrain", "WithSplit", "WithAll", "Whole")
     monkeypatch.setattr(datasets, "__all__", (*datasets.__all__, *names))  # type: ignore[attr-defined]
-    for name in names[:2]:
-        for stage, first in (("train", 0), ("val", 100), ("test", 100)):
+    for name in ("WithTrain", "WithSplit", "WithAll"):
+        for stage, first in (("train", 0), ("test", 100)):
             assert find_source(name, tmp_path, stage)[0][1] == first  # type: ignore[arg-type]
-    parts = [find_source("Whole", tmp_path, stage) for stage in ("train", "val")]  # type: ignore[arg-type]
-    labels = [[part[i][1] for i in range(len(part))] for part in parts]  # type: ignore[arg-type]
-    assert sorted(labels[0] + labels[1]) == list(range(20))
-    assert [len(part) for part in labels] == [18, 2]
+    assert find_source("WithAll", tmp_path, "val")[0][1] == 200
+    for name in ("WithTrain", "WithSplit", "Whole"):
+        with pytest.raises(MissingSplit, match=f"{name} has no val split"):
+            find_source(name, tmp_path, "val")
+        data = ImageData(name=name, root=tmp_path)
+        data.setup()
+        labels = [[data.source(part)[i][1] for i in range(n)] for part, n in PARTS]  # type: ignore[arg-type]
+        assert sorted(labels[0] + labels[1]) == list(range(20))
+        assert data.has_test() == (name != "Whole")
 
 
 def test_fake_data_differs_between_the_splits() -> None:
     data = ImageData(name="FakeData", options={"size": 2, "image_size": [3, 8, 8]})
     data.setup()
     assert not torch.equal(data.crops["train"][0, 0][0], data.crops["val"][0, 0][0])
+
+
+def test_missing_test_images_name_the_way_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=f"CIFAR10 .test.*{tmp_path}.*download=true"):
+        ImageData(name="CIFAR10", root=tmp_path).setup("test")
 
 
 @pytest.mark.parametrize("name", ["batch_size", "crop_size", "train_crops", "val_crop_size"])
@@ -239,7 +346,7 @@ def test_each_split_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     class Counted(list[tuple[Image.Image, int]]):
         def __init__(self, root: str, train: bool = True, download: bool = False) -> None:
-            super().__init__([(Image.new("RGB", (4, 4)), 0)])
+            super().__init__([(Image.new("RGB", (4, 4)), 0)] * 2)
             read.append(train)
 
     torchvision_datasets = sys.modules["torchvision.datasets"]
@@ -247,13 +354,16 @@ def test_each_split_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     data = ImageData(name="CIFAR10", root=tmp_path)
     data.setup("fit")
     data.setup("fit")  # as the reference does
+    assert read == [True]  # validation is a part of it
+    data.setup("test")
+    assert data.has_test()
     assert read == [True, False]
     read.clear()
     data = ImageData(name="CIFAR10", root=tmp_path, download=True)
     data.prepare_data()
     data.setup("fit")
     data.setup("test")
-    assert read == [True, False, False]
+    assert read == [True, False]
 
 
 def test_options_and_downloads_that_a_dataset_does_not_have_are_refused(tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ def test_weight_averaging_needs_use_buffers_false(use_buffers: bool, tmp_path: P
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        num_sanity_val_steps=0,
         callbacks=[averaging, watch],
     )
     model = Painter()

@@ -35,6 +35,7 @@ def fit(task: QuantizerTask, **options: Any) -> pl.Trainer:
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "max_epochs": 2,
+        "num_sanity_val_steps": 0,
     }
     trainer = pl.Trainer(**(quiet | options))
     trainer.fit(task, loader(), loader(seed=1))
@@ -45,6 +46,7 @@ def tiny_classifier() -> nn.Module:
     return nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3 * 64, 3))
 
 
+@pytest.mark.filterwarnings("ignore:this ColorQuantize has not learnt")
 def test_sanity_check_leaves_the_palette_untouched() -> None:
     quantizer = ColorQuantize(4)
     before = {name: buffer.clone() for name, buffer in quantizer.named_buffers()}

@@ -34,6 +34,7 @@ if __name__ == "__main__":
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        num_sanity_val_steps=0,
         callbacks=[Save()],
     )
     trainer.fit(Painter(), DataLoader(images, batch_size=4, shuffle=True), DataLoader(images[:4]))

@@ -1,10 +1,11 @@
-"""How the cost grows with the pixels and with the colours."""
+"""How the cost grows with the pixels and with the colours, in the steady state."""
 
 import torch
 
 from colorquant_nn import ColorQuantize
 from experiments.benchmark.case import COPY, Case, Options, Run
 from experiments.benchmark.suites.assign import MATMUL, copying, matmul, ours
+from experiments.benchmark.suites.layer import WARM_UP
 
 LAYER = "training forward + backward"
 ASSIGN = "assign"
@@ -30,7 +31,7 @@ def _case(over: str, side: int, colors: int) -> Case:
             images.grad = None
             quantizer(images).backward(gradient)
 
-        for _ in range(40):
+        for _ in range(WARM_UP):
             run()
         return run
 

@@ -1,6 +1,7 @@
-"""The layers: a training step of theirs, and of a network with one in front."""
+"""The layers: a training step of theirs, first and settled, and of a network with one in front."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,9 @@ from experiments.benchmark.case import COPY, OURS, Case, Options, Run
 from experiments.benchmark.suites.assign import copying_of
 
 VQ = "vector-quantize-pytorch"
-WARM_UP = 40  # batches: ours seeds its palette from the first ones
+VQ_KMEANS = f"{VQ}, kmeans_init"
+WARM_UP = 40  # batches: ours seeds its palette from the first 32
+STARTS = (1, 32)  # steps: those that ours is not settled in
 ITERATIONS = 10
 SPEEDUPS = {(224, 256): 60.0, (224, 16): 10.0, (32, 64): 25.0}
 
@@ -18,11 +21,13 @@ SPEEDUPS = {(224, 256): 60.0, (224, 16): 10.0, (32, 64): 25.0}
 def cases(options: Options) -> list[Case]:
     """Training steps of the layer, of a ResNet-18 with it, and k-means of each image."""
     if options.quick:
-        return [_training_step(2, 16, 4), _per_image(2, 8, 4), _network(2, 32, 4)]
+        starts = [_start(2, 16, 4, steps) for steps in STARTS]
+        return [_training_step(2, 16, 4), *starts, _per_image(2, 8, 4), _network(2, 32, 4)]
     return [
         _training_step(8, 224, 256),
         _training_step(8, 224, 16),
         _training_step(128, 32, 64),
+        *(_start(128, 32, 64, steps) for steps in STARTS),
         _per_image(128, 32, 16),
         _network(32, 224, 64),
     ]
@@ -33,39 +38,69 @@ def _images(batch: int, size: int) -> Tensor:
     return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
+def _step(layer: Callable[[Tensor], Tensor], images: Tensor, gradient: Tensor) -> None:
+    images.grad = None
+    layer(images).backward(gradient)
+
+
+def _peer(colors: int, kmeans_init: bool = False) -> Callable[[Tensor], Tensor]:
+    from vector_quantize_pytorch import VectorQuantize
+
+    layer = VectorQuantize(
+        3,
+        colors,
+        decay=0.99,
+        kmeans_init=kmeans_init,
+        accept_image_fmap=True,
+        commitment_weight=0.0,
+    ).train()
+    return lambda images: layer(images)[0]  # type: ignore[no-any-return]
+
+
 def _training_step(batch: int, size: int, colors: int) -> Case:
-    def make(layer: Callable[[Tensor], Tensor]) -> Run:
+    def settled(layer: Callable[[Tensor], Tensor], warm_up: int) -> Run:
         images = _images(batch, size).requires_grad_()
-        gradient = torch.ones_like(images)
-
-        def run() -> None:
-            images.grad = None
-            layer(images).backward(gradient)
-
-        return run
-
-    def ours() -> Run:
-        run = make(ColorQuantize(colors))
-        for _ in range(WARM_UP):
+        run = partial(_step, layer, images, torch.ones_like(images))
+        for _ in range(warm_up):
             run()
         return run
 
-    def peer() -> Run:
-        from vector_quantize_pytorch import VectorQuantize
-
-        layer = VectorQuantize(
-            3, colors, decay=0.99, accept_image_fmap=True, commitment_weight=0.0
-        ).train()
-        return make(lambda images: layer(images)[0])
-
-    def copy() -> Run:
-        return copying_of(_images(batch, size))
-
     return Case(
-        f"training forward + backward, {batch} x 3 x {size} x {size}, K={colors}",
-        {OURS: ours, VQ: peer, COPY: copy},
+        f"training step, steady state, {batch} x 3 x {size} x {size}, K={colors}",
+        {
+            OURS: lambda: settled(ColorQuantize(colors), WARM_UP),
+            VQ: lambda: settled(_peer(colors), 0),  # all its steps are alike
+            COPY: lambda: copying_of(_images(batch, size)),
+        },
         points=batch * size * size,
         targets={VQ: SPEEDUPS[size, colors]} if (size, colors) in SPEEDUPS else {},
+    )
+
+
+def _start(batch: int, size: int, colors: int, steps: int) -> Case:
+    """What a new layer's first steps cost, each with a batch of its own."""
+
+    def begin(make: Callable[[], Callable[[Tensor], Tensor]]) -> Run:
+        images = _images(batch * steps, size)
+        batches = [chunk.clone().requires_grad_() for chunk in images.split(batch)]
+        gradient = torch.ones_like(batches[0])
+
+        def run() -> None:
+            layer = make()
+            for chunk in batches:
+                _step(layer, chunk, gradient)
+
+        return run
+
+    first = "first training step" if steps == 1 else f"first {steps} training steps"
+    return Case(
+        f"{first} of a new layer, {batch} x 3 x {size} x {size}, K={colors}",
+        {
+            OURS: lambda: begin(lambda: ColorQuantize(colors)),
+            VQ: lambda: begin(lambda: _peer(colors)),
+            VQ_KMEANS: lambda: begin(lambda: _peer(colors, kmeans_init=True)),
+        },
+        points=steps * batch * size * size,
     )
 
 
