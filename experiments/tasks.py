@@ -160,11 +160,9 @@ class Autoencoder(QuantizerTask):
     reconstruction's; ``bottleneck_mse`` is that of the few-coloured image on the way.
 
     Args:
-        quantizer: the bottleneck.
+        quantizer: the bottleneck; its ``commitment_weight`` says how much it holds the encoder.
         encoder: recolours: images to images of the same shape.
         decoder: rebuilds: images to images of the same shape; None takes the quantized image.
-        commitment: weight of the squared distance from the encoder's colours to the palette's. With
-            the straight-through gradient and a small weight the encoder's colours run away.
 
     References:
         van den Oord et al., Neural discrete representation learning (2017), for the commitment.
@@ -175,12 +173,10 @@ class Autoencoder(QuantizerTask):
         quantizer: nn.Module,
         encoder: nn.Module,
         decoder: nn.Module | None = None,
-        commitment: float = 1.0,
     ) -> None:
         super().__init__(quantizer)
         self.encoder = encoder
         self.decoder = nn.Identity() if decoder is None else decoder
-        self.commitment = commitment
         self.add_metrics("bottleneck_mse", MeanMetric)
 
     def shared_step(self, batch: Batch, stage: Stage) -> Tensor:
@@ -191,7 +187,7 @@ class Autoencoder(QuantizerTask):
         bottleneck_mse = nn.functional.mse_loss(quantized.values.detach(), images)
         self.metric(stage, "bottleneck_mse").update(bottleneck_mse, len(images))
         mse = nn.functional.mse_loss(reconstruction, images)
-        return mse + self.commitment * quantized.mse
+        return mse + quantized.commitment
 
     def pictures(self, images: Tensor) -> dict[str, Tensor]:
         recoloured = self.encoder(images)

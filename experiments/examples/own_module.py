@@ -20,12 +20,11 @@ from colorquant_nn import ColorQuantize
 class Painter(pl.LightningModule):
     """A convolution that prepares images for a palette which is learnt at the same time."""
 
-    def __init__(self, num_colors: int = 8, commitment: float = 0.25) -> None:
+    def __init__(self, num_colors: int = 8) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.prepare = nn.Conv2d(3, 3, 3, padding=1)
         self.quantizer = ColorQuantize(num_colors)
-        self.commitment = commitment
 
     def forward(self, images: Tensor) -> Tensor:
         return self.quantizer(self.prepare(images))  # type: ignore[no-any-return]
@@ -34,7 +33,7 @@ class Painter(pl.LightningModule):
         result = self.quantizer.quantize(self.prepare(images))
         error = nn.functional.mse_loss(result.values, images)
         self.log("train_mse", error)
-        return error + self.commitment * result.mse  # pulls the colours towards the palette
+        return error + result.commitment  # holds the prepared colours to the palette's
 
     def validation_step(self, images: Tensor, batch_idx: int) -> None:
         self.log("val_mse", nn.functional.mse_loss(self(images), images))

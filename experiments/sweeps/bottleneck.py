@@ -30,7 +30,7 @@ from experiments.train import ExperimentCLI
 from experiments.train import main as fit
 
 EPOCHS = 3
-COMMITMENT = "--model.init_args.commitment"  # the argument that weighs the commitment term
+COMMITMENT = "--model.init_args.quantizer.init_args.commitment_weight"
 CONFIGS = ROOT / "configs"
 GRADIENTS = "colorquant_nn.functional.gradients"
 

@@ -109,9 +109,9 @@ def test_logged_values_are_those_of_the_images() -> None:
 
 
 def test_autoencoder_trains_its_encoder_through_the_layer() -> None:
-    def encoder_gradient(quantizer: nn.Module, commitment: float) -> float:
+    def encoder_gradient(quantizer: nn.Module) -> float:
         torch.manual_seed(0)
-        task = Autoencoder(quantizer, UNet(4), UNet(4), commitment)
+        task = Autoencoder(quantizer, UNet(4), UNet(4))
         task.trainer = pl.Trainer(logger=False, accelerator="cpu")  # it logs
         task.log = lambda *a, **k: None  # type: ignore[method-assign,assignment]
         task.log_dict = lambda *a, **k: None  # type: ignore[method-assign,assignment]
@@ -120,10 +120,10 @@ def test_autoencoder_trains_its_encoder_through_the_layer() -> None:
         gradient = task.encoder.head.weight.grad  # type: ignore[union-attr]
         return 0.0 if gradient is None else gradient.abs().sum().item()
 
-    assert encoder_gradient(ColorQuantize(4), 0.0) > 0
-    assert encoder_gradient(PerImageColorQuantize(4), 0.0) > 0
-    assert encoder_gradient(ColorQuantize(4, estimator=cut), 0.0) == 0
-    assert encoder_gradient(ColorQuantize(4, estimator=cut), 0.1) > 0
+    for cls in (ColorQuantize, PerImageColorQuantize):
+        assert encoder_gradient(cls(4, commitment_weight=0)) > 0
+    assert encoder_gradient(ColorQuantize(4, estimator=cut, commitment_weight=0)) == 0
+    assert encoder_gradient(ColorQuantize(4, estimator=cut, commitment_weight=0.1)) > 0
 
 
 def test_autoencoder_without_a_decoder_returns_the_quantized_image() -> None:
