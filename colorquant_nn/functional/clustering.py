@@ -241,7 +241,7 @@ def kmeans_per_image(
     num_clusters: int,
     num_iters: int,
     uniforms: Tensor,
-    votes: Tensor | None,
+    weights: Tensor | None,
     clamp: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The plain form of `colorquant_nn.kernels.kmeans_per_image`.
@@ -251,7 +251,7 @@ def kmeans_per_image(
         num_clusters: K.
         num_iters: steps of Lloyd's algorithm, at least 0.
         uniforms: (K, L) numbers in [0, 1), for the seeds.
-        votes: (B, N) weights, at least 0; all 1 if None.
+        weights: (B, N), at least 0; all 1 if None.
         clamp: whether points are limited to [0, 1].
 
     Returns:
@@ -272,9 +272,8 @@ def kmeans_per_image(
     centroids = counts[..., None].repeat(1, 1, channels)
     if num_points == 0:
         return centroids, points.new_zeros((images, 0), dtype=torch.int64), counts
-    weights = kernels.finite(points).to(torch.float32)
-    if votes is not None:
-        weights = weights * votes
+    votes = kernels.finite(points).to(torch.float32)
+    weights = votes if weights is None else votes * weights
     points = kernels.sanitize(points, clamp).to(torch.float32)
     centroids = seed(points, weights, centroids, 0, uniforms)
     for _ in range(num_iters):

@@ -122,7 +122,7 @@ class FittedImages(NamedTuple):
     indices: Tensor
     """(B, N) int64, the assignment that the centroids are the means of."""
     counts: Tensor
-    """(B, K) float32, how many points each centroid is the mean of."""
+    """(B, K) float32, the weight of the points that each centroid is the mean of."""
 
 
 class DistinctColors(NamedTuple):
@@ -202,30 +202,30 @@ def kmeans_per_image(
     num_clusters: int,
     num_iters: int,
     uniforms: Tensor,
-    votes: Tensor | None = None,
+    weights: Tensor | None = None,
     clamp: bool = False,
 ) -> FittedImages:
     """Fit centroids of its own to each image: k-means++, then Lloyd steps.
 
-    The first centroid is a point drawn at random; each further one is, of several points drawn by
-    their squared distance to the centroids so far, the one that lowers the sum of these distances
-    most. The last step moves the centroids: each with a count
-    above 0 is the mean of the points that the returned indices give it. The rows beyond an image's
-    distinct colours repeat its first centroid, with count 0; an image without a voter has zeros.
+    The first centroid is a point drawn by its weight; each further one is, of several points drawn
+    by their weighted squared distance to the centroids so far, the one that lowers the sum of these
+    distances most. The last step moves the centroids: each with a count above 0 is the weighted
+    mean of the points that the returned indices give it. The rows beyond an image's distinct
+    colours repeat its first centroid, with count 0; an image without a voter has zeros.
 
     Args:
         points: (B, N, C).
         num_clusters: K.
         num_iters: Lloyd steps, at least 1.
         uniforms: (K, candidates) float32 in [0, 1), the random numbers, the same for every image.
-        votes: (B, N) bool, which finite points are learnt from; all without it.
+        weights: (B, N) float32, at least 0, or bool; all 1 without it.
         clamp: limit the points to [0, 1].
 
     Returns:
         Centroids, indices and counts.
 
     Raises:
-        ValueError: for fewer than one step, or random numbers of another shape.
+        ValueError: for fewer than one step, or random numbers or weights of another shape.
 
     References:
         Arthur and Vassilvitskii 2007, "k-means++: the advantages of careful seeding".
@@ -241,10 +241,12 @@ def kmeans_per_image(
         raise ValueError(
             f"expected uniforms ({num_clusters}, candidates), got {tuple(uniforms.shape)}"
         )
+    if weights is not None and weights.shape != points.shape[:2]:
+        raise ValueError(f"expected weights {tuple(points.shape[:2])}, got {tuple(weights.shape)}")
     if num_iters < 1:
         raise ValueError(f"expected num_iters of at least 1, got {num_iters}")
     return FittedImages(
-        *call("kmeans_per_image", points, num_clusters, num_iters, uniforms, votes, clamp)
+        *call("kmeans_per_image", points, num_clusters, num_iters, uniforms, weights, clamp)
     )
 
 

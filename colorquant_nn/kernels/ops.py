@@ -106,7 +106,7 @@ OPS = {
         cpu="kernels.cpu.assign:lookup",
     ),
     "kmeans_per_image": Op(
-        "(Tensor points, SymInt num_clusters, int num_iters, Tensor uniforms, Tensor? votes,"
+        "(Tensor points, SymInt num_clusters, int num_iters, Tensor uniforms, Tensor? weights,"
         " bool clamp) -> (Tensor, Tensor, Tensor)",
         lambda points, num_clusters, *_: reference.allocate_kmeans(points, num_clusters),
         reference="functional.clustering:kmeans_per_image",

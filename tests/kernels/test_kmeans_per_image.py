@@ -6,7 +6,7 @@ import torch
 from colorquant_nn.kernels import kmeans_per_image, sanitize
 from colorquant_nn.kernels.ops import implementation
 from tests.helpers import assert_same, random
-from tests.oracles import assert_nearest, images
+from tests.oracles import assert_nearest, images, seed_slowly
 
 
 def draws(num_clusters, candidates=3):
@@ -89,6 +89,54 @@ def test_each_further_centroid_lowers_the_error_most_of_the_candidates(backend):
     assert_nearest(points, torch.stack([first, second])[None], found.indices)
 
 
+def fit_slowly(points, num_clusters, num_iters, uniforms, weights):
+    """Weighted k-means++ and Lloyd's steps by their definition, one image, in float64."""
+    start = torch.zeros(num_clusters, points.shape[1])
+    centroids = seed_slowly(points, weights, start, 0, uniforms).double()
+    for _ in range(num_iters):
+        indices = (points[:, None] - centroids).square().sum(-1).argmin(1)
+        counts = torch.stack([weights[indices == k].double().sum() for k in range(num_clusters)])
+        for k in counts.nonzero().flatten().tolist():
+            mine = indices == k
+            total = (weights[mine, None].double() * points[mine].double()).sum(0)
+            centroids[k] = total / counts[k]
+    return centroids.float(), indices, counts.float()
+
+
+@pytest.mark.parametrize(("batch", "count", "channels"), [(3, 700, 3), (2, 40_000, 3), (2, 100, 4)])
+def test_weights_draw_and_average(batch, count, channels, backend):
+    points = images("noise", batch * count, channels).view(batch, count, channels)
+    weights = 3 * random(batch, count, seed=5) ** 4
+    weights[:, ::7] = 0
+    uniforms = draws(6, 2)
+    fitted = kmeans_per_image(points, 6, 3, uniforms, weights)
+    for image in range(batch):
+        expected = fit_slowly(points[image], 6, 3, uniforms, weights[image])
+        torch.testing.assert_close(fitted.centroids[image], expected[0], rtol=0, atol=2e-4)
+        torch.testing.assert_close(fitted.counts[image], expected[2], rtol=1e-3, atol=0.1)
+        assert (fitted.indices[image] == expected[1]).float().mean() > 0.999
+
+
+def test_weights_of_one_are_none_bit_for_bit(backend):
+    points = images("noise", 3000, 3).view(2, 1500, 3)
+    expected = kmeans_per_image(points, 5, 3, draws(5))
+    for weights in (torch.ones(2, 1500), torch.ones(2, 1500, dtype=torch.bool)):
+        assert_same(kmeans_per_image(points, 5, 3, draws(5), weights), expected)
+
+
+def test_a_mask_is_weights_of_one_and_zero(backend):
+    points = images("noise", 3000, 3).view(2, 1500, 3)
+    mask = random(2, 1500, seed=4) < 0.3
+    expected = kmeans_per_image(points, 5, 3, draws(5), mask.float())
+    assert_same(kmeans_per_image(points, 5, 3, draws(5), mask), expected)
+
+
+def test_weights_are_read_in_any_strides(backend):
+    points, weights = images("noise", 1500, 3).view(3, 500, 3), random(500, 3)
+    expected = kmeans_per_image(points, 4, 2, draws(4), weights.T.contiguous())
+    assert_same(kmeans_per_image(points, 4, 2, draws(4), weights.T), expected)
+
+
 @pytest.mark.parametrize("count", [1000, 40_000])
 def test_who_votes(count, backend):
     points = images("noise", count, 3).clone()
@@ -137,3 +185,8 @@ def test_an_image_alone_gives_what_it_gives_in_a_batch():
 def test_no_steps_is_an_error():
     with pytest.raises(ValueError, match="at least 1, got 0"):
         kmeans_per_image(torch.rand(1, 9, 3), 2, 0, draws(2))
+
+
+def test_weights_of_another_shape_are_an_error():
+    with pytest.raises(ValueError, match=r"weights \(1, 9\), got \(9,\)"):
+        kmeans_per_image(torch.rand(1, 9, 3), 2, 1, draws(2), torch.ones(9))

@@ -29,7 +29,10 @@ CASES = {
         (POINTS.transpose(1, 2).contiguous().transpose(1, 2), CENTROIDS, None, None, True),
     ],
     "lookup": [(CENTROIDS.expand(2, -1, -1), torch.arange(80).view(2, 40) % 5)],
-    "kmeans_per_image": [(POINTS, 4, 2, random(4, 2), None, True)],
+    "kmeans_per_image": [
+        (POINTS, 4, 2, random(4, 2), None, True),
+        (POINTS, 4, 2, random(4, 2), random(2, 40), True),
+    ],
     "seed": [(POINTS[0], random(40), CENTROIDS[0], 2, random(5, 3))],
     "relocate": [
         (CENTROIDS[0], BATCH[:, 0].float(), BATCH, EVERYONE, torch.tensor(1), 0.1, None, 0),

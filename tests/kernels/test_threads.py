@@ -30,7 +30,7 @@ def everything():
         *cluster(points, centroids, centroids, weights),
         *cluster(points, torch.rand(4, 7, 3, generator=generator)),
         *kmeans_per_image(points, 5, 2, draws),
-        *kmeans_per_image(points[:1], 5, 2, draws),
+        *kmeans_per_image(points[:1], 5, 2, draws, weights[:1]),
         histogram(points, 5, weights),
         lookup(centroids.expand(4, -1, -1), (200 * weights).long()),
         *distinct_colors(points, weights),

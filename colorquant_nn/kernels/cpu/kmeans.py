@@ -54,7 +54,7 @@ class Image(NamedTuple):
     weight: NDArray[np.float32]
     """(T, 512), 0 for those that do not vote."""
     distance: NDArray[np.float32]
-    """(T, 512), squared, to the nearest centroid so far."""
+    """(T, 512), squared, to the nearest centroid so far, times the weight."""
     nearest: NDArray[np.int32]
     """(T, 512), the nearest centroid."""
     sums: NDArray[np.float64]
@@ -65,6 +65,8 @@ class Image(NamedTuple):
     """(blocks, candidates), the sum of the distances with each of them."""
     moments: NDArray[np.float64]
     """(blocks, K, 1 + C), count and offsets."""
+    scale: NDArray[np.float32] | None
+    """The weights, where they are not only 0 and 1; without them the code to scale is left out."""
 
 
 def kmeans_per_image(
@@ -72,7 +74,7 @@ def kmeans_per_image(
     num_clusters: int,
     num_iters: int,
     uniforms: Tensor,
-    votes: Tensor | None,
+    weights: Tensor | None,
     clamp: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `colorquant_nn.kernels.kmeans_per_image`."""
@@ -82,17 +84,18 @@ def kmeans_per_image(
     centroids, indices, counts = reference.allocate_kmeans(points, num_clusters)
     if indices.numel() == 0 or num_clusters == 0:
         return centroids, indices.zero_(), counts
-    source = points_of(points, votes, clamp)
+    source = points_of(points, weights, clamp)
+    weighted = None if weights is None or weights.dtype == torch.bool else True
     found = np.zeros((images, channels, num_clusters), np.float32)
     draws = uniforms.detach().to(torch.float32).contiguous().numpy()
     if num_points < SHARED_FROM or images >= ENOUGH_IMAGES:
         work = num_points * num_clusters * (draws.shape[1] + 0.3 * num_iters)
         run(
-            _fit_images, images, images * work, source, num_iters, draws,
+            _fit_images, images, images * work, source, weighted, num_iters, draws,
             found, indices.numpy(), counts.numpy(),
         )  # fmt: skip
     else:
-        image = _allocate(num_points, channels, num_clusters, draws.shape[1])
+        image = _allocate(num_points, channels, num_clusters, draws.shape[1], weighted)
         for i in range(images):
             _fit_shared(image, source, i, draws, num_iters, found[i], counts[i].numpy())
             indices[i] = torch.from_numpy(image.nearest).view(-1)[:num_points]
@@ -104,7 +107,7 @@ def _fitter(load, measure, choose, assign):
     """Make the function that fits an image, of those that do something with all its blocks."""
 
     def fit(image, points, number, uniforms, num_iters, centroids, counts):
-        tiles, weight, distance, index, sums, candidates, potentials, moments = image
+        tiles, weight, distance, index, sums, candidates, potentials, moments, scale = image
         num_blocks, channels = len(moments), points.channels
         load(num_blocks, points, number, tiles, weight)
         start_distances(weight, distance, sums, ONE)
@@ -117,21 +120,23 @@ def _fitter(load, measure, choose, assign):
             if k == 0:
                 start_distances(weight, distance, sums, INFINITY)
             else:
-                measure(num_blocks, tiles, channels, distance, candidates, potentials)
+                measure(num_blocks, tiles, channels, scale, distance, candidates, potentials)
             choose_best(candidates, potentials, centroids, k)
-            choose(num_blocks, tiles, channels, distance, candidates, sums)
+            choose(num_blocks, tiles, channels, scale, distance, candidates, sums)
         for _ in range(num_iters):
-            assign(num_blocks, tiles, channels, weight, centroids, index, moments)
+            assign(num_blocks, tiles, channels, weight, scale, centroids, index, moments)
             move(moments, centroids, counts)
 
     return fit
 
 
 @kernel()
-def _fit_images(counter, num_tasks, points, num_iters, uniforms, centroids, indices, counts):
+def _fit_images(
+    counter, num_tasks, points, weighted, num_iters, uniforms, centroids, indices, counts
+):
     """Fit whole images, one after the other, until none are left."""
     image = _compiled_allocate(
-        points.num_points, len(points.channels), uniforms.shape[0], uniforms.shape[1]
+        points.num_points, len(points.channels), uniforms.shape[0], uniforms.shape[1], weighted
     )
     index = image.nearest
     while True:
@@ -146,18 +151,20 @@ def _fit_images(counter, num_tasks, points, num_iters, uniforms, centroids, indi
                 place[i] = index[t, i]
 
 
-def _allocate(num_points, channels, num_clusters, num_candidates):
+def _allocate(num_points, channels, num_clusters, num_candidates, weighted):
     num_tiles = (num_points + TILE - 1) // TILE
     num_blocks = (num_tiles + BLOCK - 1) // BLOCK
+    weight = np.empty((num_tiles, TILE), np.float32)
     return Image(
         np.empty((num_tiles, channels, TILE), np.float32),
-        np.empty((num_tiles, TILE), np.float32),
+        weight,
         np.empty((num_tiles, TILE), np.float32),
         np.empty((num_tiles, TILE), np.int32),
         np.empty(num_tiles),
         np.empty((num_candidates, channels), np.float32),
         np.empty((num_blocks, num_candidates)),
         np.empty((num_blocks, num_clusters, 1 + channels)),
+        None if weighted is None else weight,
     )
 
 
@@ -173,43 +180,53 @@ def _load(block, points, number, tiles, weight):
 
 
 @subroutine()
-def _measure(block, tiles, channels, distance, candidates, potentials):
+def _measure(block, tiles, channels, scale, distance, candidates, potentials):
     """Sum of the distances in a block if each of the candidates became a centroid."""
     for c in range(len(candidates)):
         potentials[block, c] = 0.0
         for t in range(block * BLOCK, min((block + 1) * BLOCK, len(tiles))):
-            potentials[block, c] += _potential(tiles[t], channels, candidates[c], distance[t])
+            potentials[block, c] += _potential(
+                tiles[t], channels, _row(scale, t), candidates[c], distance[t]
+            )
 
 
 @subroutine()
-def _choose(block, tiles, channels, distance, candidates, sums):
+def _choose(block, tiles, channels, scale, distance, candidates, sums):
     """Bring the distances of a block up to date with a new centroid, the first candidate."""
     for t in range(block * BLOCK, min((block + 1) * BLOCK, len(tiles))):
-        sums[t] = _lower(tiles[t], channels, candidates[0], distance[t])
+        sums[t] = _lower(tiles[t], channels, _row(scale, t), candidates[0], distance[t])
 
 
 @subroutine()
-def _assign(block, tiles, channels, weight, centroids, index, moments):
-    """Assign a block's points, and sum up (K, 1 + C): their number and offsets."""
+def _assign(block, tiles, channels, weight, scale, centroids, index, moments):
+    """Assign a block's points, and sum up (K, 1 + C): their weights and offsets."""
     best = np.empty(TILE, np.float32)
     moments[block] = 0.0
     for t in range(block * BLOCK, min((block + 1) * BLOCK, len(tiles))):
         nearest(tiles[t], centroids, channels, best, index[t])
-        _add_offsets(tiles[t], centroids, channels, index[t], weight[t], moments[block])
+        _add_offsets(
+            tiles[t], centroids, channels, index[t], weight[t], _row(scale, t), moments[block]
+        )
 
 
 @subroutine()
-def _add_offsets(tile, centroids, channels, index, weight, moments):
+def _row(scale, t):
+    return None if scale is None else scale[t]
+
+
+@subroutine()
+def _add_offsets(tile, centroids, channels, index, weight, scale, moments):
     for i in range(TILE):
         if weight[i] > 0:
             k = np.uint32(index[i])
             row = moments[k]
-            row[0] += 1.0
-            row[1] += np.float64(tile[0, i] - centroids[0, k])
-            row[2] += np.float64(tile[1, i] - centroids[1, k])
-            row[3] += np.float64(tile[2, i] - centroids[2, k])
+            vote = 1.0 if scale is None else np.float64(scale[i])
+            row[0] += vote
+            row[1] += vote * np.float64(tile[0, i] - centroids[0, k])
+            row[2] += vote * np.float64(tile[1, i] - centroids[1, k])
+            row[3] += vote * np.float64(tile[2, i] - centroids[2, k])
             if len(channels) == 4:
-                row[-1] += np.float64(tile[-1, i] - centroids[-1, k])
+                row[-1] += vote * np.float64(tile[-1, i] - centroids[-1, k])
 
 
 def _one_by_one(do_block):
@@ -240,26 +257,26 @@ def _load_blocks(counter, num_tasks, points, number, tiles, weight):
 
 
 @kernel()
-def _measure_blocks(counter, num_tasks, tiles, channels, distance, candidates, potentials):
+def _measure_blocks(counter, num_tasks, tiles, channels, scale, distance, candidates, potentials):
     block = next_task(counter)
     while block < num_tasks:
-        _measure(block, tiles, channels, distance, candidates, potentials)
+        _measure(block, tiles, channels, scale, distance, candidates, potentials)
         block = next_task(counter)
 
 
 @kernel()
-def _choose_blocks(counter, num_tasks, tiles, channels, distance, candidates, sums):
+def _choose_blocks(counter, num_tasks, tiles, channels, scale, distance, candidates, sums):
     block = next_task(counter)
     while block < num_tasks:
-        _choose(block, tiles, channels, distance, candidates, sums)
+        _choose(block, tiles, channels, scale, distance, candidates, sums)
         block = next_task(counter)
 
 
 @kernel()
-def _assign_blocks(counter, num_tasks, tiles, channels, weight, centroids, index, moments):
+def _assign_blocks(counter, num_tasks, tiles, channels, weight, scale, centroids, index, moments):
     block = next_task(counter)
     while block < num_tasks:
-        _assign(block, tiles, channels, weight, centroids, index, moments)
+        _assign(block, tiles, channels, weight, scale, centroids, index, moments)
         block = next_task(counter)
 
 
@@ -298,32 +315,34 @@ def move(moments, centroids, counts):
 
 
 @subroutine(EXACT)
-def _nearer(tile, i, channels, x, y, z, a, distance):
-    """The lesser of two squared distances, the new one rounded as in the reference."""
+def _nearer(tile, i, channels, x, y, z, a, scale, distance):
+    """The lesser of two weighted squared distances, the new one rounded as in the reference."""
     dx, dy, dz, da = tile[0, i] - x, tile[1, i] - y, tile[2, i] - z, tile[-1, i] - a
     near = dx * dx + dy * dy + dz * dz
     if len(channels) == 4:
         near = near + da * da
+    if scale is not None:
+        near = near * scale[i]
     return near if near < distance else distance
 
 
 @subroutine(REORDERED)
-def _potential(tile, channels, color, distance):
-    """Sum of the squared distances if the colour became a centroid."""
+def _potential(tile, channels, scale, color, distance):
+    """Sum of the distances if the colour became a centroid."""
     x, y, z, a = color[0], color[1], color[2], color[-1]
     total = 0.0
     for i in range(TILE):
-        total += np.float64(_nearer(tile, i, channels, x, y, z, a, distance[i]))
+        total += np.float64(_nearer(tile, i, channels, x, y, z, a, scale, distance[i]))
     return total
 
 
 @subroutine(REORDERED)
-def _lower(tile, channels, color, distance):
-    """Lower the squared distances to those from a new colour, and sum them up."""
+def _lower(tile, channels, scale, color, distance):
+    """Lower the distances to those from a new colour, and sum them up."""
     x, y, z, a = color[0], color[1], color[2], color[-1]
     total = 0.0
     for i in range(TILE):
-        distance[i] = _nearer(tile, i, channels, x, y, z, a, distance[i])
+        distance[i] = _nearer(tile, i, channels, x, y, z, a, scale, distance[i])
         total += np.float64(distance[i])
     return total
 
@@ -398,10 +417,10 @@ def choose_best(candidates, potentials, centroids, k):
 
 
 @kernel()
-def start_distances(vote, distance, sums, far):
-    """The same distance for all voters: 1 makes a first pick, infinity lets it be lowered."""
-    for t in range(len(vote)):
+def start_distances(weight, distance, sums, far):
+    """The same distance for all, by weight: 1 makes a first pick, infinity lets it be lowered."""
+    for t in range(len(weight)):
         sums[t] = 0.0
         for i in range(TILE):
-            distance[t, i] = far if vote[t, i] > 0 else ZERO
+            distance[t, i] = far * weight[t, i] if weight[t, i] > 0 else ZERO
             sums[t] += distance[t, i]
