@@ -169,9 +169,8 @@ class KMeansReference(pl.Callback):
             data.setup("fit")  # validate and test have set up their own split only
             batches = islice(data.train_dataloader(), self.max_batches)
             histogram = ColorHistogram().update(images for images, *_ in batches)
-            # Every rank has seen its own batches; their sum is the same everywhere.
-            cells = trainer.strategy.reduce(histogram.cells.to(pl_module.device), reduce_op="sum")
-            histogram.cells = cells.cpu()
+            if trainer.world_size > 1:  # every rank has seen its own batches
+                histogram.all_reduce()
             num_colors = cast(QuantizerTask, pl_module).quantizer.num_colors
             self.palette = kmeans_palette(histogram, num_colors, self.num_starts, self.seed)
         self.quantizer = ColorQuantize.from_palette(self.palette).to(pl_module.device).eval()
