@@ -32,7 +32,6 @@ from colorquant_nn.functional.points import (
     check_kept,
     check_palette,
     check_strength,
-    check_weights,
     in_working_space,
     to_pixels,
     with_alpha,
@@ -79,7 +78,7 @@ def fit_palette(
     *,
     space: Space = "rgb",
     effort: Effort = "balanced",
-    weights: Tensor | None = None,
+    weights: Tensor | Iterable[Tensor | None] | None = None,
     keep: Tensor | None = None,
     seed: int = 0,
 ) -> Tensor:
@@ -98,7 +97,8 @@ def fit_palette(
         num_colors: K, at least 1.
         space: where distances are taken: "rgb", "linear", "lab" or "oklab".
         effort: "fast", "balanced" or "best".
-        weights: importance of each pixel of an image or a batch, (H, W) or (B, H, W), at least 0.
+        weights: importance of each pixel, (H, W) or (B, H, W), at least 0, or a mask; for an
+            iterable as many as there are images.
         keep: (J, 3) or (J, C) colours that the palette contains exactly, float in [0, 1] or uint8.
         seed: of what is left to chance.
 
@@ -127,13 +127,7 @@ def fit_palette(
     check_name("a colour space", space, SPACES)
     check_name("an effort", effort, EFFORTS)
     kept = check_kept(keep, num_colors)
-    votes = None
-    if isinstance(images, Tensor):
-        check_images(images)
-        votes = None if weights is None else check_weights(weights, images)
-    elif weights is not None:
-        raise ValueError("expected weights only with an image or a batch")
-    colors = count(images, votes, num_colors)
+    colors = count(images, weights, num_colors)
     return fit(colors, num_colors, space, effort, kept, seed)
 
 

@@ -203,9 +203,8 @@ class KMeansReference(pl.Callback):
                 data.setup("fit")  # validate and test have set up their own split only
                 images = (images for images, *_ in data.train_dataloader())
             histogram = ColorHistogram().update(images)
-            # Every rank has seen its own images; their sum is the same everywhere.
-            cells = trainer.strategy.reduce(histogram.cells.to(pl_module.device), reduce_op="sum")
-            histogram.cells = cells.cpu()
+            if trainer.world_size > 1:  # every rank has seen its own images
+                histogram.all_reduce()
             num_colors = as_task(pl_module, self).quantizer.num_colors
             self.palette = kmeans_palette(histogram, num_colors, self.num_starts, self.seed)
         self.quantizer = ColorQuantize.from_palette(self.palette).to(pl_module.device).eval()

@@ -472,7 +472,7 @@ def test_the_smallest_palette_reaches_infinity() -> None:
         (lambda x: fit_palette(x, 4, weights=-torch.ones(40, 50)), ValueError, "at least 0"),
         (lambda x: fit_palette(x, 4, weights=torch.zeros(40, 50)), ValueError, "a vote"),
         (lambda x: fit_palette(x, 4, weights=1 / torch.zeros(40, 50)), ValueError, "are finite"),
-        (lambda x: fit_palette([x], 4, weights=torch.ones(40, 50)), ValueError, "weights only"),
+        (lambda x: fit_palette([x], 4, weights=torch.ones(40, 50)), ValueError, "40 weights for 1"),
         (lambda x: fit_palette(x, 4, weights=[1]), TypeError, "weights as a tensor.*got list"),
         (lambda x: fit_palette(x, 4.0), TypeError, r"num_colors as a whole number, got 4\.0"),
         (lambda x: fit_palette(x, True), TypeError, "num_colors as a whole number, got True"),
@@ -524,12 +524,12 @@ WRONG = [
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [*WRONG, ({"weights": torch.ones(4, 4)}, "weights only")]
+    ("arguments", "message"), [*WRONG, ({"weights": 0.5}, "iterable of weights")]
 )
 def test_arguments_are_checked_before_a_stream_is_read(
     arguments: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         fit_palette(unread(), **{"num_colors": 4, **arguments})  # type: ignore[arg-type]
 
 

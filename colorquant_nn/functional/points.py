@@ -25,6 +25,7 @@ __all__ = [
     "check_palette",
     "check_weights",
     "iterate_images",
+    "iterate_weighted",
     "to_image",
     "to_index_map",
     "to_pixels",
@@ -135,6 +136,61 @@ def iterate_images(images: Tensor | Iterable[Any]) -> Iterator[Tensor]:
         yield image
 
 
+def iterate_weighted(
+    images: Tensor | Iterable[Any], weights: Tensor | Iterable[Any] | None
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The images of whatever holds some, see `iterate_images`, each with its weights, checked.
+
+    Args:
+        images: a tensor, or an iterable of images.
+        weights: as many as images, of their sizes, see `check_weights`; None where all are 1.
+
+    Returns:
+        (C, H, W) or (B, C, H, W), and (B, N) float32 or None, each.
+
+    Raises:
+        TypeError: for something else.
+        ValueError: for another shape, or another number of weights than of images.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.points import iterate_weighted
+        >>> images, masks = torch.rand(2, 3, 4, 4), torch.ones(2, 4, 4, dtype=torch.bool)
+        >>> [votes.shape for _, votes in iterate_weighted(list(images), masks)]
+        [torch.Size([1, 16]), torch.Size([1, 16])]
+    """
+    if weights is None:
+        yield from ((image, None) for image in iterate_images(images))
+        return
+    given: Any = weights
+    if not _is_collection(images):
+        images, given = [images], [weights]
+    elif not _is_collection(weights) and not isinstance(weights, Tensor):
+        raise TypeError(
+            "expected an iterable of weights, one tensor for each image, got "
+            f"{type(weights).__name__}"
+        )
+    sizes = operator.length_hint(given), operator.length_hint(images)  # 0 where it is not known
+    if all(sizes) and sizes[0] != sizes[1]:
+        raise ValueError(
+            f"expected weights for each image, got {sizes[0]} weights for {sizes[1]} images"
+        )
+    rest, number = iter(given), 0
+    for number, image in enumerate(iterate_images(images), 1):
+        its = next(rest, rest)
+        if its is rest:
+            raise ValueError(
+                f"expected weights for each image, got {number - 1} weights for at least {number} "
+                "images"
+            )
+        yield image, None if its is None else check_weights(its, image)
+    if next(rest, rest) is not rest:
+        raise ValueError(
+            f"expected weights for each image, got at least {number + 1} weights for {number} "
+            "images"
+        )
+
+
 def _is_collection(images: object) -> TypeGuard[Iterable[Any]]:
     """Whether what an iterable gives may be images: letters, keys and rows of an array are none."""
     if isinstance(images, (str, bytes, Mapping)) or hasattr(images, "__array__"):  # Tensors too
@@ -146,7 +202,7 @@ def check_weights(weights: Tensor, images: Tensor, of_values: bool = True) -> Te
     """Check that weights are of the images' size and at least 0; make them float32.
 
     Args:
-        weights: (H, W) or (B, H, W).
+        weights: (H, W) or (B, H, W); of bool, a mask, they count as 0 and 1.
         images: (C, H, W) or (B, C, H, W).
         of_values: look at them, which waits for a device; without it, those that are negative or
             not finite become 0.

@@ -48,6 +48,7 @@ __all__ = [
     "DistinctColors",
     "FittedImages",
     "Moments",
+    "add_to_histogram",
     "assign",
     "call",
     "cluster",
@@ -279,9 +280,6 @@ def lookup(palette: Tensor, indices: Tensor) -> Tensor:
 def histogram(points: Tensor, bits: int, weights: Tensor | None = None) -> Tensor:
     """Count the points in each cell of a grid over the colour cube, and sum them up.
 
-    The points are limited to [0, 1]. On the CPU the sums are made of integers, so that neither
-    the order of the points nor the number of threads changes them.
-
     Args:
         points: (B, N, 3).
         bits: the grid has ``2**bits`` cells a side.
@@ -297,7 +295,35 @@ def histogram(points: Tensor, bits: int, weights: Tensor | None = None) -> Tenso
         >>> histogram(torch.tensor([[[0.0, 0.0, 0.75], [0.0, 0.0, 1.0]]]), bits=1)[1].tolist()
         [2.0, 0.0, 0.0, 1.75]
     """
-    return call("histogram", points, bits, weights)
+    cells = points.new_zeros((8**bits, 4), dtype=torch.float64)
+    add_to_histogram(cells, points, weights, unit=1.0)
+    return cells
+
+
+def add_to_histogram(
+    cells: Tensor, points: Tensor, weights: Tensor | None = None, unit: float = 255.0
+) -> None:
+    """Add points to a `histogram`, in place; few points cost little, however many cells there are.
+
+    The points are limited to [0, 1]. The number of threads changes no sum, and with a unit of 255
+    the order of bytes neither.
+
+    Args:
+        cells: (2**bits ** 3, 4) float64: the weight in the cell, the sums of red, green and blue;
+            with (2**bits ** 3, 5) also the sum of the squares of all three.
+        points: (B, N, 3).
+        weights: (B, N) float32, at least 0; all 1 without it.
+        unit: what the largest value of a point counts as.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import add_to_histogram
+        >>> cells = torch.zeros(8, 5, dtype=torch.float64)
+        >>> add_to_histogram(cells, torch.tensor([[[0, 0, 200], [0, 1, 255]]], dtype=torch.uint8))
+        >>> cells[1].tolist()
+        [2.0, 0.0, 1.0, 455.0, 105026.0]
+    """
+    call("histogram", points, weights, cells, unit)
 
 
 def distinct_colors(points: Tensor, weights: Tensor | None = None) -> DistinctColors:

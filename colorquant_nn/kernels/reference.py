@@ -94,22 +94,26 @@ def lookup(palette: Tensor, indices: Tensor) -> Tensor:
     return planes.gather(2, chosen).transpose(1, 2)
 
 
-def histogram(points: Tensor, bits: int, weights: Tensor | None) -> Tensor:
-    """See `colorquant_nn.kernels.histogram`."""
-    side = 1 << bits
-    clean = sanitize(points, True).to(torch.float64).flatten(0, 1)
+def histogram(points: Tensor, weights: Tensor | None, cells: Tensor, unit: float) -> None:
+    """See `colorquant_nn.kernels.add_to_histogram`."""
+    side = side_of(cells)
+    clean = sanitize(points, True).flatten(0, 1)
     vote = torch.isfinite(points).all(-1).flatten().to(torch.float64)
     if weights is not None:
         vote = vote * weights.flatten()
     red, green, blue = (clean * side).to(torch.int64).clamp(max=side - 1).unbind(-1)
-    cells = (red * side + green) * side + blue
-    if points.dtype == torch.uint8:
-        clean = points.to(torch.float64).flatten(0, 1)  # whole numbers have exact sums
-    moments = torch.cat([vote[:, None], vote[:, None] * clean], -1)
-    sums = moments.new_zeros(side**3, 4).index_add_(0, cells, moments)
-    if points.dtype == torch.uint8:
-        sums[:, 1:] /= 255
-    return sums
+    if points.dtype == torch.uint8:  # whole numbers have exact sums
+        colors = points.to(torch.float64).flatten(0, 1) * (unit / 255)
+    else:
+        colors = clean.to(torch.float64) * unit
+    columns = [torch.ones_like(colors[:, :1]), colors, colors.square().sum(1, keepdim=True)]
+    moments = vote[:, None] * torch.cat(columns, 1)[:, : cells.shape[1]]
+    cells.index_add_(0, (red * side + green) * side + blue, moments)
+
+
+def side_of(cells: Tensor) -> int:
+    """Of a grid over the cube, with so many cells."""
+    return round(len(cells) ** (1 / 3))
 
 
 def exporting() -> bool:

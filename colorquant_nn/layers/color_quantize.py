@@ -4,7 +4,7 @@ Letters: B images, N = H W pixels, K colours.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -406,12 +406,15 @@ class ColorQuantize(Quantizer):
         self._set_state(centroids, self.warm_up, kernels.unpack_moments(moments).counts)
         return self
 
-    def _in_unit_range(self, images: Tensor | Iterable[Any]) -> Iterator[Tensor]:
-        for image in iterate_images(images):
-            if not image.is_floating_point() or self.value_range == (0, 1):
-                yield image
-            else:
-                yield to_image(self._to_points(image), image)
+    def _in_unit_range(self, images: Tensor | Iterable[Any]) -> Tensor | Iterable[Any]:
+        if self.value_range == (0, 1):
+            return images
+        if isinstance(images, Tensor):
+            return self._image_in_unit_range(images)
+        return map(self._image_in_unit_range, iterate_images(images))
+
+    def _image_in_unit_range(self, image: Tensor) -> Tensor:
+        return to_image(self._to_points(image), image) if image.is_floating_point() else image
 
     def _load_from_state_dict(
         self,

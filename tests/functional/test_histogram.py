@@ -1,11 +1,18 @@
-from collections.abc import Iterator
+import copy
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing
 from PIL import Image
 from torch import Tensor
 
+from colorquant_nn import apply_palette, fit_palette
 from colorquant_nn.functional.histogram import (
     ColorHistogram,
     count,
@@ -13,7 +20,9 @@ from colorquant_nn.functional.histogram import (
     count_each,
     merge_colors,
 )
-from tests.helpers import assert_same, levels, random
+from colorquant_nn.functional.metrics import mse
+from colorquant_nn.names import Space
+from tests.helpers import SPACES, assert_same, levels, picture, random
 
 
 def as_dictionary(image: Tensor) -> dict[tuple[float, ...], int]:
@@ -195,9 +204,11 @@ def test_histogram_sums_are_exact_in_any_order() -> None:
     merged = ColorHistogram().update(images[:2]).merge(ColorHistogram().update(images[2:]))
     assert torch.equal(merged.cells, forwards.cells)
     assert forwards.count == 6 * 600
-    assert torch.equal(forwards.cells[:, 1:].sum(0), images.sum((0, 2, 3)).double())
+    sums = forwards.cells.sum(0)
+    assert torch.equal(sums[1:4], images.sum((0, 2, 3)).double())
+    assert sums[4] == images.double().square().sum()
     grey = torch.full((3, 1, 81), 101, dtype=torch.uint8)  # 8181 / 255 * 255 is not 8181
-    assert ColorHistogram().update(grey).cells[:, 1:].sum(0).tolist() == [8181] * 3
+    assert ColorHistogram().update(grey).cells[:, 1:4].sum(0).tolist() == [8181] * 3
 
 
 def test_histogram_lists_the_means_of_its_cells() -> None:
@@ -215,6 +226,209 @@ def test_histogram_takes_iterables_and_empty_images() -> None:
     assert torch.equal(histogram.cells, ColorHistogram().update(images).cells)
     batches = [(images[:3], torch.zeros(3)), [images[3:], "label"]]
     assert torch.equal(histogram.cells, ColorHistogram().update(batches).cells)
+
+
+@pytest.mark.parametrize("of_bytes", [True, False])
+def test_whole_weights_are_repetitions(of_bytes: bool) -> None:
+    images = levels(2, 3, 9, 11, count=9, seed=6)
+    images = images if of_bytes else images / 255
+    weights = levels(2, 9, 11, count=4, seed=7)
+    pixels = images.movedim(1, -1).flatten(0, 2)
+    repeated = pixels.repeat_interleave(weights.flatten().int(), 0).T[:, None]
+    expected = ColorHistogram().update(repeated).cells
+    for found in (
+        ColorHistogram().update(images, weights.float()),
+        ColorHistogram().update(list(images), weights),
+        ColorHistogram().update([(images, "labels")], [weights.double()]),
+    ):
+        torch.testing.assert_close(found.cells, expected, rtol=1e-12, atol=0)
+    assert_same(count(images, weights)[1:3], count(repeated)[1:3])
+    assert_same(count(iter(images), iter(weights))[1:3], count(repeated)[1:3])
+
+
+def test_a_mask_says_which_pixels_count() -> None:
+    image, mask = levels(3, 8, 9, seed=8), levels(8, 9, count=2, seed=9).bool()
+    expected = ColorHistogram().update(image[:, mask][:, None])
+    assert torch.equal(ColorHistogram().update(image, mask).cells, expected.cells)
+    assert torch.equal(ColorHistogram().update([image], [mask]).cells, expected.cells)
+    both = ColorHistogram().update([image, image], [mask, None])
+    assert both.count == mask.sum() + 72
+    assert_same(count([image], [mask])[:3], count(image[:, mask][:, None])[:3])
+
+
+@pytest.mark.parametrize("size", [50, 900])  # 810000 pixels are many for the cells
+def test_weighted_sums_do_not_depend_on_the_threads(
+    size: int, threads: Callable[[int], None]
+) -> None:
+    image, weights = random(3, size, size), random(size, size, seed=1)
+    threads(1)
+    expected = ColorHistogram().update(image, weights).cells
+    for number in (2, 3):
+        threads(number)
+        assert torch.equal(ColorHistogram().update(image, weights).cells, expected)
+
+
+IMAGE = torch.zeros(3, 2, 2)
+WEIGHTS = torch.ones(2, 2)
+
+
+@pytest.mark.parametrize(
+    ("images", "weights", "error", "message"),
+    [
+        ([IMAGE] * 3, [WEIGHTS] * 2, ValueError, "got 2 weights for 3 images"),
+        ([IMAGE], [WEIGHTS] * 2, ValueError, "got 2 weights for 1 images"),
+        (iter([IMAGE] * 3), iter([WEIGHTS] * 2), ValueError, "got 2 weights for 3 images"),
+        (
+            (image for image in [IMAGE] * 3),
+            (weights for weights in [WEIGHTS] * 2),
+            ValueError,
+            "got 2 weights for at least 3 images",
+        ),
+        (
+            (image for image in [IMAGE] * 2),
+            (weights for weights in [WEIGHTS] * 4),
+            ValueError,
+            "got at least 3 weights for 2 images",
+        ),
+        ([IMAGE], 0.5, TypeError, "an iterable of weights, one tensor for each image, got float"),
+        ([IMAGE], [0.5], TypeError, r"weights as a tensor \(2, 2\), got float"),
+        (IMAGE, [WEIGHTS], TypeError, r"weights as a tensor \(2, 2\), got list"),
+        (IMAGE, WEIGHTS[None], ValueError, r"size \(2, 2\), got \(1, 2, 2\)"),
+        ([IMAGE, IMAGE], [WEIGHTS, -WEIGHTS], ValueError, "at least 0"),
+        (IMAGE, WEIGHTS / 0, ValueError, "finite"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named_and_nothing_is_counted(
+    images: Any, weights: Any, error: type[Exception], message: str
+) -> None:
+    histogram = ColorHistogram()
+    with pytest.raises(error, match=message):
+        histogram.update(images, weights)
+    assert histogram.count == 0
+
+
+def test_streams_of_colours_check_their_weights_too() -> None:
+    with pytest.raises(ValueError, match="got 1 weights for 2 images"):
+        count([IMAGE, IMAGE], [WEIGHTS])
+    with pytest.raises(ValueError, match="no weights beside a ColorHistogram"):
+        count(ColorHistogram().update(IMAGE), WEIGHTS)
+
+
+def test_histograms_add_up() -> None:
+    images = levels(3, 3, 5, 6, seed=10)
+    parts = [ColorHistogram().update(image) for image in images]
+    before = [part.cells.clone() for part in parts]
+    expected = ColorHistogram().update(images).cells
+    assert torch.equal(sum(parts).cells, expected)
+    assert torch.equal((parts[0] + parts[1] + parts[2]).cells, expected)
+    alone = sum(parts[:1])
+    alone.update(images)
+    assert_same([part.cells for part in parts], before)
+    for other in (1, torch.zeros(3)):
+        with pytest.raises(TypeError):
+            parts[0] + other
+        with pytest.raises(TypeError):
+            other + parts[0]
+
+
+def test_a_histogram_is_saved_and_copied(tmp_path: Path) -> None:
+    histogram = ColorHistogram().update(levels(3, 5, 6, seed=11))
+    torch.save({"histogram": histogram}, tmp_path / "histogram.pt")
+    loaded = torch.load(tmp_path / "histogram.pt", weights_only=True)["histogram"]
+    copies = [loaded, pickle.loads(pickle.dumps(histogram)), copy.deepcopy(histogram)]
+    expected = histogram.cells.clone()
+    histogram.update(levels(3, 5, 6, seed=11))
+    for its in copies:
+        assert torch.equal(its.cells, expected)
+        assert torch.equal(its.merge(its).cells, histogram.cells)
+
+
+@pytest.mark.parametrize("of_bytes", [True, False])
+@pytest.mark.parametrize("space", SPACES)
+def test_the_distortion_is_the_error_where_cells_agree(of_bytes: bool, space: Space) -> None:
+    images = levels(2, 3, 20, 30, count=64, seed=12) * 4  # one pixel colour in each cell
+    images[0] += levels(3, 20, 30, count=4, seed=13)  # and some
+    images = images if of_bytes else images / 255
+    far = torch.tensor([[0.0, 0, 0], [1, 1, 1]])
+    drawn = [
+        apply_palette(image / 255 if of_bytes else image, far, space=space) for image in images
+    ]
+    errors = [mse(image, its.rgb).double() for image, its in zip(images, drawn, strict=True)]
+    found = ColorHistogram().update(images).distortion(far, space=space)
+    assert found.shape == ()
+    torch.testing.assert_close(found, torch.stack(errors).mean(), rtol=1e-4, atol=0)
+
+
+def test_the_distortion_counts_the_variance_inside_the_cells() -> None:
+    image = torch.tensor([100, 101, 103], dtype=torch.uint8).expand(3, 1, 3)
+    mean = torch.full((1, 3), 304 / 3 / 255)
+    found = ColorHistogram().update(image).distortion(mean)
+    expected = image[0].double().var(correction=0) / 255**2
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    weighted = (
+        ColorHistogram()
+        .update(image, torch.tensor([[1.0, 0.0, 1.0]]))
+        .distortion(torch.tensor([[101, 101, 101]], dtype=torch.uint8))
+    )
+    torch.testing.assert_close(weighted, torch.tensor(2.5 / 255**2).double(), rtol=1e-6, atol=0)
+
+
+def test_the_distortion_of_a_picture_is_close_to_its_error() -> None:
+    image = picture(14, height=80, width=90)
+    histogram = ColorHistogram().update(image)
+    last = torch.inf
+    for num_colors in (2, 16, 64):
+        palette = fit_palette(histogram, num_colors)
+        drawn = apply_palette(image / 255, palette).rgb
+        exact = mse(image, drawn).double()
+        found = histogram.distortion(palette)
+        assert exact * (1 - 1e-5) <= found <= 1.02 * exact
+        assert found < last
+        last = found
+
+
+def test_a_palette_of_all_colours_has_no_distortion() -> None:
+    image = levels(3, 6, 7, count=64, seed=15) * 4
+    histogram = ColorHistogram().update(image)
+    assert histogram.distortion(image.flatten(1).T) < 1e-15
+
+
+def test_distortion_rejects() -> None:
+    histogram = ColorHistogram()
+    with pytest.raises(ValueError, match="at least one pixel"):
+        histogram.distortion(torch.zeros(1, 3))
+    with pytest.raises(ValueError, match=r"\(K, 3\), got \(1, 4\)"):
+        histogram.distortion(torch.zeros(1, 4))
+    with pytest.raises(ValueError, match="hsv"):
+        histogram.distortion(torch.zeros(1, 3), space="hsv")  # type: ignore[arg-type]
+
+
+def test_ranks_need_a_process_group_to_add_up() -> None:
+    with pytest.raises(RuntimeError, match="init_process_group"):
+        ColorHistogram().all_reduce()
+
+
+def count_a_share(rank: int, world: int, folder: str) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    store = torch.distributed.FileStore(f"{folder}/store", world)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)
+    images = levels(5, 3, 6, 7, seed=16)
+    histogram = ColorHistogram().update(images[rank::world])
+    assert histogram.all_reduce() is histogram
+    torch.save(histogram, f"{folder}/{rank}.pt")
+    # In a group of its own a rank is alone.
+    groups = [torch.distributed.new_group([number]) for number in range(world)]
+    alone = ColorHistogram().update(images[rank]).all_reduce(groups[rank])
+    assert torch.equal(alone.cells, ColorHistogram().update(images[rank]).cells)
+    torch.distributed.destroy_process_group()
+
+
+def test_ranks_add_up_to_all_data(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(count_a_share, (2, str(tmp_path)), nprocs=2)
+    expected = ColorHistogram().update(levels(5, 3, 6, 7, seed=16))
+    for rank in range(2):
+        assert torch.equal(torch.load(tmp_path / f"{rank}.pt").cells, expected.cells)
 
 
 def failing(image: Tensor) -> Iterator[Tensor]:

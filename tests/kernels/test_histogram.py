@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from colorquant_nn.kernels import distinct_colors, histogram, spread_bits
+from colorquant_nn.kernels import add_to_histogram, distinct_colors, histogram, spread_bits
+from tests.helpers import random
 from tests.oracles import clean, images
 
 
@@ -50,9 +51,45 @@ def test_the_order_of_the_points_does_not_matter(dtype, weighted):
 
 
 def test_sums_of_bytes_are_exact(backend):
-    points = torch.full((1, 1000, 3), 51, dtype=torch.uint8)  # 51 / 255 = 0.2
-    found = histogram(points, 5)
-    assert found[found[:, 0] > 0].tolist() == [[1000.0, 200.0, 200.0, 200.0]]
+    points = torch.full((1, 1000, 3), 101, dtype=torch.uint8)  # 101 / 255 * 255 is not 101
+    cells = torch.zeros(8, 5, dtype=torch.float64)
+    for _ in range(2):
+        add_to_histogram(cells, points)
+    assert cells[0].tolist() == [2000, 202_000, 202_000, 202_000, 2000 * 3 * 101**2]
+
+
+# Few points for the cells, and so many that threads share them.
+@pytest.mark.parametrize(("count", "bits"), [(3000, 4), (30_000, 3)])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_points_are_added_to_what_is_there(count, bits, dtype, weighted, backend):
+    points = images("noise", count, 3).view(2, count // 2, 3)
+    points = (points * 255).to(torch.uint8) if dtype == torch.uint8 else points
+    weights = random(2, count // 2, seed=3) if weighted else None
+    cells = random(8**bits, 5, seed=4, dtype=torch.float64)
+    before = cells.clone()
+    add_to_histogram(cells, points, weights)
+    colors = 255 * clean(points, True).double()
+    votes = torch.ones(2, count // 2) if weights is None else weights
+    expected = slow_histogram(points, bits, weights)
+    torch.testing.assert_close(cells[:, 0] - before[:, 0], expected[:, 0], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        cells[:, 1:4] - before[:, 1:4], 255 * expected[:, 1:], rtol=1e-6, atol=1e-9
+    )
+    squares = (votes * colors.square().sum(-1)).sum()
+    torch.testing.assert_close((cells - before)[:, 4].sum(), squares, rtol=1e-6, atol=0)
+    narrow = before[:, :4].contiguous()
+    add_to_histogram(narrow, points, weights)
+    assert torch.equal(narrow, cells[:, :4])
+
+
+def test_few_bytes_and_many_have_the_same_sums():
+    points = (255 * images("noise", 40_000, 3)).to(torch.uint8)
+    whole, parts = torch.zeros(2, 512, 5, dtype=torch.float64)
+    add_to_histogram(whole, points)
+    for part in points.split(700, dim=1):
+        add_to_histogram(parts, part)
+    assert torch.equal(whole, parts)
 
 
 def test_cells_at_their_edges(backend):

@@ -31,7 +31,8 @@ def everything():
         *cluster(points, torch.rand(4, 7, 3, generator=generator)),
         *kmeans_per_image(points, 5, 2, draws),
         *kmeans_per_image(points[:1], 5, 2, draws, weights[:1]),
-        histogram(points, 5, weights),
+        histogram(points, 4, weights),
+        histogram(points, 6, weights),  # few for so many cells
         lookup(centroids.expand(4, -1, -1), (200 * weights).long()),
         *distinct_colors(points, weights),
         convert_color(points, ["srgb_decode", "cube_root"], []),

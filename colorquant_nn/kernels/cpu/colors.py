@@ -6,14 +6,17 @@ are counted in two passes over the pixels, so that there is a table for the occu
 cell may be marked by two threads at once, with the same mark. Floats are rounded to bytes for
 their code; the means are those of the floats.
 
-For the histogram every thread adds integers to a table of its own: bytes as they are, floats as
-multiples of a power of two so small that nothing is lost which float64 could hold. Integers add up
-to the same sums in any order.
+Of a histogram's points, few go into their cells one by one. With many, every thread adds integers
+to a table of its own: bytes as they are, floats as multiples of a power of two so small that
+nothing is lost which float64 could hold. Integers add up to the same sums in any order. Which of
+the two is done depends on the number of points, not on that of threads.
 
 Letters: B images, N points, M distinct codes.
 """
 
 # mypy: disable-error-code="no-untyped-def"
+
+import math
 
 import numpy as np
 import torch
@@ -21,7 +24,7 @@ from torch import Tensor
 
 from colorquant_nn.kernels.cpu.runtime import kernel, next_task, run, subroutine
 from colorquant_nn.kernels.cpu.tiles import LARGEST, ONE, TILE, ZERO, load_tile, points_of
-from colorquant_nn.kernels.reference import spread_bits
+from colorquant_nn.kernels.reference import side_of, spread_bits
 
 CELLS = 1 << 18
 HALF = np.float32(0.5)
@@ -32,33 +35,40 @@ ROWS = 4096  # of the histogram, of a task
 SPREAD = spread_bits(3).numpy().astype(np.int32)
 
 
-def histogram(points: Tensor, bits: int, weights: Tensor | None) -> Tensor:
-    """See `colorquant_nn.kernels.histogram`."""
+def histogram(points: Tensor, weights: Tensor | None, cells: Tensor, unit: float) -> None:
+    """See `colorquant_nn.kernels.add_to_histogram`."""
     images, num_points, channels = points.shape
-    if points.dtype == torch.float64 or channels != 3:
+    if points.dtype == torch.float64 or channels != 3 or not cells.is_contiguous():
         return NotImplemented
-    side = 1 << bits
     total = images * num_points
     if total == 0:
-        return points.new_zeros((side**3, 4), dtype=torch.float64)
-    is_bytes = points.dtype == torch.uint8
-    if is_bytes and weights is None:
-        scales = (1.0, 255.0)
-    else:  # the largest power of two for which no sum can leave int64
-        heaviest = 1.0 if weights is None else max(float(weights.max()), 1e-30)
-        scales = (2.0 ** (61 - int(np.ceil(np.log2(total * heaviest)))),) * 2
-    num_tasks = -(-total // HISTOGRAM_BLOCK)
+        return None
+    source, rows, side = points_of(points, weights, clamp=True), cells.numpy(), side_of(cells)
+    largest = 255.0 if points.dtype == torch.uint8 else 1.0
     # Clearing and merging a table costs about as much as counting three points a row.
-    max_tables = 1 + total // (3 * side**3)
-    tables = np.zeros((min(max_tables, torch.get_num_threads(), num_tasks), side**3, 4), np.int64)
+    max_tables = total // (3 * len(cells))
+    if max_tables == 0:
+        _add_all(source, total, side, unit / largest, rows)
+        return None
+    num_tasks = -(-total // HISTOGRAM_BLOCK)
+    # The largest power of two for which no sum can leave int64; bytes are whole numbers already.
+    scale = 1.0
+    if weights is not None or largest == 1:
+        heaviest = 1.0 if weights is None else max(float(weights.max()), 1e-30)
+        scale = 2.0 ** (61 - math.ceil(math.log2(total * heaviest * largest**2)))
+    tables = np.zeros(
+        (min(1 + max_tables, torch.get_num_threads(), num_tasks), *rows.shape), np.int64
+    )
     run(
         _fill_tables, num_tasks, 2.0 * total,
-        points_of(points, weights, clamp=True), total, side, scales, np.zeros(1, np.int64), tables,
+        source, total, side, scale, np.zeros(1, np.int64), tables,
         max_threads=len(tables),
     )  # fmt: skip
-    result = tables[0].view(np.float64)
-    run(_finish, -(-(side**3) // ROWS), 3.0 * side**3 * len(tables), tables, result, scales)
-    return torch.from_numpy(result)
+    run(
+        _add_tables, -(-len(rows) // ROWS), 3.0 * len(rows) * len(tables),
+        tables, rows, scale, unit, largest,
+    )  # fmt: skip
+    return None
 
 
 def distinct_colors(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,55 +101,91 @@ def distinct_colors(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Ten
     return torch.from_numpy(codes), torch.from_numpy(means), torch.from_numpy(counts)
 
 
+@subroutine()
+def _load(points, begin, total, side, tile, weight, cell):
+    """Fill a tile, of bytes with whole numbers, and the cells of its points; how many are there?"""
+    count = min(TILE, total - begin)
+    load_tile(points, begin, count, tile, weight)
+    sides, last = np.float32(side), np.int32(side - 1)
+    for i in range(count):
+        red = min(np.int32(tile[0, i] * sides), last)
+        green = min(np.int32(tile[1, i] * sides), last)
+        blue = min(np.int32(tile[2, i] * sides), last)
+        cell[i] = (red * np.int32(side) + green) * np.int32(side) + blue
+    if points.divisor is not None:
+        for c in range(3):
+            for i in range(TILE):
+                tile[c, i] = np.rint(tile[c, i] * LEVELS)
+    return count
+
+
 @kernel()
-def _fill_tables(counter, num_tasks, points, total, side, scales, table_counter, tables):
-    """Add blocks of points to the next free table until none are left."""
-    count_scale, sum_scale = scales
+def _add_all(points, total, side, unit, rows):
+    """Add points to the rows of their cells, one after the other."""
+    tile = np.empty((3, TILE), np.float32)
+    weight = np.empty(TILE, np.float32)
+    cell = np.empty(TILE, np.int32)
+    for begin in range(0, total, TILE):
+        for i in range(_load(points, begin, total, side, tile, weight, cell)):
+            vote = np.float64(weight[i])
+            if vote > 0:
+                row = rows[np.uint32(cell[i])]
+                red, green = unit * np.float64(tile[0, i]), unit * np.float64(tile[1, i])
+                blue = unit * np.float64(tile[2, i])
+                row[0] += vote
+                row[1] += vote * red
+                row[2] += vote * green
+                row[3] += vote * blue
+                if row.size == 5:
+                    row[4] += vote * (red * red + green * green + blue * blue)
+
+
+@kernel()
+def _fill_tables(counter, num_tasks, points, total, side, scale, table_counter, tables):
+    """Add blocks of points to the next free table of integers until none are left."""
     table = tables[next_task(table_counter)]
     tile = np.empty((3, TILE), np.float32)
     weight = np.empty(TILE, np.float32)
     cell = np.empty(TILE, np.int32)
-    sides = np.float32(side)
-    last = np.int32(side - 1)
     while True:
         task = next_task(counter)
         if task >= num_tasks:
             break
         for begin in range(task * HISTOGRAM_BLOCK, min(total, (task + 1) * HISTOGRAM_BLOCK), TILE):
-            count = min(TILE, total - begin)
-            unequal = load_tile(points, begin, count, tile, weight)
-            for i in range(count):
-                red = min(np.int32(tile[0, i] * sides), last)
-                green = min(np.int32(tile[1, i] * sides), last)
-                blue = min(np.int32(tile[2, i] * sides), last)
-                cell[i] = (red * np.int32(side) + green) * np.int32(side) + blue
-            for i in range(count):
-                vote = np.float64(weight[i]) if unequal else 1.0
-                if vote > 0:
-                    factor = vote * sum_scale
+            for i in range(_load(points, begin, total, side, tile, weight, cell)):
+                factor = np.float64(weight[i]) * scale
+                if factor > 0:
                     row = table[np.uint32(cell[i])]
-                    row[0] += np.int64(vote * count_scale + 0.5)
-                    row[1] += np.int64(factor * np.float64(tile[0, i]) + 0.5)
-                    row[2] += np.int64(factor * np.float64(tile[1, i]) + 0.5)
-                    row[3] += np.int64(factor * np.float64(tile[2, i]) + 0.5)
+                    red, green = np.float64(tile[0, i]), np.float64(tile[1, i])
+                    blue = np.float64(tile[2, i])
+                    row[0] += np.int64(factor + 0.5)
+                    row[1] += np.int64(factor * red + 0.5)
+                    row[2] += np.int64(factor * green + 0.5)
+                    row[3] += np.int64(factor * blue + 0.5)
+                    if row.size == 5:
+                        squares = red * red + green * green + blue * blue
+                        row[4] += np.int64(factor * squares + 0.5)
 
 
 @kernel()
-def _finish(counter, num_tasks, tables, result, scales):
-    """Add up the tables, and turn integers into floats in the memory of the first."""
-    count_scale, sum_scale = scales
+def _add_tables(counter, num_tasks, tables, rows, scale, unit, largest):
+    """Add up the tables of integers, and add them as floats of a unit to the rows."""
     while True:
         task = next_task(counter)
         if task >= num_tasks:
             break
-        for row in range(task * ROWS, min((task + 1) * ROWS, tables.shape[1])):
-            for column in range(4):
-                total = tables[0, row, column]
+        for i in range(task * ROWS, min((task + 1) * ROWS, len(rows))):
+            for column in range(rows.shape[1]):
+                total = tables[0, i, column]
                 for t in range(1, len(tables)):
-                    total += tables[t, row, column]
-                if total != 0:  # integer 0 and float 0 are the same bits
-                    scale = count_scale if column == 0 else sum_scale
-                    result[row, column] = np.float64(total) / scale
+                    total += tables[t, i, column]
+                if total != 0:
+                    value = np.float64(total) / scale
+                    if column > 0:
+                        value = value * unit / largest
+                    if column == 4:
+                        value = value * unit / largest
+                    rows[i, column] += value
 
 
 @subroutine()

@@ -92,7 +92,7 @@ def kmeans_per_image(
         work = num_points * num_clusters * (draws.shape[1] + 0.3 * num_iters)
         run(
             _fit_images, images, images * work, source, weighted, num_iters, draws,
-            found, indices.numpy(), counts.numpy(),
+            (found, indices.numpy(), counts.numpy()),
         )  # fmt: skip
     else:
         image = _allocate(num_points, channels, num_clusters, draws.shape[1], weighted)
@@ -124,17 +124,16 @@ def _fitter(load, measure, choose, assign):
             choose_best(candidates, potentials, centroids, k)
             choose(num_blocks, tiles, channels, scale, distance, candidates, sums)
         for _ in range(num_iters):
-            assign(num_blocks, tiles, channels, weight, scale, centroids, index, moments)
+            assign(num_blocks, tiles, channels, (weight, scale), centroids, index, moments)
             move(moments, centroids, counts)
 
     return fit
 
 
 @kernel()
-def _fit_images(
-    counter, num_tasks, points, weighted, num_iters, uniforms, centroids, indices, counts
-):
+def _fit_images(counter, num_tasks, points, weighted, num_iters, uniforms, results):
     """Fit whole images, one after the other, until none are left."""
+    centroids, indices, counts = results
     image = _compiled_allocate(
         points.num_points, len(points.channels), uniforms.shape[0], uniforms.shape[1], weighted
     )
@@ -198,8 +197,9 @@ def _choose(block, tiles, channels, scale, distance, candidates, sums):
 
 
 @subroutine()
-def _assign(block, tiles, channels, weight, scale, centroids, index, moments):
+def _assign(block, tiles, channels, votes, centroids, index, moments):
     """Assign a block's points, and sum up (K, 1 + C): their weights and offsets."""
+    weight, scale = votes
     best = np.empty(TILE, np.float32)
     moments[block] = 0.0
     for t in range(block * BLOCK, min((block + 1) * BLOCK, len(tiles))):
@@ -273,10 +273,10 @@ def _choose_blocks(counter, num_tasks, tiles, channels, scale, distance, candida
 
 
 @kernel()
-def _assign_blocks(counter, num_tasks, tiles, channels, weight, scale, centroids, index, moments):
+def _assign_blocks(counter, num_tasks, tiles, channels, votes, centroids, index, moments):
     block = next_task(counter)
     while block < num_tasks:
-        _assign(block, tiles, channels, weight, scale, centroids, index, moments)
+        _assign(block, tiles, channels, votes, centroids, index, moments)
         block = next_task(counter)
 
 
