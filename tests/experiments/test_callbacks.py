@@ -100,9 +100,14 @@ def test_validate_alone_finds_the_reference_on_the_training_pixels_and_reads_the
 def test_test_ends_with_a_line_too_and_the_data_has_the_runs_seed(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli = run("test", ["base", "smoke"], "--seed_everything=5")
+    cli = run("test", ["base", "smoke"], "--seed_everything=5", "--data.init_args.val_crops=6")
     assert capsys.readouterr().out.strip().splitlines()[-1].startswith("test MSE")
     assert cli.datamodule.seed == 5
+    (reference,) = [c for c in cli.trainer.callbacks if isinstance(c, KMeansReference)]
+    batches = [images for images, _ in cli.datamodule.test_dataloader()]
+    assert [len(images) for images in batches] == [4, 2]
+    error = reference.quantizer.quantize(torch.cat(batches)).mse  # each image counts alike
+    assert cli.trainer.callback_metrics["test_kmeans_mse"].item() == pytest.approx(error.item())
 
 
 def test_closing_line_tells_what_the_task_labels_and_the_run_logged() -> None:
