@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from colorquant_nn import fit_palette, quantize_image
+from colorquant_nn import fit_palette, quantize_image, smallest_palette
 from colorquant_nn import names as names_of
 from colorquant_nn.cli import commands, report
 from colorquant_nn.io import load_frames, load_image
@@ -218,6 +218,8 @@ def test_palettes_by_name_and_file(folder, run):
     Path("mine.hex").write_text("ff0000\n00ff00\n")
     assert run("quantize", "photo.png", "--palette", "mine.hex", "-f")[0] == 0
     assert colors_of("photo-quantized.png") == {(255, 0, 0), (0, 255, 0)}
+    found = entry_of(run, "photo.png", "--palette", "web-safe")
+    assert found["colors_after"] == len(colors_of("photo-quantized.png")) < 216
 
 
 def test_an_opaque_picture_is_drawn_in_opaque_colors(folder, run):
@@ -245,6 +247,11 @@ def test_minimal_psnr(folder, run):
     fewer = str(max(1, len(entry["palette"]) // 2))
     code, out, _ = run("quantize", "photo.png", "-k", fewer, "--json", "-f")
     assert json.loads(out)[0]["psnr"] < 30
+    options = {"space": "oklab", "effort": "fast", "seed": 3}
+    written = [f"--{name}={value}" for name, value in options.items()]
+    found = entry_of(run, "photo.png", "--min-psnr", 30, *written)
+    expected = smallest_palette(load_image("photo.png"), 30, **options)
+    assert found["palette"] == report.hex_codes(expected)
 
 
 def test_transparent_pixels_stay_transparent(folder, run):

@@ -433,6 +433,7 @@ def test_smallest_palette(space: str, alpha: bool, of_bytes: bool) -> None:
     for least in (15, 20, 24, 27):
         palette = smallest_palette(image, least, space=space)
         assert psnr_of(image, palette, space) >= least - 1e-4
+        assert not of_bytes or torch.equal(palette, (palette * 255).round() / 255)
         smaller = fit_palette(image, len(palette) - 1, space=space)
         smaller = (smaller * 255).round() / 255 if of_bytes else smaller
         assert psnr_of(image, smaller, space) < least + 1e-4

@@ -126,6 +126,8 @@ def test_files_of_other_programs(tmp_path):
     old_gimp = tmp_path / "old.gpl"
     old_gimp.write_bytes(b"GIMP Palette\n1 2 3 a\n")
     assert as_bytes(load_palette(old_gimp)).tolist() == [[1, 2, 3]]
+    shouting = old_gimp.rename(tmp_path / "OLD.GPL")
+    assert as_bytes(load_palette(shouting)).tolist() == [[1, 2, 3]]
     aseprite = tmp_path / "aseprite.gpl"
     aseprite.write_bytes(b"GIMP Palette\nChannels: RGBA\n#\n0 0 0 0 Clear\n254 91 89 255 Red\n")
     assert as_bytes(load_palette(aseprite)).tolist() == [[0, 0, 0, 0], [254, 91, 89, 255]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from colorquant_nn.plot import _knee, comparison, palette_swatch, rate_distortion
+from colorquant_nn.plot import _knee, comparison, is_light, palette_swatch, rate_distortion
 
 
 def flat(color, height=400, width=600) -> torch.Tensor:
@@ -72,6 +72,13 @@ def test_transparency_is_shown_as_a_checkerboard():
     picture = comparison({"clear": clear})
     assert area_of(picture, (255, 0, 0)) == 0
     assert area_of(picture, (222, 222, 222)) == 400 * 600 / 2
+
+
+def test_codes_on_a_clear_colour_are_written_as_on_light_grey():
+    assert is_light((0, 0, 0, 0))
+    assert not is_light((0, 0, 0, 255))
+    assert not is_light((0, 0, 0, 128))
+    assert is_light((0, 0, 0, 96))
 
 
 def test_shares_are_drawn_to_scale():

@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +87,7 @@ def train(layer: nn.Module, rate: float, gain: float, seed: int, steps: int = ST
     torch.manual_seed(seed)
     encoder, decoder = network(), network()
     with torch.no_grad():
-        encoder[-1].weight.mul_(gain)
+        cast(nn.Conv2d, encoder[-1]).weight.mul_(gain)
     optimizer = torch.optim.AdamW([*encoder.parameters(), *decoder.parameters()], rate)
     images = crops("train", 2048)
     for _ in range(steps):

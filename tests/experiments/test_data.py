@@ -72,6 +72,7 @@ def test_every_crop_comes_once_per_epoch_in_an_order_of_the_seed() -> None:
     keys = [list(photos(seed=seed).train_dataloader().sampler) for seed in (0, 0, 1)]
     assert sorted(keys[0]) == [(0, index) for index in range(12)]
     assert keys[0] == keys[1] != keys[2]
+    assert list(photos().val_dataloader().sampler) == [(0, index) for index in range(6)]
 
 
 class TwoDevices:
@@ -117,6 +118,7 @@ def test_crops_lie_inside_and_reach_the_borders() -> None:
     pixels = torch.arange(30).reshape(1, 5, 6).expand(3, -1, -1).byte()
     assert torch.equal(crop(pixels, 3, (0.0, 0.0)), pixels[:, :3, :3])
     assert torch.equal(crop(pixels, 3, (0.999, 0.999)), pixels[:, 2:, 3:])
+    assert torch.equal(crop(pixels, 3, (0.0, 0.999)), pixels[:, :3, 3:])
     assert torch.equal(crop(pixels, 3, (0.5, 0.5)), pixels[:, 1:4, 2:5])
 
 

@@ -101,6 +101,14 @@ def test_kmeans_says_when_it_stops_early() -> None:
     assert not kmeans(points, 10, seeding=start, max_iters=1, tol=0.05).converged
 
 
+def test_the_last_objective_is_that_of_the_result() -> None:
+    points = random(500, 3, seed=4)
+    for options in ({"tol": 0.05}, {"max_iters": 3}):
+        result = kmeans(points, 20, **options)
+        left = distortion(moments_of(points, result.centroids, None))
+        assert result.objective[-1] == left < result.objective[-2]
+
+
 def test_kmeans_draws_its_seeds_from_the_generator() -> None:
     points = random(50, 3)
     one, other, same = (

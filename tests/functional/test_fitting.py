@@ -28,6 +28,15 @@ def test_every_effort_is_another_search() -> None:
     assert all(not torch.equal(found[i], found[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
+def test_few_colours_are_the_best_of_several_starts() -> None:
+    image = picture(1, height=60, width=80)
+    points, colors = (image / 255).flatten(1).T.contiguous(), count(image)
+    best = KMeans(8, n_init=10, random_state=0).fit(points.numpy()).inertia_
+    for seed in range(3):
+        palette = fit(colors, 8, effort="fast", seed=seed)
+        assert distortion(moments_of(points, palette, None)) < 1.004 * best  # of one start, 1.009
+
+
 @pytest.mark.parametrize("effort", list(EFFORTS))
 def test_the_search_ends_on_all_colours_not_on_cells(effort: str) -> None:
     image = picture(1, height=120, width=160)

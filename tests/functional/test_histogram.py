@@ -88,6 +88,11 @@ def test_weights_add_up_with_alpha_too() -> None:
     assert count_colors(points, weights).weights.tolist() == [2.25]
 
 
+def test_a_byte_of_alpha_1_is_not_opaque() -> None:
+    faint = torch.tensor([[[255, 0, 0, 1], [0, 255, 0, 1]]], dtype=torch.uint8)
+    assert (count_colors(faint).colors * 255)[:, 3].tolist() == [1, 1]
+
+
 def test_floats_with_alpha_are_rounded_to_their_byte() -> None:
     levels = torch.tensor([100.6, 101.4]) / 255
     points = torch.stack([levels, levels, levels, torch.full((2,), 0.5)], 1)

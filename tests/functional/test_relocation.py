@@ -104,6 +104,19 @@ def test_a_count_of_a_quarter_of_the_mean_is_not_dead() -> None:
     assert not torch.equal(relocation.revive(centroids, counts, found, 0.5)[0], centroids)
 
 
+@pytest.mark.parametrize("times", [1.5, 2.5])
+def test_a_revival_has_to_gain_twice_what_it_costs(times: float) -> None:
+    cost = 30 * 10 / 40 * 3 * 0.02**2  # of merging the first two, whose counts are 30 and 10
+    reach = (times * cost / (2 / torch.pi * 80)) ** 0.5
+    halves = torch.tensor([[0.9, 0.5 - reach, 0.9], [0.9, 0.5 + reach, 0.9]])
+    near = torch.tensor([[0.1] * 3, [0.12] * 3])
+    points = torch.cat([near[:1].repeat(30, 1), near[1:].repeat(10, 1), halves.repeat(40, 1)])
+    centroids = torch.cat([near, halves.mean(0, keepdim=True)])
+    found = moments_of(points, centroids, None)
+    moved, _ = relocation.revive(centroids, found[:, 0].float(), found, 0.5)
+    assert torch.equal(moved, centroids) == (times < 2)
+
+
 @pytest.mark.parametrize("space", ["rgb", "linear", "lab", "oklab"])
 def test_what_a_relocation_lands_outside_of_the_cube_is_brought_back(space: str) -> None:
     # Nearly all black, some red: half of the split cluster would land at a negative red.
@@ -171,6 +184,7 @@ def test_the_plain_and_the_compiled_form_seed_relocate_and_search_alike(
         assert not torch.equal(plain[0], start[0])
         assert torch.equal(plain[0][:pinned], start[0, :pinned])
 
+    blurs[:, 0, 1] = 0  # the first round gains nothing, and is no reason for fewer moves
     for part in (slice(0, 1), slice(1, 2)):
         problem = points, weights, start[part], pinned, uniforms[part], blurs[part], 6, 3
         ours, plain = kernels.search(*problem), search.search(*problem)
