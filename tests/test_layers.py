@@ -105,7 +105,6 @@ def test_estimators_fit_in(estimator, expected: bool) -> None:
         assert x.grad.abs().sum() > 0
 
 
-@pytest.mark.filterwarnings("ignore:.*outside of")
 def test_inside_sequential_it_trains() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(

@@ -182,7 +182,6 @@ def test_a_batch_of_nan_changes_no_colour() -> None:
         assert not torch.equal(layer.palette, before), step
 
 
-@pytest.mark.filterwarnings("ignore:.*outside of")
 def test_values_outside_of_the_cube_count_as_clamped() -> None:
     layer = ColorQuantize(4)
     x = 3 * batch(0) - 1

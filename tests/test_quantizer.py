@@ -32,7 +32,6 @@ def mask(seed: int = 5) -> torch.Tensor:
 # The loss
 
 
-@pytest.mark.filterwarnings("ignore:.*outside of")
 @pytest.mark.parametrize("cls", [ColorQuantize, PerImageColorQuantize])
 def test_the_commitment_sees_what_it_is_given(cls) -> None:
     layer = cls(4, commitment_weight=0.5)
@@ -45,7 +44,6 @@ def test_the_commitment_sees_what_it_is_given(cls) -> None:
     torch.testing.assert_close(result.mse, (x.clamp(0, 1) - result.values).square().mean())
 
 
-@pytest.mark.filterwarnings("ignore:.*outside of")
 def test_far_from_black_and_white_says_so() -> None:
     layer = ColorQuantize.from_palette(BLACK_AND_WHITE)
     z = torch.full((3, 2, 2), 50.0, requires_grad=True)

@@ -170,7 +170,7 @@ class Soft:
         >>> layer = ColorQuantize(16, estimator=Soft(temperature=0.1))
         >>> layer.estimator.temperature *= 0.5
         >>> layer
-        ColorQuantize(16, space='rgb', decay=0.99, estimator=Soft(temperature=0.05))
+        ColorQuantize(16, space='rgb', estimator=Soft(temperature=0.05))
     """
 
     temperature: float = 0.01
@@ -442,19 +442,16 @@ def _soft_gradients_in_chunks(
 def _soft_gradients(
     x: Tensor, palette: Tensor, grad: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """The same with a graph of their own, for a second derivative; it holds all probabilities."""
-    inputs = [
-        tensor if tensor.requires_grad else tensor.detach().requires_grad_()
-        for tensor in (x, palette)
-    ]
-    with torch.enable_grad():
-        dtype = torch.promote_types(torch.promote_types(x.dtype, palette.dtype), torch.float32)
-        point, centers = clamp_through(inputs[0]).to(dtype), inputs[1].to(dtype)
-        difference = point.unsqueeze(-2) - centers.unsqueeze(-3)  # (..., N, K, C)
-        probability = difference.square().sum(-1).div(-temperature).softmax(-1)
-        mixed = probability @ centers
-        found = torch.autograd.grad(mixed, inputs, grad.to(mixed.dtype), create_graph=True)
-    return found[0], found[1]
+    """The same as plain operations, for a second derivative; all probabilities are held."""
+    dtype = torch.promote_types(torch.promote_types(x.dtype, palette.dtype), torch.float32)
+    point, centers, upstream = clamp_through(x).to(dtype), palette.to(dtype), grad.to(dtype)
+    difference = point.unsqueeze(-2) - centers.unsqueeze(-3)  # (..., N, K, C)
+    probability = difference.square().sum(-1).div(-temperature).softmax(-1)
+    along = upstream @ centers.mT  # (..., N, K)
+    along = probability * (along - (probability * along).sum(-1, keepdim=True)) * (2 / temperature)
+    to_centers = probability.mT @ upstream + (along.unsqueeze(-1) * difference).sum(-3)
+    grad_palette = to_centers.reshape(-1, *palette.shape).sum(0)
+    return (along @ centers).to(x.dtype), grad_palette.to(palette.dtype)
 
 
 def soft_backward(

@@ -189,11 +189,9 @@ def test_validation_and_the_choice_of_an_epoch_never_look_at_the_test(
 def test_test_ends_with_a_line_too_and_the_data_has_the_runs_seed(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-<<<<<<< HEAD
-    cli = run("test", ["base", "smoke"], *FAKE, "--seed_everything=5")
-=======
-    cli = run("test", ["base", "smoke"], "--seed_everything=5", "--data.init_args.val_crops=6")
->>>>>>> mutants
+    cli = run(
+        "test", ["base", "smoke"], *FAKE, "--seed_everything=5", "--data.init_args.val_crops=6"
+    )
     assert capsys.readouterr().out.strip().splitlines()[-1].startswith("test MSE")
     assert cli.datamodule.seed == 5
     (reference,) = [c for c in cli.trainer.callbacks if isinstance(c, KMeansReference)]
