@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "names": set(),
     "kernels": {"kernels"},
     "functional": {"functional", "kernels"},
-    "layers": {"functional", "kernels"},
+    "layers": {"layers", "functional", "kernels"},
     "image": {"functional", "kernels"},
     "image_files": set(),
     "named_palettes": set(),

@@ -104,7 +104,7 @@ class Quantizer(nn.Module):
         """
         if isinstance(x, torch.fx.Proxy):
             return self._leaf(x, weights, returns)
-        if torch._C._is_tracing():
+        if not torch.compiler.is_compiling() and torch._C._is_tracing():
             raise RuntimeError(_NO_JIT)
         check_name("returns", returns, ("values", "all"))
         points, votes = self._to_points(x), self._votes(weights, x)
