@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from colorquant_nn.layers import (
         ColorQuantize,
         DeferredColorQuantize,
+        LearnedPalette,
         PerImageColorQuantize,
         Quantized,
     )
@@ -31,6 +32,7 @@ __all__ = [
     "ColorHistogram",
     "ColorQuantize",
     "DeferredColorQuantize",
+    "LearnedPalette",
     "PerImageColorQuantize",
     "Quantized",
     "QuantizedImage",
