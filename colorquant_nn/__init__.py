@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from colorquant_nn.layers import (
         ColorQuantize,
         DeferredColorQuantize,
+        LearnedPalette,
         PerImageColorQuantize,
         Quantized,
     )
@@ -33,6 +34,7 @@ __all__ = [
     "ColorHistogram",
     "ColorQuantize",
     "DeferredColorQuantize",
+    "LearnedPalette",
     "PerImageColorQuantize",
     "Quantized",
     "QuantizedImage",

@@ -7,7 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from colorquant_nn import ColorQuantize, DeferredColorQuantize, PerImageColorQuantize
+from colorquant_nn import (
+    ColorQuantize,
+    DeferredColorQuantize,
+    LearnedPalette,
+    PerImageColorQuantize,
+)
 from colorquant_nn.functional import gradients
 from tests.helpers import SPACES, batch
 
@@ -41,9 +46,17 @@ def check(make: Callable[[], nn.Module], training: bool) -> None:
         assert torch.equal(ours.indices, expected.indices)
         torch.testing.assert_close(ours.values, expected.values, rtol=0, atol=2e-6)
         torch.testing.assert_close(ours.mse, expected.mse)
-        (gradient,) = torch.autograd.grad(ours.values.sum() + ours.mse, x)
-        (reference,) = torch.autograd.grad(expected.values.sum() + expected.mse, x)
-        torch.testing.assert_close(gradient, reference, rtol=1e-4, atol=1e-5)
+        gradients, references = (
+            torch.autograd.grad(
+                result.values.square().sum() + result.mse,
+                [x, *layer.parameters()],
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            for result, layer in ((ours, compiled), (expected, eager))
+        )
+        for gradient, reference in zip(gradients, references, strict=True):
+            torch.testing.assert_close(gradient, reference, rtol=1e-4, atol=1e-5)
         if step == 1:
             settled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     # The second size makes it dynamic; from then on, nothing is compiled again.
@@ -61,6 +74,12 @@ def test_layer(space: str, estimator: object, training: bool) -> None:
 @pytest.mark.parametrize(("space", "estimator"), COMBINATIONS)
 def test_layer_per_image(space: str, estimator: object) -> None:
     check(partial(PerImageColorQuantize, 4, space=space, estimator=estimator), True)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("space", "estimator"), COMBINATIONS)
+def test_layer_learned(space: str, estimator: object, training: bool) -> None:
+    check(partial(LearnedPalette, 8, space=space, estimator=estimator), training)
 
 
 def test_deferred() -> None:

@@ -18,7 +18,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler
 
-from colorquant_nn import ColorHistogram, ColorQuantize, DeferredColorQuantize
+from colorquant_nn import ColorHistogram, ColorQuantize, DeferredColorQuantize, LearnedPalette
 
 STEPS = 7
 WARM_UP = 3
@@ -76,6 +76,7 @@ def work(rank: int, world: int, folder: str) -> None:
     check_models_of_their_own(rank, world)
     check_join(rank)
     check_groups(rank, world)
+    check_learned(rank, world, reduces)
     if world == 2:
         check_fsdp(rank, world, folder)
     dist.destroy_process_group()
@@ -178,6 +179,42 @@ def check_groups(rank: int, world: int) -> None:
         with pytest.raises(RuntimeError, match=r"waited for the other ranks.*sync=False"):
             layer(share(1, rank, 1))
     dist.barrier()
+
+
+def check_learned(rank: int, world: int, reduces: list[int]) -> None:
+    """A palette of gradients under DDP is that of one process; unused colours move alike."""
+    # Inside of the limits, at which each rank passes of its own gradient what leads inwards.
+    far = torch.tensor([[0.1, 0.1, 0.1], [0.3, 0.3, 0.3], [0.9, 0.1, 0.9], [0.1, 0.9, 0.9]])
+    shares: list[torch.Tensor] = []
+    for broadcast in (True, False):
+        made = [
+            LearnedPalette.from_palette(far, space="oklab", sync=sync) for sync in (True, False)
+        ]
+        for layer in made:
+            layer.counts.copy_(torch.tensor([10.0, 10, 1e-4, 1e-4]))
+        model = DistributedDataParallel(made[0], broadcast_buffers=broadcast)
+        optimizers = [torch.optim.SGD(layer.parameters(), 0.05) for layer in made]
+        for step in range(STEPS):
+            shares = [
+                0.4 * torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(9 * step + r))
+                for r in range(world)
+            ]
+            before = reduces[0]
+            for run, x, optimizer in (
+                (model, shares[rank], optimizers[0]),
+                (made[1], torch.cat(shares), optimizers[1]),
+            ):
+                optimizer.zero_grad()
+                (run(x) - x).square().mean().backward()
+                optimizer.step()
+            assert reduces[0] == before + 1, "not one collective in a training forward"
+        for ours, alone in zip(*(layer.state_dict().values() for layer in made), strict=True):
+            assert_same_everywhere(ours)
+            torch.testing.assert_close(ours, alone, rtol=1e-4, atol=1e-4)
+        assert not (made[0].palette[2:] - far[2:]).abs().amax(1).lt(0.1).any()
+    ours = LearnedPalette(4).fit(shares[rank]).palette
+    one = LearnedPalette(4, sync=False).fit(torch.cat(shares)).palette
+    torch.testing.assert_close(ours, one, rtol=0, atol=1e-6)
 
 
 def check_fsdp(rank: int, world: int, folder: str) -> None:

@@ -1,12 +1,14 @@
 """Whatever comes in, the palette stays finite, indices in range, and values palette colours."""
 
 import hypothesis
+import pytest
 import torch
 from hypothesis import strategies as st
 
 from colorquant_nn import (
     ColorQuantize,
     DeferredColorQuantize,
+    LearnedPalette,
     PerImageColorQuantize,
     Quantized,
 )
@@ -102,6 +104,35 @@ def test_layer(batches: list[torch.Tensor], cls, arguments, learning) -> None:
         assert layer.counts.isfinite().all()
         assert (layer.counts >= 0).all()
         assert layer.centroids.dtype == layer.counts.dtype == torch.float32
+    layer.eval()
+    for x in batches:
+        check(layer.quantize(x), x, layer.num_colors)
+
+
+@pytest.mark.filterwarnings("ignore:.*outside of", "ignore:.*has not learnt")
+@settings
+@hypothesis.given(
+    st.lists(images(), min_size=1, max_size=5),
+    ARGUMENTS,
+    st.sampled_from([0.0, 0.01, 1.0]),
+    st.sampled_from([0.01, 1.0, 1e4]),
+)
+def test_learned_palette(batches: list[torch.Tensor], arguments, dead_below, lr) -> None:
+    layer = LearnedPalette(dead_below=dead_below, **arguments)
+    if layer.estimator is gradients.straight_through:
+        layer.estimator = gradients.through_palette
+    optimizer = torch.optim.Adam(layer.parameters(), lr)
+    for x in batches:
+        x = x.clone().requires_grad_()
+        result = layer.quantize(x)
+        check(result, x, layer.num_colors)
+        optimizer.zero_grad()
+        (result.values.float().square().sum() + result.mse).backward()
+        assert x.grad.isfinite().all()
+        assert layer.colors.grad.isfinite().all()
+        optimizer.step()
+        assert layer.counts.isfinite().all()
+        assert (layer.counts >= 0).all()
     layer.eval()
     for x in batches:
         check(layer.quantize(x), x, layer.num_colors)

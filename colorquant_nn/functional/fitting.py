@@ -376,7 +376,7 @@ def resize_palette(palette: Tensor, num_colors: int, counts: Tensor | None = Non
         >>> old = ColorQuantize(4).fit(torch.rand(2, 3, 16, 16))
         >>> larger = resize_palette(old.palette, 6, old.counts)
         >>> ColorQuantize.from_palette(larger, frozen=False)
-        ColorQuantize(6, space='rgb', decay=0.99)
+        ColorQuantize(6, space='rgb')
     """
     num_colors = check_count(num_colors)
     colors = check_palette(palette)

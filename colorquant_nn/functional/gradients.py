@@ -28,6 +28,7 @@ __all__ = [
     "cluster_means",
     "commitment",
     "cut",
+    "limit",
     "palette_mse",
     "rows_of",
     "soft",
@@ -285,6 +286,31 @@ def clamp_through(x: Tensor) -> Tensor:
     return _ClampThrough.apply(x)
 
 
+def limit(x: Tensor) -> Tensor:
+    """Limit to [0, 1], NaN to 0, and pass the gradient, but for that which would lead further out.
+
+    For a parameter that is to stay a colour while a loss of it is minimised. With all of the
+    gradient, as `clamp_through` passes it, a colour at the limit would run away, and take as long
+    to come back; with none of it, as of `torch.clamp`, it would stay outside for good; under a
+    sigmoid it would never be black or white.
+
+    Args:
+        x: floating point, of any shape.
+
+    Returns:
+        The same shape; float64 for float64, otherwise float32.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.gradients import limit
+        >>> x = torch.tensor([-1.0, -1.0, 2.0, 2.0], requires_grad=True)
+        >>> limit(x).backward(torch.tensor([1.0, -1.0, 1.0, -1.0]))  # a step of descent is against
+        >>> x.grad.tolist()
+        [0.0, -1.0, 1.0, 0.0]
+    """
+    return _Limit.apply(x)
+
+
 def cluster_means(
     points: Tensor,
     indices: Tensor,
@@ -387,6 +413,25 @@ class _ClampThrough(torch.autograd.Function):
         return grad.to(ctx.dtype)
 
 
+class _Limit(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return sanitize(x, clamp=True)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        (x,) = inputs
+        ctx.save_for_backward(x.clone())  # a parameter may have moved on before backward
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        outwards = ((x <= 0) & (grad > 0)) | ((x >= 1) & (grad < 0))
+        return torch.where(outwards, 0, grad).to(x.dtype)
+
+
 class _ClusterMeans(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -442,16 +487,16 @@ def _soft_gradients_in_chunks(
 def _soft_gradients(
     x: Tensor, palette: Tensor, grad: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """The same as plain operations, for a second derivative; all probabilities are held."""
-    dtype = torch.promote_types(torch.promote_types(x.dtype, palette.dtype), torch.float32)
-    point, centers, upstream = clamp_through(x).to(dtype), palette.to(dtype), grad.to(dtype)
-    difference = point.unsqueeze(-2) - centers.unsqueeze(-3)  # (..., N, K, C)
+    """The same in operations that have a derivative; it holds all probabilities."""
+    centers = palette.unsqueeze(-3)
+    difference = clamp_through(x).unsqueeze(-2) - centers  # (..., N, K, C)
     probability = difference.square().sum(-1).div(-temperature).softmax(-1)
-    along = upstream @ centers.mT  # (..., N, K)
+    g = grad.to(difference.dtype).unsqueeze(-2)
+    along = (g * centers).sum(-1)
     along = probability * (along - (probability * along).sum(-1, keepdim=True)) * (2 / temperature)
-    to_centers = probability.mT @ upstream + (along.unsqueeze(-1) * difference).sum(-3)
-    grad_palette = to_centers.reshape(-1, *palette.shape).sum(0)
-    return (along @ centers).to(x.dtype), grad_palette.to(palette.dtype)
+    grad_x = (along[..., None] * centers).sum(-2).to(x.dtype)
+    grad_palette = (probability[..., None] * g + along[..., None] * difference).sum(-3)
+    return grad_x, grad_palette.sum_to_size(palette.shape).to(palette.dtype)
 
 
 def soft_backward(

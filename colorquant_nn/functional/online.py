@@ -212,7 +212,7 @@ def run_observe(points: Tensor, weights: Tensor | None, *rest: Any) -> tuple[Ten
     """The operation behind `observe`."""
     state, pending, how = PaletteState(*rest[:4]), rest[4], Learning(*rest[5:])
     batch = quantize(points, state.centroids, how.space, weights)
-    if not _recomputing():
+    if not recomputing():
         step, waiting = step_of(state.batches, how.warm_up), _waiting.get(pending, 0)
         if step == waiting == 0:
             warn_of_range(points)
@@ -444,13 +444,13 @@ def step_of(batches: Tensor, warm_up: int) -> int:
     return step
 
 
-def _recomputing() -> bool:
+def recomputing() -> bool:
     """Whether this forward runs inside a backward, as that of activation checkpointing does."""
     return torch._C._current_graph_task_id() != -1
 
 
 def _refuse_recomputation() -> None:
-    if _recomputing():
+    if recomputing():
         raise RuntimeError(
             "a palette that learns in every forward cannot be under activation checkpointing, "
             "which repeats the forward; use DeferredColorQuantize and call commit() after each "

@@ -51,7 +51,7 @@ def _like(argument: int, dtype: torch.dtype | None = None) -> Callable[..., Tens
     return lambda *arguments: torch.empty_like(arguments[argument], dtype=dtype)
 
 
-def _fake_assign(points: Tensor, centroids: Tensor, clamp: bool) -> Tensor:
+def _fake_assign(points: Tensor, *_: object) -> Tensor:
     return points.new_empty(points.shape[:2], dtype=torch.int64)
 
 
@@ -67,10 +67,6 @@ def _fake_distinct_colors(points: Tensor, weights: Tensor | None) -> tuple[Tenso
         points.new_empty((count, 3), dtype=torch.float32),
         points.new_empty(count, dtype=torch.float64),
     )
-
-
-def _fake_dither(points: Tensor, *_: object) -> Tensor:
-    return points.new_empty(points.shape[:2], dtype=torch.int64)
 
 
 def _fake_batch(
@@ -150,13 +146,13 @@ OPS = {
     "diffuse": Op(
         "(Tensor points, Tensor centroids, Tensor steps, Tensor shares, float strength,"
         " float limit) -> Tensor",
-        _fake_dither,
+        _fake_assign,
         cpu="kernels.cpu.dither:diffuse",
     ),
     "mix": Op(
         "(Tensor points, Tensor centroids, Tensor thresholds, Tensor order, int levels,"
         " float strength, float limit) -> Tensor",
-        _fake_dither,
+        _fake_assign,
         cpu="kernels.cpu.dither:mix",
     ),
     "soft_backward": Op(
@@ -180,6 +176,13 @@ OPS = {
         " int warm_up, str ranks) -> (Tensor, Tensor, Tensor, Tensor)",
         _fake_batch,
         reference="functional.online:run_observe",
+    ),
+    "renew": Op(
+        "(Tensor points, Tensor? weights, Tensor(a!) colors, Tensor(b!) counts,"
+        " Tensor(c!) pending, Tensor(d!) previous, str space, float dead_below, str ranks)"
+        " -> Tensor",
+        _fake_assign,
+        reference="functional.renewal:run_renew",
     ),
 }
 """The table: rows by name."""

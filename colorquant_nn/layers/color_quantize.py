@@ -4,31 +4,21 @@ Letters: B images, N = H W pixels, K colours.
 """
 
 import warnings
-from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import Self  # which torch needs, too
 
 from colorquant_nn import kernels
-from colorquant_nn.functional import online, ranks
-from colorquant_nn.functional.clustering import distortion, moments_of
+from colorquant_nn.functional import online
+from colorquant_nn.functional.clustering import distortion
 from colorquant_nn.functional.color import SPACES, color_space
-from colorquant_nn.functional.fitting import fit
 from colorquant_nn.functional.gradients import Estimator, straight_through
-from colorquant_nn.functional.histogram import ColorHistogram
-from colorquant_nn.functional.points import (
-    check_count,
-    check_indices,
-    check_palette,
-    in_space,
-    iterate_images,
-    to_image,
-    to_index_map,
-)
+from colorquant_nn.functional.points import check_count
 from colorquant_nn.functional.seeding import spread_colors
-from colorquant_nn.layers.quantizer import Assigned, Quantizer
+from colorquant_nn.layers.quantizer import Assigned
+from colorquant_nn.layers.shared_palette import SharedPalette
 from colorquant_nn.names import Space
 
 __all__ = ["ColorQuantize", "DeferredColorQuantize"]
@@ -36,7 +26,7 @@ __all__ = ["ColorQuantize", "DeferredColorQuantize"]
 HALF_MAX = torch.finfo(torch.float16).max
 
 
-class ColorQuantize(Quantizer):
+class ColorQuantize(SharedPalette):
     """Maps every pixel to the nearest of K colours, which follow the data as k-means does.
 
     In training mode each forward learns from its batch, with or without gradients, as BatchNorm
@@ -135,18 +125,14 @@ class ColorQuantize(Quantizer):
         sync: bool = True,
         deferred: bool = False,
     ) -> None:
-        super().__init__(space, estimator, commitment_weight, value_range)
+        super().__init__(
+            space, estimator, commitment_weight, value_range, dead_below, process_group, sync
+        )
         num_colors = check_count(num_colors)
         if not 0 <= decay <= 1:
             raise ValueError(f"decay must be from 0 to 1, got {decay}")
-        if not dead_below >= 0:
-            raise ValueError(f"dead_below must be at least 0, got {dead_below}")
         self.decay = decay
-        self.dead_below = dead_below
         self.frozen = frozen
-        self.process_group = process_group
-        self.sync = sync
-        self._may_be_unseeded = True
         self.warm_up = check_count(warm_up, "warm_up")
         if deferred and not isinstance(self, DeferredColorQuantize):
             if type(self) is not ColorQuantize:
@@ -197,53 +183,7 @@ class ColorQuantize(Quantizer):
             >>> ColorQuantize.from_palette(torch.tensor([[0.0, 0, 0], [1, 1, 1]]))
             ColorQuantize(2, space='rgb', frozen=True)
         """
-        palette = check_palette(palette)
-        with palette.device:
-            layer = cls(palette.shape[0], space=space, frozen=frozen, **arguments)
-        return layer.set_palette(palette)
-
-    def set_palette(self, palette: Tensor) -> Self:
-        """Take up given colours; what was learnt before is forgotten.
-
-        Args:
-            palette: (K, 3) sRGB, float in [0, 1] or uint8, whatever the layer's ``value_range``.
-
-        Returns:
-            This layer, that counts as seeded.
-
-        Raises:
-            TypeError: for something else than a tensor of these types.
-            ValueError: for a palette of another shape or range.
-
-        Examples:
-            >>> import torch
-            >>> from colorquant_nn import ColorQuantize
-            >>> ColorQuantize(2).set_palette(torch.tensor([[0, 0, 0], [1.0, 1, 1]])).palette
-            tensor([[0., 0., 0.],
-                    [1., 1., 1.]])
-        """
-        palette = check_palette(palette)
-        if len(palette) != self.num_colors:
-            raise ValueError(
-                f"expected a palette of {self.num_colors} colours, got {len(palette)}; "
-                "resize_palette makes one of another size"
-            )
-        self._set_state(color_space(self.space).from_rgb(palette), self.warm_up)
-        return self
-
-    @property
-    def process_group(self) -> "torch.distributed.ProcessGroup | None":
-        """Whose ranks learn together with ``sync``; None is the default group."""
-        return ranks.group_of(self._group)
-
-    @process_group.setter
-    def process_group(self, group: "torch.distributed.ProcessGroup | None") -> None:
-        self._group = ranks.name_of(group)
-
-    @property
-    def num_colors(self) -> int:
-        """K."""
-        return self.centroids.shape[0]
+        return super().from_palette(palette, space=space, frozen=frozen, **arguments)
 
     @property
     def palette(self) -> Tensor:
@@ -255,10 +195,21 @@ class ColorQuantize(Quantizer):
         """Whether the palette comes from data, or from the user, rather than from the cube."""
         return bool(self.batches > 0)
 
+    @property
+    def _learns(self) -> bool:
+        return self.training and not self.frozen
+
+    def _in_working_space(self) -> Tensor:
+        return self.centroids
+
+    def _take(self, palette: Tensor, counts: Tensor | None = None) -> None:
+        centroids = color_space(self.space).from_rgb(palette)
+        self._set_state(centroids, self.warm_up, 0.0 if counts is None else counts)
+
     def _assign(self, points: Tensor, weights: Tensor | None) -> Assigned:
         pixels = points.detach()
         with torch.no_grad():
-            if self.training and not self.frozen and self._worth_learning(pixels):
+            if self._learns and self._worth_learning(pixels):
                 batch = self._learn(pixels, weights)
             else:
                 self._look(pixels)
@@ -270,14 +221,6 @@ class ColorQuantize(Quantizer):
     def _learn(self, pixels: Tensor, weights: Tensor | None) -> online.Batch:
         return online.learn(pixels, self._state, self._how, weights)
 
-    def _worth_learning(self, pixels: Tensor) -> bool:
-        """Whether there is a pixel, here or possibly on another rank."""
-        return pixels.numel() > 0 or ranks.together(self._ranks)
-
-    @property
-    def _ranks(self) -> str:
-        return self._group if self.sync else ranks.ALONE
-
     @property
     def _state(self) -> online.PaletteState:
         return online.PaletteState(self.centroids, self.counts, self.memory, self.batches)
@@ -285,136 +228,6 @@ class ColorQuantize(Quantizer):
     @property
     def _how(self) -> online.Learning:
         return online.Learning(self.space, self.decay, self.dead_below, self.warm_up, self._ranks)
-
-    def _look_for_a_palette(self) -> None:
-        """Warn once of a palette from nowhere; the one time it looks, it waits for the device."""
-        if torch.compiler.is_compiling() or not self._may_be_unseeded:
-            return
-        self._may_be_unseeded = False
-        if self.centroids.device.type != "meta" and not self.seeded:
-            warnings.warn(
-                f"this {type(self).__name__} has not learnt a palette and quantizes to colours "
-                "spread over the cube: train it, call fit(images) or set_palette(palette), or load "
-                "a state",
-                stacklevel=2,
-            )
-
-    def _assign_traced(self, points: Tensor, weights: Tensor | None) -> Assigned:
-        if self.training and not self.frozen:
-            raise RuntimeError("call eval() before exporting: an exported palette does not learn")
-        palette, indices = self.palette, self._nearest(points)
-        return Assigned(indices, palette[indices].to(points.dtype), palette)
-
-    def _nearest(self, points: Tensor) -> Tensor:
-        pixels = in_space(points.detach(), self.space)
-        return kernels.assign(pixels, self.centroids[None], clamp=self.space == "rgb")
-
-    def encode(self, x: Tensor) -> Tensor:
-        """The index of the nearest colour of each pixel; never learns.
-
-        Args:
-            x: (B, 3, H, W) or (3, H, W), floating point sRGB.
-
-        Returns:
-            (B, H, W) or (H, W) int64.
-
-        Raises:
-            ValueError: for another shape.
-            TypeError: for something else than a floating point tensor.
-
-        Examples:
-            >>> import torch
-            >>> from colorquant_nn import ColorQuantize
-            >>> layer = ColorQuantize.from_palette(torch.tensor([[0.0, 0, 0], [1, 1, 1]]))
-            >>> layer.encode(torch.full((3, 1, 2), 0.7))
-            tensor([[1, 1]])
-        """
-        points = self._to_points(x)
-        if not kernels.exporting():
-            self._look(points)
-            self._look_for_a_palette()
-        return to_index_map(self._nearest(points), x)
-
-    def decode(self, indices: Tensor) -> Tensor:
-        """The colours of indices, as `encode` gives them.
-
-        Args:
-            indices: (B, H, W) or (H, W) of any type of whole numbers, from 0 to K - 1.
-
-        Returns:
-            (B, 3, H, W) or (3, H, W) float32 sRGB, in the layer's ``value_range``.
-
-        Raises:
-            TypeError: for something else than a tensor of whole numbers.
-            IndexError: for an index that the palette does not have.
-
-        Examples:
-            >>> import torch
-            >>> from colorquant_nn import ColorQuantize
-            >>> layer = ColorQuantize.from_palette(torch.tensor([[0.0, 0, 0], [1, 1, 1]]))
-            >>> layer.decode(torch.tensor([[0, 1]])).shape
-            torch.Size([3, 1, 2])
-        """
-        rows = check_indices(indices, self.num_colors)
-        return self._to_values(nn.functional.embedding(rows, self.palette)).movedim(-1, -3)
-
-    @torch.no_grad()
-    def fit(
-        self,
-        images: Tensor | ColorHistogram | Iterable[Any],
-        weights: Tensor | Iterable[Any] | None = None,
-    ) -> Self:
-        """Learn the palette of all images at once: full k-means, in one pass and constant memory.
-
-        What was learnt before is forgotten; the layer may go on to learn in training mode. With
-        other ranks to learn with, each gives its share of the images, and all get one palette. A
-        histogram is taken as it is: `ColorHistogram.all_reduce` makes it that of all ranks.
-
-        Args:
-            images: (B, 3, H, W) or (3, H, W); or any iterable of these, or of tuples whose first
-                item they are, as a DataLoader gives; or a histogram of them. uint8, or float in
-                the layer's ``value_range``.
-            weights: how much each pixel counts, as `ColorHistogram.update` has it.
-
-        Returns:
-            This layer.
-
-        Raises:
-            ValueError: there is no pixel that is finite and counts.
-
-        Examples:
-            >>> import torch
-            >>> from colorquant_nn import ColorQuantize
-            >>> ColorQuantize(4).fit(torch.rand(2, 3, 8, 8)).counts.sum()
-            tensor(128.)
-        """
-        if isinstance(images, ColorHistogram):
-            if weights is not None:
-                raise ValueError("a histogram has its weights: expected none beside it")
-            histogram = images
-        else:
-            histogram = ColorHistogram().update(self._in_unit_range(images), weights)
-            if ranks.together(self._ranks):
-                histogram = histogram.all_reduce(self.process_group)
-        colors = histogram.colors()
-        fitted = fit(colors, self.num_colors, self.space)
-        palette = spread_colors(self.num_colors)  # where there are fewer colours, these stay
-        palette[: fitted.shape[0]] = fitted
-        from_rgb = color_space(self.space).from_rgb
-        centroids, weights = from_rgb(palette), colors.weights.to(torch.float32)
-        moments = moments_of(from_rgb(colors.colors), centroids, weights)
-        self._set_state(centroids, self.warm_up, kernels.unpack_moments(moments).counts)
-        return self
-
-    def _in_unit_range(self, images: Tensor | Iterable[Any]) -> Tensor | Iterable[Any]:
-        if self.value_range == (0, 1):
-            return images
-        if isinstance(images, Tensor):
-            return self._image_in_unit_range(images)
-        return map(self._image_in_unit_range, iterate_images(images))
-
-    def _image_in_unit_range(self, image: Tensor) -> Tensor:
-        return to_image(self._to_points(image), image) if image.is_floating_point() else image
 
     def _load_from_state_dict(
         self,
@@ -512,16 +325,6 @@ class ColorQuantize(Quantizer):
         summary = online.summarize(cells[online.octree_order()], online.MEMORY)
         state_dict[prefix + "memory"] = online.pack(summary)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move the state to another device, but keep its dtypes whatever the model's."""
-        before = {name: getattr(self, name) for name in self.state_names}
-        super()._apply(fn, recurse)
-        for name, old in before.items():
-            new = getattr(self, name)
-            if new.dtype != old.dtype:
-                self._buffers[name] = old.to(new.device)
-        return self
-
     @torch.no_grad()
     def _set_state(self, centroids: Tensor, batches: int, counts: Tensor | float = 0.0) -> None:
         for name in self.state_names:
@@ -589,7 +392,7 @@ class DeferredColorQuantize(ColorQuantize):
             >>> layer.seeded
             False
         """
-        if self.training and not self.frozen:
+        if self._learns:
             online.commit(self._state, self.pending, self._how)
 
 

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from colorquant_nn import load_image, load_palette
-from experiments.examples import classifier, hardware_palette, onnx_export, own_module, transform
+from experiments.examples import (
+    classifier,
+    hardware_palette,
+    learned_palette,
+    onnx_export,
+    own_module,
+    transform,
+)
 
 
 def test_classifier_sees_palette_colours_and_takes_a_step() -> None:
@@ -37,6 +44,12 @@ def test_generator_ends_in_the_hardware_palette() -> None:
     colors = image.movedim(1, -1).reshape(-1, 3)
     assert (colors[:, None] == load_palette("gameboy")).all(-1).any(1).all()
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_a_learnt_palette_tells_apart_what_that_of_k_means_does_not() -> None:
+    before, after = learned_palette.main([])
+    assert before < 0.7
+    assert after > 0.95
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
