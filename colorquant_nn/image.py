@@ -1,6 +1,6 @@
 """Palettes for pictures: find the best colours, and draw a picture in given ones.
 
-Letters: H rows, W columns, K colours of a palette, C channels (3, or 4 with alpha).
+Letters: B pictures, H rows, W columns, K colours of a palette, C channels (3, or 4 with alpha).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ CHUNK = 1 << 20  # pixels that are converted to another space at a time
 
 
 class QuantizedImage(NamedTuple):
-    """A picture in the colours of a palette.
+    """A picture, or a batch of pictures, in the colours of a palette.
 
     Examples:
         >>> import torch
@@ -65,11 +65,11 @@ class QuantizedImage(NamedTuple):
     """
 
     rgb: Tensor
-    """(C, H, W) ``palette[indices]`` in the picture's dtype; uint8 is rounded."""
+    """(C, H, W) or (B, C, H, W): ``palette[indices]`` in the picture's dtype; uint8 is rounded."""
     indices: Tensor
-    """(H, W) int64."""
+    """(H, W) or (B, H, W) int64."""
     palette: Tensor
-    """(K, C) float32 sRGB in [0, 1], alpha straight."""
+    """(K, C) float32 sRGB in [0, 1], alpha straight, of all pictures."""
 
 
 def fit_palette(
@@ -249,11 +249,12 @@ def apply_palette(
     dither: Dither = "none",
     strength: float = 1.0,
 ) -> QuantizedImage:
-    """Draw an image in the colours of a palette.
+    """Draw an image, or each one of a batch, in the colours of a palette.
 
     Args:
-        image: (C, H, W) sRGB, float in [0, 1] or uint8. Without alpha, it counts as opaque to a
-            palette with alpha; and a palette without alpha as opaque to an image with it.
+        image: (C, H, W) or (B, C, H, W) sRGB, float in [0, 1] or uint8. Without alpha, it counts
+            as opaque to a palette with alpha; and a palette without alpha as opaque to an image
+            with it.
         palette: (K, 3) or (K, 4) sRGB, float in [0, 1] or uint8.
         space: where distances are taken: "rgb", "linear", "lab" or "oklab".
         dither: "none", "ordered", "floyd-steinberg" or "atkinson".
@@ -275,29 +276,38 @@ def apply_palette(
         (tensor([0., 1.]), torch.Size([8, 8]))
     """
     _check_drawing(space, dither, strength)
-    check_image(image)
+    check_images(image)
     palette = check_palette(palette, alpha=True).to(image.device)
     image = image.detach()
-    channels = max(image.shape[0], palette.shape[1])
+    channels = max(image.shape[-3], palette.shape[1])
     palette = with_alpha(palette) if channels == 4 else palette
     centroids = to_working_space(palette, space)
-    height, width = image.shape[1:]
-    pixels = image.flatten(1).T  # (N, C)
-    if dither == "none" or height * width == 0:
-        indices = torch.empty(height * width, dtype=torch.int64, device=image.device)
-        plain = space == "rgb" and channels == 3  # the kernel reads such pixels in place
-        size = height * width if plain else CHUNK
-        for start in range(0, height * width, max(1, size)):
-            part = pixels[start : start + size]
-            points = part if plain else in_working_space(part, channels, space)
-            indices[start : start + size] = kernels.assign(
-                points[None], centroids[None], clamp=plain
-            )[0]
-        indices = indices.view(height, width)
-    else:
-        points = in_working_space(pixels, channels, space).view(height, width, channels)
-        indices = DITHERS[dither](points, centroids, strength)
-    return QuantizedImage(_paint(palette, indices, image.dtype), indices, palette)
+    shape = image.shape[:-3] + image.shape[-2:]
+    indices = torch.empty(shape, dtype=torch.int64, device=image.device)
+    rgb = torch.empty(
+        (*image.shape[:-3], channels, *shape[-2:]), dtype=image.dtype, device=image.device
+    )
+    pictures = (x if image.dim() == 4 else x[None] for x in (image, indices, rgb))
+    for picture, its_indices, its_rgb in zip(*pictures, strict=True):
+        if dither == "none" or its_indices.numel() == 0:
+            _assign(picture, centroids, space, its_indices)
+        else:
+            points = in_working_space(picture.flatten(1).T, channels, space)
+            points = points.view(*its_indices.shape, channels)
+            its_indices.copy_(DITHERS[dither](points, centroids, strength))
+        _paint(palette, its_indices, its_rgb)
+    return QuantizedImage(rgb, indices, palette)
+
+
+def _assign(image: Tensor, centroids: Tensor, space: Space, indices: Tensor) -> None:
+    """Write the nearest centroid of each pixel of (C, H, W) into the indices (H, W)."""
+    pixels, flat, channels = image.flatten(1).T, indices.view(-1), centroids.shape[1]
+    plain = space == "rgb" and channels == 3  # the kernel reads such pixels in place
+    size = max(1, len(flat)) if plain else CHUNK
+    for start in range(0, len(flat), size):
+        part = pixels[start : start + size]
+        points = part if plain else in_working_space(part, channels, space)
+        flat[start : start + size] = kernels.assign(points[None], centroids[None], clamp=plain)[0]
 
 
 def quantize_image(
@@ -311,13 +321,13 @@ def quantize_image(
     seed: int = 0,
     keep: Tensor | None = None,
 ) -> QuantizedImage:
-    """Fit a palette to an image and draw the image in it: `quantize_frames` of one.
+    """Fit a palette to an image, or one to a batch, and draw the image or the batch in it.
 
     An image of at most ``num_colors`` distinct colours comes back as it was. The palette of a
     uint8 image is rounded to bytes first.
 
     Args:
-        image: (C, H, W) sRGB, float in [0, 1] or uint8.
+        image: (C, H, W) or (B, C, H, W) sRGB, float in [0, 1] or uint8.
         num_colors: K, at least 1.
         space: see `fit_palette`.
         dither: see `apply_palette`.
@@ -341,17 +351,12 @@ def quantize_image(
         >>> result.rgb.dtype, result.palette.shape, int(result.indices.max())
         (torch.uint8, torch.Size([8, 3]), 7)
     """
-    check_image(image)
-    return quantize_frames(
-        [image],
-        num_colors,
-        space=space,
-        dither=dither,
-        strength=strength,
-        effort=effort,
-        seed=seed,
-        keep=keep,
-    )[0]
+    _check_drawing(space, dither, strength)
+    check_images(image)
+    palette = fit_palette(image, num_colors, space=space, effort=effort, keep=keep, seed=seed)
+    if image.dtype == torch.uint8:
+        palette = round_to_bytes(palette)
+    return apply_palette(image, palette, space=space, dither=dither, strength=strength)
 
 
 def quantize_frames(
@@ -435,13 +440,11 @@ def _one_picture(frames: list[Tensor]) -> Tensor:
     return torch.cat(pixels).T[:, None]
 
 
-def _paint(palette: Tensor, indices: Tensor, dtype: torch.dtype) -> Tensor:
-    """The image (C, H, W) of indices (H, W) in a dtype; uint8 is rounded."""
-    rows = (palette * 255).round() if dtype == torch.uint8 else palette
-    image = torch.empty(palette.shape[1], *indices.shape, dtype=dtype, device=indices.device)
-    for channel, row in zip(image, rows.to(dtype).T.contiguous(), strict=True):
+def _paint(palette: Tensor, indices: Tensor, image: Tensor) -> None:
+    """Write the colours of indices (H, W) into an image (C, H, W); uint8 is rounded."""
+    rows = (palette * 255).round() if image.dtype == torch.uint8 else palette
+    for channel, row in zip(image, rows.to(image.dtype).T.contiguous(), strict=True):
         torch.take(row, indices, out=channel)
-    return image
 
 
 def within_cluster_sum_of_squares(

@@ -1,5 +1,7 @@
 import math
+import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from colorquant_nn.image import (
     smallest_palette,
     within_cluster_sum_of_squares,
 )
+from colorquant_nn.names import Dither, Space
 from tests.helpers import DATA, assert_same, picture, random
 
 
@@ -499,7 +502,7 @@ def test_the_smallest_palette_reaches_infinity() -> None:
         (lambda x: apply_palette(x, torch.rand(2, 3), strength=2), ValueError, "got 2"),
         (lambda x: apply_palette(x, torch.rand(2, 5)), ValueError, r"\(2, 5\)"),
         (lambda x: apply_palette(x, torch.rand(2, 3) + 1), ValueError, r"in \[0, 1\]"),
-        (lambda x: apply_palette(x[None], torch.rand(2, 3)), ValueError, "one image"),
+        (lambda x: match_palette(torch.rand(2, 3), x[None]), ValueError, "one image"),
         (lambda x: smallest_palette(x, float("nan")), ValueError, "nan"),
         (lambda x: within_cluster_sum_of_squares(x, torch.rand(2, 4)), ValueError, r"\(2, 4\)"),
     ],
@@ -507,6 +510,83 @@ def test_the_smallest_palette_reaches_infinity() -> None:
 def test_bad_input_is_named(call: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call(picture(0))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("function", [quantize_image, fit_palette, smallest_palette])
+@pytest.mark.parametrize(
+    ("image", "error", "remedy"),
+    [
+        (Image.new("RGB", (4, 5)), TypeError, "torch.from_numpy(numpy.array(image)).movedim"),
+        (np.zeros((4, 5, 3), np.uint8), TypeError, "torch.from_numpy(array).movedim(-1, -3)"),
+        ({"image": torch.zeros(3, 4, 5)}, TypeError, 'such as batch["image"]'),
+        ("a.png", TypeError, "load_image(path)"),
+        (torch.zeros(6, 5, 3), ValueError, "images.movedim(-1, -3) puts the channels first"),
+        (torch.zeros(1, 4, 5), ValueError, "images.expand(3, -1, -1) makes colours"),
+        (torch.zeros(4, 5), ValueError, "images.expand(3, -1, -1) makes colours"),
+        (torch.zeros(2, 1, 4, 5), ValueError, "expand("),
+        (torch.zeros(2, 7, 3, 4, 5), ValueError, "images.flatten(0, 1) makes images"),
+        (torch.arange(8.0), ValueError, "of (images, labels), give the images alone"),
+    ],
+)
+def test_a_refusal_says_what_to_do(
+    function: Any, image: Any, error: type[Exception], remedy: str
+) -> None:
+    with pytest.raises(error, match=re.escape(remedy)):
+        function(image, 4)
+
+
+def test_the_remedies_work() -> None:
+    photo = np.array(Image.new("RGB", (5, 4), (9, 20, 30)))
+    image = torch.from_numpy(photo).movedim(-1, -3)
+    assert image.shape == (3, 4, 5)
+    greys, film = torch.rand(2, 1, 4, 5), torch.rand(2, 7, 3, 4, 5)
+    for images in (
+        image,
+        greys.expand(-1, 3, -1, -1),
+        greys[0].expand(3, -1, -1),
+        greys[0, 0].expand(3, -1, -1),
+        film.flatten(0, 1),
+        greys.expand(-1, 4, -1, -1)[..., :3, :, :],
+    ):
+        assert quantize_image(images, 2).palette.shape[1] == 3
+    with pytest.raises(ValueError, match=re.escape("images[..., :3, :, :] leaves alpha out")):
+        ColorHistogram().update(torch.rand(4, 4, 5))
+
+
+@pytest.mark.parametrize("dither", ["none", "ordered", "floyd-steinberg", "atkinson"])
+@pytest.mark.parametrize("space", ["rgb", "oklab"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_each_image_of_a_batch_is_drawn_as_it_is_alone(
+    dither: Dither, space: Space, channels: int
+) -> None:
+    images = torch.stack([picture(seed, channels, 9, 14) for seed in range(3)])
+    palette = torch.stack(list(picture(9, channels, 1, 7).flatten(1).T))
+    for batch in (images, images / 255, images.movedim(1, -1).contiguous().movedim(-1, 1)):
+        drawn = apply_palette(batch, palette, space=space, dither=dither, strength=0.7)
+        assert drawn.indices.shape == (3, 9, 14)
+        assert drawn.rgb.dtype == batch.dtype
+        for image, rgb, indices in zip(batch, drawn.rgb, drawn.indices, strict=True):
+            alone = apply_palette(image, palette, space=space, dither=dither, strength=0.7)
+            assert_same((rgb, indices, drawn.palette), alone)
+
+
+def test_a_batch_has_one_palette() -> None:
+    images = torch.stack([picture(seed) for seed in range(2)])
+    found = quantize_image(images, 6, dither="atkinson", space="oklab", effort="fast", seed=3)
+    expected = (fit_palette(images, 6, space="oklab", effort="fast", seed=3) * 255).round() / 255
+    assert torch.equal(found.palette, expected)
+    assert_same(found, apply_palette(images, expected, dither="atkinson", space="oklab"))
+    assert quantize_image(images / 255, 6).rgb.shape == images.shape
+    few = torch.stack([picture(seed) // 128 * 128 for seed in range(2)])
+    assert torch.equal(quantize_image(few, 8).rgb, few)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4, 5), (2, 3, 0, 5), (3, 0, 5)])
+@pytest.mark.parametrize("dither", ["none", "atkinson"])
+def test_batches_without_pixels_are_drawn(shape: tuple[int, ...], dither: Dither) -> None:
+    drawn = apply_palette(torch.zeros(shape), torch.zeros(2, 3), dither=dither)
+    assert drawn.rgb.shape == shape
+    assert drawn.indices.shape == (*shape[:-3], *shape[-2:])
 
 
 def unread() -> Iterator[Tensor]:

@@ -39,10 +39,21 @@ def check_tensor(value: object, expected: str) -> None:
     if isinstance(value, Tensor):
         return
     kind, remedy = type(value), ""
-    if kind.__module__.partition(".")[0] == "numpy":
-        remedy = "; torch.from_numpy(array) makes a tensor of it, whose channels are to come first"
-    elif isinstance(value, (str, PathLike)) or kind.__module__.startswith("PIL"):
+    library = kind.__module__.partition(".")[0]
+    if library == "numpy":
+        remedy = (
+            "; torch.from_numpy(array) makes a tensor of it, and of a picture (H, W, C) one with "
+            "channels first: torch.from_numpy(array).movedim(-1, -3)"
+        )
+    elif library == "PIL":
+        remedy = (
+            "; torch.from_numpy(numpy.array(image)).movedim(-1, -3) makes a tensor of it, in mode "
+            "RGB or RGBA, and load_image(path) reads one from a file"
+        )
+    elif isinstance(value, (str, PathLike)):
         remedy = "; load_image(path) reads a picture as a tensor, load_palette(path) a palette"
+    elif isinstance(value, Mapping):
+        remedy = '; give the images in it alone, such as batch["image"]'
     raise TypeError(f"expected {expected}, got {kind.__name__}{remedy}")
 
 
@@ -74,7 +85,7 @@ def check_images(
     ):
         raise ValueError(
             f"expected {'images' if batch else 'one image'} {_shapes(alpha, batch)}, channels "
-            f"first, got {tuple(images.shape)}"
+            f"first, got {tuple(images.shape)}{_remedy(images.shape, alpha)}"
         )
     if images.is_floating_point() or (of_bytes and images.dtype == torch.uint8):
         return
@@ -84,6 +95,23 @@ def check_images(
         f"expected floating point images in [0, 1], got {images.dtype}; "
         "divide uint8 images by 255 (x.float() / 255)"
     )
+
+
+def _remedy(shape: torch.Size, alpha: bool) -> str:
+    """What to do about images of another shape than expected, if it is known."""
+    channels = [axis for axis in (-3, -1) if len(shape) >= -axis and shape[axis] in (3, 4)]
+    if len(shape) < 2:
+        return "; of (images, labels), give the images alone"
+    if len(shape) == 5 and -3 in channels:
+        return "; images.flatten(0, 1) makes images of a video (B, T, C, H, W)"
+    if len(shape) == 2 or (len(shape) in (3, 4) and shape[-3] == 1):
+        axes = ", ".join(["-1"] * (len(shape) - 3) + ["3", "-1", "-1"])
+        return f"; images.expand({axes}) makes colours of greys"
+    if channels == [-1] and len(shape) in (3, 4):
+        return "; images.movedim(-1, -3) puts the channels first"
+    if shape[-3] == 4 and not alpha and len(shape) in (3, 4):
+        return "; images[..., :3, :, :] leaves alpha out"
+    return ""
 
 
 def _shapes(alpha: bool, batch: bool) -> str:

@@ -315,8 +315,9 @@ def move(moments, centroids, counts):
 
 
 @subroutine(EXACT)
-def _nearer(tile, i, channels, x, y, z, a, scale, distance):
+def _nearer(tile, i, channels, color, scale, distance):
     """The lesser of two weighted squared distances, the new one rounded as in the reference."""
+    x, y, z, a = color
     dx, dy, dz, da = tile[0, i] - x, tile[1, i] - y, tile[2, i] - z, tile[-1, i] - a
     near = dx * dx + dy * dy + dz * dz
     if len(channels) == 4:
@@ -329,20 +330,20 @@ def _nearer(tile, i, channels, x, y, z, a, scale, distance):
 @subroutine(REORDERED)
 def _potential(tile, channels, scale, color, distance):
     """Sum of the distances if the colour became a centroid."""
-    x, y, z, a = color[0], color[1], color[2], color[-1]
+    values = color[0], color[1], color[2], color[-1]
     total = 0.0
     for i in range(TILE):
-        total += np.float64(_nearer(tile, i, channels, x, y, z, a, scale, distance[i]))
+        total += np.float64(_nearer(tile, i, channels, values, scale, distance[i]))
     return total
 
 
 @subroutine(REORDERED)
 def _lower(tile, channels, scale, color, distance):
     """Lower the distances to those from a new colour, and sum them up."""
-    x, y, z, a = color[0], color[1], color[2], color[-1]
+    values = color[0], color[1], color[2], color[-1]
     total = 0.0
     for i in range(TILE):
-        distance[i] = _nearer(tile, i, channels, x, y, z, a, scale, distance[i])
+        distance[i] = _nearer(tile, i, channels, values, scale, distance[i])
         total += np.float64(distance[i])
     return total
 
