@@ -291,11 +291,15 @@ class SharedPalette(Quantizer):
         self._take(palette, kernels.unpack_moments(moments).counts)
         return self
 
-    def _in_unit_range(self, images: Tensor | Iterable[Any]) -> Tensor | Iterable[Tensor]:
+    def _in_unit_range(self, images: Tensor | Iterable[Any]) -> Tensor | Iterable[Any]:
+        if self.value_range == (0, 1):
+            return images
         if isinstance(images, Tensor):
-            convert = images.is_floating_point() and self.value_range != (0, 1)
-            return to_image(self._to_points(images), images) if convert else images
-        return (self._in_unit_range(image) for image in iterate_images(images))  # type: ignore
+            return self._image_in_unit_range(images)
+        return map(self._image_in_unit_range, iterate_images(images))
+
+    def _image_in_unit_range(self, image: Tensor) -> Tensor:
+        return to_image(self._to_points(image), image) if image.is_floating_point() else image
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move the state to another device, but keep its dtypes whatever the model's."""
