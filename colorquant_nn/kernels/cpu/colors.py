@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from colorquant_nn.kernels.cpu.runtime import kernel, next_task, run, subroutine
+from colorquant_nn.kernels.cpu.runtime import kernel, lesser, next_task, run, subroutine
 from colorquant_nn.kernels.cpu.tiles import LARGEST, ONE, TILE, ZERO, load_tile, points_of
 from colorquant_nn.kernels.reference import side_of, spread_bits
 
@@ -104,13 +104,13 @@ def distinct_colors(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Ten
 @subroutine()
 def _load(points, begin, total, side, tile, weight, cell):
     """Fill a tile, of bytes with whole numbers, and the cells of its points; how many are there?"""
-    count = min(TILE, total - begin)
+    count = lesser(TILE, total - begin)
     load_tile(points, begin, count, tile, weight)
     sides, last = np.float32(side), np.int32(side - 1)
     for i in range(count):
-        red = min(np.int32(tile[0, i] * sides), last)
-        green = min(np.int32(tile[1, i] * sides), last)
-        blue = min(np.int32(tile[2, i] * sides), last)
+        red = lesser(np.int32(tile[0, i] * sides), last)
+        green = lesser(np.int32(tile[1, i] * sides), last)
+        blue = lesser(np.int32(tile[2, i] * sides), last)
         cell[i] = (red * np.int32(side) + green) * np.int32(side) + blue
     if points.divisor is not None:
         for c in range(3):
@@ -151,7 +151,8 @@ def _fill_tables(counter, num_tasks, points, total, side, scale, table_counter, 
         task = next_task(counter)
         if task >= num_tasks:
             break
-        for begin in range(task * HISTOGRAM_BLOCK, min(total, (task + 1) * HISTOGRAM_BLOCK), TILE):
+        stop = lesser(total, (task + 1) * HISTOGRAM_BLOCK)
+        for begin in range(task * HISTOGRAM_BLOCK, stop, TILE):
             for i in range(_load(points, begin, total, side, tile, weight, cell)):
                 factor = np.float64(weight[i]) * scale
                 if factor > 0:
@@ -174,7 +175,7 @@ def _add_tables(counter, num_tasks, tables, rows, scale, unit, largest):
         task = next_task(counter)
         if task >= num_tasks:
             break
-        for i in range(task * ROWS, min((task + 1) * ROWS, len(rows))):
+        for i in range(task * ROWS, lesser((task + 1) * ROWS, len(rows))):
             for column in range(rows.shape[1]):
                 total = tables[0, i, column]
                 for t in range(1, len(tables)):
@@ -221,7 +222,7 @@ def _encode(counter, num_tasks, points, cells, codes):
         image = start // points.num_points
         row = start - image * points.num_points
         first = np.uint64(image * strides[0] + row * strides[1])
-        for place in range(start, min(start + BLOCK, codes.size)):
+        for place in range(start, lesser(start + BLOCK, codes.size)):
             x, y, z = array[first], array[first + second], array[first + third]
             code = _code(points.divisor, x, y, z)
             if weights.size > 0 and not weights[place] > 0:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colorquant_nn.kernels.cpu.runtime import subroutine
+from colorquant_nn.kernels.cpu.runtime import lesser, subroutine
 
 TILE = 512
 LARGEST = np.float32(np.finfo(np.float32).max)
@@ -179,8 +179,8 @@ def nearest(tile, centroids, channels, best, index):
     k = 0
     while k < num_clusters:
         # The last four may repeat the last centroid, which changes nothing: only less is nearer.
-        k0, k1 = k, min(k + 1, num_clusters - 1)
-        k2, k3 = min(k + 2, num_clusters - 1), min(k + 3, num_clusters - 1)
+        k0, k1 = k, lesser(k + 1, num_clusters - 1)
+        k2, k3 = lesser(k + 2, num_clusters - 1), lesser(k + 3, num_clusters - 1)
         x0, y0, z0, a0 = centroids[0, k0], centroids[1, k0], centroids[2, k0], centroids[-1, k0]
         x1, y1, z1, a1 = centroids[0, k1], centroids[1, k1], centroids[2, k1], centroids[-1, k1]
         x2, y2, z2, a2 = centroids[0, k2], centroids[1, k2], centroids[2, k2], centroids[-1, k2]
