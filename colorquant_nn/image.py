@@ -34,6 +34,7 @@ from colorquant_nn.functional.points import (
     check_strength,
     in_working_space,
     to_pixels,
+    warn_of_range,
     with_alpha,
 )
 from colorquant_nn.kernels import sanitize
@@ -128,6 +129,8 @@ def fit_palette(
     check_name("an effort", effort, EFFORTS)
     kept = check_kept(keep, num_colors)
     colors = count(images, weights, num_colors)
+    if isinstance(images, Tensor):
+        _look(images)
     return fit(colors, num_colors, space, effort, kept, seed)
 
 
@@ -277,6 +280,7 @@ def apply_palette(
     """
     _check_drawing(space, dither, strength)
     check_images(image)
+    _look(image)
     palette = check_palette(palette, alpha=True).to(image.device)
     image = image.detach()
     channels = max(image.shape[-3], palette.shape[1])
@@ -409,6 +413,11 @@ def quantize_frames(
         apply_palette(frame, palette, space=space, dither=dither, strength=strength)
         for frame in frames
     ]
+
+
+def _look(image: Tensor) -> None:
+    if image.is_floating_point():
+        warn_of_range(to_pixels(image), "divide images of 0 to 255 by 255, or give them as uint8")
 
 
 def _check_drawing(space: Space, dither: Dither, strength: float) -> None:

@@ -61,6 +61,9 @@ def backend(request, device, monkeypatch) -> str:
         if on_device:
             moved = pytree.tree_map_only(torch.Tensor, lambda x: x.to(device), arguments)
             found = getattr(torch.ops.colorquant_nn, name)(*moved)
+            for given, its in zip(arguments, moved, strict=True):
+                if isinstance(given, torch.Tensor):  # an operation may change it
+                    given.copy_(its)
             return pytree.tree_map_only(torch.Tensor, torch.Tensor.cpu, found)
         if getattr(OPS[name], backend) is None:
             pytest.skip(f"{backend} has no {name}")

@@ -664,3 +664,14 @@ def test_kodak_against_scikit_learn(num_colors: int) -> None:
     assert totals["fast"] <= 1.03 * totals["reference"]
     assert totals["balanced"] <= totals["reference"]
     assert totals["best"] <= totals["balanced"]
+
+
+def test_floats_of_0_to_255_are_told_of() -> None:
+    image = 255 * random(3, 8, 8)
+    for work in (
+        lambda: fit_palette(image, 4),
+        lambda: quantize_image(image, 4),
+        lambda: apply_palette(image, torch.rand(4, 3)),
+    ):
+        with pytest.warns(UserWarning, match=r"outside of \[0, 1\] .* or give them as uint8"):
+            work()

@@ -227,6 +227,9 @@ def test_images_of_another_range_are_told_of_once(cls, training: bool) -> None:
         layer.train(training)(2 * batch(1) - 1)
     with pytest.warns(UserWarning, match=r"divide images of 0 to 255 by 255"):
         cls(4)(255 * batch(0))
+    if cls is not PerImageColorQuantize:
+        with pytest.warns(UserWarning, match=r"divide images of 0 to 255 by 255"):
+            cls(4).fit(255 * batch(0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cls(4, value_range=(-1, 1))(2 * batch(0) - 1)

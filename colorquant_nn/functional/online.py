@@ -23,7 +23,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from colorquant_nn import kernels
 from colorquant_nn.functional.clustering import moments_of, update
 from colorquant_nn.functional.color import color_space
-from colorquant_nn.functional.points import finite_weights, in_space
+from colorquant_nn.functional.points import OUTSIDE, finite_weights, in_space, warn_of_range
 from colorquant_nn.functional.ranks import WORLD, all_reduce
 from colorquant_nn.functional.relocation import revive
 from colorquant_nn.functional.seeding import num_candidates
@@ -38,12 +38,15 @@ __all__ = [
     "learn",
     "observe",
     "quantize",
-    "warn_of_range",
 ]
 
 MEMORY = 6144  # cells, 48 KiB: DDP broadcasts a layer's buffers in every forward
 HISTOGRAM_BITS = 6
-OUTSIDE = 1e-4  # of the cube: more than conversions round, less than a level of 8 bits
+RANGES = (
+    "divide images of 0 to 255 by 255, put the layer before Normalize, or give it their range, as "
+    "value_range=(-1, 1); an encoder's colours are brought in by a loss with the commitment of "
+    "quantize()"
+)
 FORGOTTEN = 100  # forwards without a commit, after which a user is asked whether it was forgotten
 
 
@@ -197,7 +200,7 @@ def run_learn(points: Tensor, weights: Tensor | None, *rest: Any) -> tuple[Tenso
     state, how = PaletteState(*rest[:4]), Learning(*rest[4:])
     step = step_of(state.batches, how.warm_up)
     if step == 0:
-        warn_of_range(points)
+        warn_of_range(points, RANGES)
     if step < how.warm_up:
         cells, weight = _remember(_histogram(points, weights, how), _recall(state, how), state)
         _fit(cells, weight > 0, state, how, step)
@@ -215,7 +218,7 @@ def run_observe(points: Tensor, weights: Tensor | None, *rest: Any) -> tuple[Ten
     if not recomputing():
         step, waiting = step_of(state.batches, how.warm_up), _waiting.get(pending, 0)
         if step == waiting == 0:
-            warn_of_range(points)
+            warn_of_range(points, RANGES)
         if step < how.warm_up:
             recalled = _recall(state, how, pending[0, 0])
             _, weight = _remember(_histogram(points, weights, how), recalled, state)
@@ -234,33 +237,6 @@ def run_observe(points: Tensor, weights: Tensor | None, *rest: Any) -> tuple[Ten
 
 
 _waiting = WeakIdKeyDictionary()  # forwards since the last commit, by the tensor of what waits
-
-
-def warn_of_range(points: Tensor) -> None:
-    """Warn if more than one finite value in a hundred is no colour; it waits for the device.
-
-    Args:
-        points: (B, N, 3), of which [0, 1] is expected.
-
-    Examples:
-        >>> import torch
-        >>> from colorquant_nn.functional.online import warn_of_range
-        >>> warn_of_range(torch.rand(1, 4, 3))
-    """
-    if points.numel() == 0 or points.device.type == "meta":
-        return
-    values = points[points.isfinite()].float()
-    outside = (values < -OUTSIDE) | (values > 1 + OUTSIDE)
-    share = float(outside.float().mean())
-    if share > 0.01:
-        low, high = (float(end) for end in values.aminmax())
-        warnings.warn(
-            f"{share:.0%} of the values of a first batch are outside of [0, 1] (from {low:.3g} to "
-            f"{high:.3g}) and count as clamped: divide images of 0 to 255 by 255, put the layer "
-            "before Normalize, or give it their range, as value_range=(-1, 1); an encoder's "
-            "colours are brought in by a loss with the commitment of quantize()",
-            stacklevel=2,
-        )
 
 
 def _recall(state: PaletteState, how: Learning, waiting: Tensor | float = 0.0) -> Tensor:

@@ -7,6 +7,7 @@ Letters: B images, N = H W pixels, K colours, C channels (3, or 4 with alpha).
 """
 
 import operator
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from typing import Any, TypeGuard
@@ -30,8 +31,13 @@ __all__ = [
     "to_index_map",
     "to_pixels",
     "to_points",
+    "warn_of_range",
     "with_alpha",
 ]
+
+
+OUTSIDE = 1e-4  # of the cube: more than conversions round, less than a level of 8 bits
+LOOKED_AT = 1 << 16  # values that tell of which range the others are
 
 
 def check_tensor(value: object, expected: str) -> None:
@@ -340,6 +346,34 @@ def check_kept(keep: Tensor | None, num_colors: int) -> Tensor | None:
     if len(kept) > num_colors:
         raise ValueError(f"expected at most {num_colors} colours to keep, got {len(kept)}")
     return kept
+
+
+def warn_of_range(points: Tensor, remedy: str) -> None:
+    """Warn if more than one finite value in a hundred is no colour; it waits for the device.
+
+    Of many points it looks at some, evenly spread.
+
+    Args:
+        points: (B, N, C), of which [0, 1] is expected.
+        remedy: that the warning names.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.points import warn_of_range
+        >>> warn_of_range(torch.rand(1, 4, 3), "divide by 255")
+    """
+    if points.numel() == 0 or points.device.type == "meta":
+        return
+    some = points[:, :: 1 + points.numel() // LOOKED_AT].to(torch.float32)
+    values = some[some.isfinite()]
+    share = float(((values < -OUTSIDE) | (values > 1 + OUTSIDE)).float().mean())
+    if share > 0.01:
+        low, high = (float(end) for end in values.aminmax())
+        warnings.warn(
+            f"{share:.0%} of the values are outside of [0, 1] (from {low:.3g} to {high:.3g}) and "
+            f"count as clamped: {remedy}",
+            stacklevel=2,
+        )
 
 
 def check_count(count: Any, name: str = "num_colors") -> int:

@@ -18,12 +18,13 @@ from colorquant_nn.functional.gradients import (
     commitment,
     palette_mse,
 )
-from colorquant_nn.functional.online import warn_of_range
+from colorquant_nn.functional.online import RANGES
 from colorquant_nn.functional.points import (
     check_weights,
     to_image,
     to_index_map,
     to_points,
+    warn_of_range,
 )
 from colorquant_nn.names import Returns, Space, check_name
 
@@ -184,7 +185,7 @@ class Quantizer(nn.Module):
         """Warn once of images in another range; the one time it looks, it waits for the device."""
         if not torch.compiler.is_compiling() and not self._has_looked:
             self._has_looked = True
-            warn_of_range(points)
+            warn_of_range(points, RANGES)
 
     def _leaf(self, x: Any, *arguments: Any) -> Any:
         """A call of this module as one node of a graph that torch.fx traces."""

@@ -279,6 +279,8 @@ class SharedPalette(Quantizer):
             histogram = images
         else:
             histogram = ColorHistogram().update(self._in_unit_range(images), weights)
+            if isinstance(images, Tensor) and images.is_floating_point():
+                self._look(self._to_points(images))
             if ranks.together(self._ranks):
                 histogram = histogram.all_reduce(self.process_group)
         colors = histogram.colors()
