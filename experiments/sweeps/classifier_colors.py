@@ -254,7 +254,7 @@ pixels of the same images. *A palette per image* gives every test image its own 
 Means and 95 % t-intervals over {len(seeds)} seeds ({", ".join(map(str, seeds))}), where a seed
 makes a difference: of `ColorQuantize` it decides the order of the data, of full k-means the starts.
 The palettes per image are functions of the image, without a seed. The intervals are of the palettes
-alone; that the test images are a sample adds up to a point of top-1, the same for all rows. MSE is
+alone; that the test images are a sample adds up to a point of top-1, shared by all rows. MSE is
 the mean over pixels and channels of the test images, in [0, 1] units.
 
 Run `python -m experiments.sweeps.classifier_colors --data FOLDER --checkpoint FILE`.""",
