@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> pl.Trainer:
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
+        num_sanity_val_steps=0,  # there is nothing to validate before the palette has learnt
         enable_progress_bar=False,
         enable_model_summary=False,
     )
