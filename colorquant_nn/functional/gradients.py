@@ -535,6 +535,9 @@ class _SquaredError(torch.autograd.Function):
     ) -> Tensor:
         if known is not None:
             return known.to(torch.promote_types(x.dtype, torch.float32), copy=True)
+        plain = _plain_error(x, values, weights, clamp)
+        if plain is not None:
+            return torch.linalg.vector_norm(plain).square() / max(1, plain.numel())
         error, votes, size = _errors(x, values, weights, clamp)
         squares = error.square() if votes is None else error.square() * votes
         return squares.sum() / size
@@ -547,9 +550,33 @@ class _SquaredError(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         x, values, weights = ctx.saved_tensors
-        error, votes, size = _errors(x, values, weights, ctx.clamp)
-        slope = error * (2 * grad / size)
-        return (slope if votes is None else slope * votes).to(x.dtype), None, None, None, None
+        plain = None if torch.is_grad_enabled() else _plain_error(x, values, weights, ctx.clamp)
+        if plain is not None:
+            slope = plain.mul_(2 * grad / max(1, plain.numel()))
+        else:
+            error, votes, size = _errors(x, values, weights, ctx.clamp)
+            slope = error * (2 * grad / size)
+            slope = slope if votes is None else slope * votes
+        return slope.to(x.dtype), None, None, None, None
+
+
+def _plain_error(x: Tensor, values: Tensor, weights: Tensor | None, clamp: bool) -> Tensor | None:
+    """The error of each element, where all count alike, as nearly always: a third of the time.
+
+    Only the CPU is asked whether they do, where that is no waiting.
+    """
+    is_plain = weights is None and type(x) is Tensor and x.device.type == "cpu"
+    if not is_plain or torch.compiler.is_compiling():
+        return None
+    exact = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+    error = exact - values
+    if not bool(error.sum().isfinite()):
+        return None
+    if clamp and x.numel() > 0:
+        low, high = exact.aminmax()
+        if low < 0 or high > 1:
+            return exact.clamp(0, 1).sub_(values)
+    return error
 
 
 def _errors(

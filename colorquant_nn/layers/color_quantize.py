@@ -56,7 +56,9 @@ class ColorQuantize(SharedPalette):
             `colorquant_nn.functional.gradients`.
         commitment_weight: of the term that `quantize` gives to add to a loss, at least 0. It keeps
             what an encoder gives near the palette; without it, straight-through, the encoder's
-            colours run away. To be left out where the estimator knows the distance, as `soft`.
+            colours run away. Around a plain encoder 0.25 rebuilds best and stays within [-1, 2],
+            2 holds tighter (`experiments/results/commitment.md`); it is also van den Oord's choice.
+            To be left out where the estimator knows the distance, as `soft`.
         warm_up: how many batches the palette is fitted to as a whole, at least 1.
         value_range: the values of black and white, (-1, 1) for most generators.
         process_group: of the ranks that learn together; None is the default one, if there is one.
@@ -118,7 +120,7 @@ class ColorQuantize(SharedPalette):
         dead_below: float = 0.1,
         frozen: bool = False,
         estimator: Estimator = straight_through,
-        commitment_weight: float = 1.0,
+        commitment_weight: float = 0.25,
         warm_up: int = 32,
         value_range: tuple[float, float] = (0, 1),
         process_group: "torch.distributed.ProcessGroup | None" = None,

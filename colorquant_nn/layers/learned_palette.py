@@ -103,7 +103,7 @@ class LearnedPalette(SharedPalette):
         *,
         space: Space = "rgb",
         estimator: Estimator = soft,
-        commitment_weight: float = 1.0,
+        commitment_weight: float = 0.25,
         value_range: tuple[float, float] = (0, 1),
         dead_below: float = 0.01,
         process_group: "torch.distributed.ProcessGroup | None" = None,
