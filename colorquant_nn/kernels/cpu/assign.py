@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colorquant_nn.kernels import reference
-from colorquant_nn.kernels.cpu.grid import NO_GRID, build_grid, choose_levels, nearest_of_cell
-from colorquant_nn.kernels.cpu.runtime import kernel, next_task, run, subroutine
+from colorquant_nn.kernels.cpu.grid import build_grid, choose_levels, nearest_of_cell
+from colorquant_nn.kernels.cpu.runtime import kernel, lesser, next_task, run, subroutine
 from colorquant_nn.kernels.cpu.tiles import (
     FLOATS,
     TILE,
@@ -114,7 +114,7 @@ def _run(
         points_of(points, weights, clamp),
         (group_size, block_size),
         rows,
-        grid or NO_GRID,
+        grid,
         np.empty((0, 0, 0), np.float32) if palette is None else rows_of(palette),
         found,
     )
@@ -162,13 +162,13 @@ def _cluster_blocks(counter, num_tasks, points, group_and_block, centroids, grid
         points: see `Points`.
         group_and_block: how many points a group has, and at most a block.
         centroids: (G, C, K).
-        grid: of a single group, or `NO_GRID`.
+        grid: of a single group, or None: few centroids do without, and without compiling it.
         palette: (G, D, K), or nothing.
         found: see `Found`.
     """
     group_size, block_size = group_and_block
     indices, moments = found.indices, found.moments
-    by_grid, summed, painted = grid.cells.size > 0, moments.size > 0, palette.size > 0
+    summed, painted = moments.size > 0, palette.size > 0
     blocks_per_group = (group_size + block_size - 1) // block_size
     tile = np.empty((len(points.channels), TILE), np.float32)
     weight = np.empty(TILE, np.float32)
@@ -181,13 +181,13 @@ def _cluster_blocks(counter, num_tasks, points, group_and_block, centroids, grid
             break
         group = task // blocks_per_group
         start = (task - group * blocks_per_group) * block_size
-        stop = min(start + block_size, group_size)
+        stop = lesser(start + block_size, group_size)
         if summed:
             moments[task] = 0.0
         for begin in range(group * group_size + start, group * group_size + stop, TILE):
-            count = min(TILE, group * group_size + stop - begin)
+            count = lesser(TILE, group * group_size + stop - begin)
             unequal = load_tile(points, begin, count, tile, weight)
-            if by_grid:
+            if grid is not None:
                 nearest_of_cell(tile, centroids.shape[2], grid, open_points, index)
             else:
                 nearest(tile, centroids[group], points.channels, best, index)
@@ -284,4 +284,4 @@ def _look_up_blocks(counter, num_tasks, planes, strides, indices, values):
             row = planes[image, d]
             target = values[image, d, start : start + LOOKUP_BLOCK]
             for i in range(target.size):
-                target[i] = row[min(np.uint64(indices[first + np.uint64(i) * step]), last)]
+                target[i] = row[lesser(np.uint64(indices[first + np.uint64(i) * step]), last)]

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from colorquant_nn.kernels.cpu.runtime import kernel, next_task, run, subroutine
+from colorquant_nn.kernels.cpu.runtime import kernel, lesser, next_task, run, subroutine
 from colorquant_nn.kernels.cpu.tiles import LARGEST, ONE, TILE, ZERO, load_tile, points_of
 from colorquant_nn.kernels.reference import spread_bits
 
@@ -105,13 +105,14 @@ def _fill_tables(counter, num_tasks, points, total, side, scales, table_counter,
         task = next_task(counter)
         if task >= num_tasks:
             break
-        for begin in range(task * HISTOGRAM_BLOCK, min(total, (task + 1) * HISTOGRAM_BLOCK), TILE):
-            count = min(TILE, total - begin)
+        stop = lesser(total, (task + 1) * HISTOGRAM_BLOCK)
+        for begin in range(task * HISTOGRAM_BLOCK, stop, TILE):
+            count = lesser(TILE, stop - begin)
             unequal = load_tile(points, begin, count, tile, weight)
             for i in range(count):
-                red = min(np.int32(tile[0, i] * sides), last)
-                green = min(np.int32(tile[1, i] * sides), last)
-                blue = min(np.int32(tile[2, i] * sides), last)
+                red = lesser(np.int32(tile[0, i] * sides), last)
+                green = lesser(np.int32(tile[1, i] * sides), last)
+                blue = lesser(np.int32(tile[2, i] * sides), last)
                 cell[i] = (red * np.int32(side) + green) * np.int32(side) + blue
             for i in range(count):
                 vote = np.float64(weight[i]) if unequal else 1.0
@@ -132,7 +133,7 @@ def _finish(counter, num_tasks, tables, result, scales):
         task = next_task(counter)
         if task >= num_tasks:
             break
-        for row in range(task * ROWS, min((task + 1) * ROWS, tables.shape[1])):
+        for row in range(task * ROWS, lesser((task + 1) * ROWS, tables.shape[1])):
             for column in range(4):
                 total = tables[0, row, column]
                 for t in range(1, len(tables)):
@@ -175,7 +176,7 @@ def _encode(counter, num_tasks, points, cells, codes):
         image = start // points.num_points
         row = start - image * points.num_points
         first = np.uint64(image * strides[0] + row * strides[1])
-        for place in range(start, min(start + BLOCK, codes.size)):
+        for place in range(start, lesser(start + BLOCK, codes.size)):
             x, y, z = array[first], array[first + second], array[first + third]
             code = _code(points.divisor, x, y, z)
             if weights.size > 0 and not weights[place] > 0:

@@ -27,10 +27,18 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colorquant_nn.kernels.cpu.runtime import atomic_add, kernel, next_task, run, subroutine
-from colorquant_nn.kernels.cpu.tiles import FLOATS, TILE, ZERO
+from colorquant_nn.kernels.cpu.runtime import (
+    atomic_add,
+    greater,
+    kernel,
+    lesser,
+    next_task,
+    run,
+    subroutine,
+)
+from colorquant_nn.kernels.cpu.tiles import TILE, ZERO
 
-__all__ = ["NO_GRID", "Grid", "build_grid", "choose_levels", "nearest_of_cell"]
+__all__ = ["Grid", "build_grid", "choose_levels", "nearest_of_cell"]
 
 GROUP = 4
 GROUP_FLOATS = 4 * GROUP
@@ -71,9 +79,6 @@ class Grid(NamedTuple):
     of all centroids, which comes first."""
     lists: NDArray[np.float32]
     """Groups of candidates."""
-
-
-NO_GRID = Grid(FLOATS, FLOATS, np.empty(0, np.int32), FLOATS)
 
 
 def choose_levels(num_points: int, num_clusters: int) -> int | None:
@@ -145,8 +150,9 @@ def nearest_of_cell(tile, num_clusters, grid, open_points, index):
     x1, y1, z1 = scale[0], scale[1], scale[2]
     for i in range(TILE):
         x, y, z = (tile[0, i] - x0) * x1, (tile[1, i] - y0) * y1, (tile[2, i] - z0) * z1
-        beyond = min(min(x, y), z) < ZERO or max(max(x, y), z) > end
-        x, y, z = min(max(x, ZERO), last), min(max(y, ZERO), last), min(max(z, ZERO), last)
+        beyond = lesser(lesser(x, y), z) < ZERO or greater(greater(x, y), z) > end
+        x, y, z = greater(x, ZERO), greater(y, ZERO), greater(z, ZERO)
+        x, y, z = lesser(x, last), lesser(y, last), lesser(z, last)
         cell = (np.int32(x) * side + np.int32(y)) * side + np.int32(z)
         index[i] = outside if beyond else cell
     waiting = np.uint64(0)
@@ -187,7 +193,7 @@ def _pack(colors, numbers, count, lists, first):
     for begin in range(0, count, GROUP):
         at = np.uint64(first + begin * GROUP)
         for lane in range(GROUP):
-            number = numbers[min(begin + lane, count - 1)]
+            number = numbers[lesser(begin + lane, count - 1)]
             k = np.uint32(number)
             lists[at] = colors[0, k]
             lists[at + np.uint64(GROUP)] = colors[1, k]
@@ -208,7 +214,7 @@ def _filter(source, count, low, high, coordinate_allowance, numbers):
         first = np.uint64(group * GROUP_FLOATS)
         distance, lane = nearest_of_group(source, first, center_x, center_y, center_z)
         rival = first + np.uint64(lane) if distance < least else rival
-        least = min(least, distance)
+        least = lesser(least, distance)
     x = source[rival]
     y = source[rival + np.uint64(GROUP)]
     z = source[rival + np.uint64(2 * GROUP)]
@@ -221,7 +227,7 @@ def _filter(source, count, low, high, coordinate_allowance, numbers):
     for group in range(groups):
         first = np.uint64(group * GROUP_FLOATS)
         bits = kept_of_group(source, first, (x, y, z), low, high, allowance)
-        for lane in range(min(GROUP, count - group * GROUP)):
+        for lane in range(lesser(GROUP, count - group * GROUP)):
             numbers[kept] = source[first + np.uint64(3 * GROUP + lane)]
             kept += bits >> lane & 1
     return kept

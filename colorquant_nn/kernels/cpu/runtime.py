@@ -3,6 +3,8 @@
 A `kernel` is called from Python, a `subroutine` from kernels. A compiled kernel is stored on disk
 next to its source or, where that cannot be written, in the user's cache directory. A subroutine
 has no entry for Python, whose making takes as long as the rest of a short function's compilation.
+A first step of training waits for all of them: a loop takes about 20 ms to compile, an array made
+15, a subroutine 25 besides its code, and again when its caller is compiled.
 
 numba's own threading layers survive neither a fork nor two callers at once. Here a kernel is an
 ordinary compiled function that releases the interpreter lock: every thread calls it with the same
@@ -14,6 +16,7 @@ depend on which thread took which task.
 
 import gc
 import hashlib
+import operator
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,7 +37,9 @@ __all__ = [
     "FUSED",
     "REORDERED",
     "atomic_add",
+    "greater",
     "kernel",
+    "lesser",
     "next_task",
     "run",
     "run_tasks",
@@ -111,9 +116,16 @@ def kernel(floats: tuple[str, ...] = FUSED) -> Callable[[Function], Function]:
     return decorate
 
 
-def subroutine(floats: tuple[str, ...] = FUSED) -> Callable[[Function], Function]:
-    """Compile for the kernels that call it; a call from Python crashes."""
+def subroutine(
+    floats: tuple[str, ...] = FUSED, inline: str = "never"
+) -> Callable[[Function], Function]:
+    """Compile for the kernels that call it; a call from Python crashes.
+
+    With ``inline="always"`` it becomes part of its caller before anything is compiled, which is
+    sooner done for a function of many loops that has one caller.
+    """
     options: dict[str, Any] = {"no_cpython_wrapper": True, "error_model": "numpy"}
+    options["inline"] = inline
     return njit(fastmath=set(floats), **options)
 
 
@@ -132,6 +144,25 @@ def _atomic_add(typing_context, counter, amount):
 
 
 atomic_add: Any = intrinsic(_atomic_add)
+
+
+def _first_in(order: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """What ``min`` and ``max`` do with two numbers, but nothing is compiled for each call."""
+
+    def first(typing_context, a, b):
+        kind = typing_context.unify_types(types.unliteral(a), types.unliteral(b))
+
+        def generate(context, builder, signature, arguments):
+            comes_first = context.get_function(order, types.boolean(kind, kind))
+            return builder.select(comes_first(builder, arguments[::-1]), *arguments[::-1])
+
+        return kind(kind, kind), generate
+
+    return first
+
+
+lesser: Any = intrinsic(_first_in(operator.lt))
+greater: Any = intrinsic(_first_in(operator.gt))
 
 
 @subroutine()

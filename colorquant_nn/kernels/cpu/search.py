@@ -21,13 +21,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colorquant_nn.kernels import reference
-from colorquant_nn.kernels.cpu.runtime import REORDERED, kernel, run_tasks, subroutine
+from colorquant_nn.kernels.cpu.runtime import (
+    REORDERED,
+    greater,
+    kernel,
+    lesser,
+    run_tasks,
+    subroutine,
+)
 
 TILE = 64
 LANES = 8
 INFINITY = np.float32(np.inf)
+# No colour is so far away. A power of two: the first draw is by weights, as they are.
+FAR = np.float32(2.0**60)
 ZERO = np.float32(0)
-ONE = np.float32(1)
 # A centroid too many in the list does no harm; this covers rounding.
 SLACK = np.float32(1.0001)
 TINY = reference.TINY
@@ -84,7 +92,7 @@ def relocate(
     weights = numbers * (moments[:, 0].sum() / numbers.sum().clamp_min(TINY))
     blur = torch.ones(2, len(counts)) if blur is None else blur
     position = centroids.detach().to(torch.float32).T.contiguous().numpy()
-    trial = np.empty_like(position)
+    trial = position.copy()
     moves = np.empty((min(int(limit), reference.most_moves(len(counts))), 3), np.int64)
     made = _relocate(
         position, weights.numpy(), moments.detach().contiguous().numpy(), movable.numpy(),
@@ -154,6 +162,7 @@ def _search_once(tiles, pinned, uniforms, blurs, steps, steps_a_round, centroids
     rules = Rules(pinned, reference.SEARCH_MARGIN, len(moves))
     for blur in blurs:
         counts = moments[:, 0].copy()
+        trial[:] = centroids
         if _relocate(centroids, counts, moments, movable, rules, blur, trial, moves) == 0:
             continue
         distortion = _lloyd(tiles, pinned, steps_a_round, trial, alpha, trial_moments)
@@ -177,18 +186,18 @@ def _list_candidates(lower, upper, centroids, near, far, least, candidates):
         low, high, row = lower[c], upper[c], centroids[c]
         for k in range(num_clusters):
             below, above = row[k] - low, high - row[k]
-            out = max(max(-below, -above), ZERO)
-            reach = max(below, above)
+            out = greater(greater(-below, -above), ZERO)
+            reach = greater(below, above)
             near[k] += out * out
             far[k] += reach * reach
     for lane in range(LANES):
         least[lane] = INFINITY
     for start in range(0, far.size, LANES):  # padded with infinity
         for lane in range(LANES):
-            least[lane] = min(least[lane], far[start + lane])
+            least[lane] = lesser(least[lane], far[start + lane])
     bound = INFINITY
     for lane in range(LANES):
-        bound = min(bound, least[lane])
+        bound = lesser(bound, least[lane])
     bound *= SLACK
     count = 0
     for k in range(num_clusters):
@@ -216,71 +225,65 @@ def _assign_tile(tile, centroids, alpha, candidates, best, index):
             index[i] = k if nearer else index[i]
 
 
-@subroutine(REORDERED)
-def _measure(tiles, centroids, alpha, complete, moments):
-    """Sum up the moments of the points about their nearest centroids; second ones if complete."""
-    points, weights, lower, upper = tiles
-    num_clusters = centroids.shape[1]
-    padded = (num_clusters + LANES - 1) // LANES * LANES
-    # Each kind of array takes a while to compile, so scratch is rows of a few.
-    floats = np.empty((4, max(padded, TILE)), np.float32)
-    near, far, least, best = floats[0], floats[1, :padded], floats[2], floats[3]
-    integers = np.empty((2, max(num_clusters + 1, TILE)), np.int32)
-    candidates, index = integers[0], integers[1]
-    for k in range(num_clusters, padded):
-        far[k] = INFINITY
-    for k in range(num_clusters):
-        for column in range(moments.shape[1]):
-            moments[k, column] = 0.0
-    for t in range(len(points)):
-        tile = points[t]
-        count = _list_candidates(lower[t], upper[t], centroids, near, far, least, candidates)
-        _assign_tile(tile, centroids, alpha, candidates[:count], best, index)
-        for i in range(TILE):
-            row = moments[np.uint32(index[i])]
-            k = np.uint32(index[i])
-            weight = np.float64(weights[t, i])
-            x = np.float64(tile[0, i] - centroids[0, k])
-            y = np.float64(tile[1, i] - centroids[1, k])
-            z = np.float64(tile[2, i] - centroids[2, k])
-            row[0] += weight
-            row[1] += weight * x
-            row[2] += weight * y
-            row[3] += weight * z
-            if alpha is None:
-                if complete:
-                    row[4] += weight * x * x
-                    row[5] += weight * x * y
-                    row[6] += weight * x * z
-                    row[7] += weight * y * y
-                    row[8] += weight * y * z
-                    row[9] += weight * z * z
-            else:
-                a = np.float64(tile[3, i] - centroids[3, k])
-                row[4] += weight * a
-                if complete:
-                    row[5] += weight * x * x
-                    row[6] += weight * x * y
-                    row[7] += weight * x * z
-                    row[8] += weight * x * a
-                    row[9] += weight * y * y
-                    row[10] += weight * y * z
-                    row[11] += weight * y * a
-                    row[12] += weight * z * z
-                    row[13] += weight * z * a
-                    row[14] += weight * a * a
-
-
 @kernel(REORDERED)
 def _lloyd(tiles, pinned, steps, centroids, alpha, moments):
     """Steps of Lloyd's algorithm, then the moments, whose distortion is returned.
 
-    The pinned centroids, the first, stay.
+    The pinned centroids, the first, stay. Moments are those of the points about their nearest
+    centroids; second ones are needed at the end only.
     """
+    points, weights, lower, upper = tiles
     channels, num_clusters = centroids.shape
+    padded = (num_clusters + LANES - 1) // LANES * LANES
+    # Each kind of array takes a while to compile, so scratch is rows of a few.
+    floats = np.empty((4, greater(padded, TILE)), np.float32)
+    near, far, least, best = floats[0], floats[1, :padded], floats[2], floats[3]
+    integers = np.empty((2, greater(num_clusters + 1, TILE)), np.int32)
+    candidates, index = integers[0], integers[1]
+    for k in range(num_clusters, padded):
+        far[k] = INFINITY
     complete = steps == 0
     while True:
-        _measure(tiles, centroids, alpha, complete, moments)
+        for k in range(num_clusters):
+            for column in range(moments.shape[1]):
+                moments[k, column] = 0.0
+        for t in range(len(points)):
+            tile = points[t]
+            count = _list_candidates(lower[t], upper[t], centroids, near, far, least, candidates)
+            _assign_tile(tile, centroids, alpha, candidates[:count], best, index)
+            for i in range(TILE):
+                row = moments[np.uint32(index[i])]
+                k = np.uint32(index[i])
+                weight = np.float64(weights[t, i])
+                x = np.float64(tile[0, i] - centroids[0, k])
+                y = np.float64(tile[1, i] - centroids[1, k])
+                z = np.float64(tile[2, i] - centroids[2, k])
+                row[0] += weight
+                row[1] += weight * x
+                row[2] += weight * y
+                row[3] += weight * z
+                if alpha is None:
+                    if complete:
+                        row[4] += weight * x * x
+                        row[5] += weight * x * y
+                        row[6] += weight * x * z
+                        row[7] += weight * y * y
+                        row[8] += weight * y * z
+                        row[9] += weight * z * z
+                else:
+                    a = np.float64(tile[3, i] - centroids[3, k])
+                    row[4] += weight * a
+                    if complete:
+                        row[5] += weight * x * x
+                        row[6] += weight * x * y
+                        row[7] += weight * x * z
+                        row[8] += weight * x * a
+                        row[9] += weight * y * y
+                        row[10] += weight * y * z
+                        row[11] += weight * y * a
+                        row[12] += weight * z * z
+                        row[13] += weight * z * a
+                        row[14] += weight * a * a
         if complete:
             break
         moved = False
@@ -301,14 +304,16 @@ def _lloyd(tiles, pinned, steps, centroids, alpha, moments):
     return total
 
 
-@subroutine(REORDERED)
+@subroutine(REORDERED, inline="always")
 def _longest_axes(moments, variance, axes):
-    """Variance along, and direction (K, C) of, the longest axis of each cluster."""
+    """Variance along, and direction of, the longest axis of each cluster.
+
+    The directions are the first K of (K + C + 1, C) axes; the others are scratch.
+    """
     channels = axes.shape[1]
-    covariance = np.empty((channels + 1, channels))
-    product = covariance[channels]
+    covariance, product = axes[len(moments) :], axes[len(moments) + channels]
     for k in range(len(moments)):
-        weight = max(moments[k, 0], TINY)
+        weight = greater(moments[k, 0], TINY)
         vector = axes[k]
         column = 1 + channels
         for c in range(channels):
@@ -336,7 +341,7 @@ def _longest_axes(moments, variance, axes):
         variance[k] = np.sqrt(square - TINY)
 
 
-@subroutine(REORDERED)
+@subroutine(REORDERED, inline="always")
 def _list_merges(centroids, counts, movable, row, cost, neighbour):
     """Ward's cost of merging each centroid into the neighbour where that is least."""
     channels, num_clusters = centroids.shape
@@ -355,7 +360,7 @@ def _list_merges(centroids, counts, movable, row, cost, neighbour):
         for k in range(num_clusters):
             if k != j:
                 other = counts[k]
-                merging = weight * other / max(weight + other, TINY) * row[k]
+                merging = weight * other / greater(weight + other, TINY) * row[k]
                 if merging < cost[j]:
                     cost[j] = merging
                     neighbour[j] = k
@@ -381,31 +386,28 @@ def _relocate(centroids, counts, moments, movable, rules, blur, trial, moves):
         movable: (K,) bool.
         rules: see `Rules`.
         blur: (2, K).
-        trial: (C, K), filled with the new centroids.
+        trial: (C, K), a copy of the centroids, to be moved.
         moves: (at least ``rules.most``, 3), filled with source, target and split cluster.
 
     Returns:
         How many moves were made.
     """
     channels, num_clusters = centroids.shape
-    looks = min(num_clusters, 2 * max(1, num_clusters // 8))  # at merges, as the plain form does
+    most_looks = 2 * greater(1, num_clusters // 8)  # at merges, as the plain form does
     floats = np.empty((4, num_clusters))
     variance, cost, loss, row = floats[0], floats[1], floats[2], floats[3]
-    axes = np.empty((num_clusters, channels))
+    axes = np.empty((num_clusters + channels + 1, channels))
     integers = np.empty((3, num_clusters), np.int32)
     neighbour, gone, kept = integers[0], integers[1], integers[2]
-    for c in range(channels):  # numba takes long to compile an assignment of slices
-        for k in range(num_clusters):
-            trial[c, k] = centroids[c, k]
     _longest_axes(moments, variance, axes)
     _list_merges(centroids, counts, movable, row, cost, neighbour)
     for k in range(num_clusters):
-        shared = min(counts[k], moments[k, 0])  # one odd batch is no reason to move
+        shared = lesser(counts[k], moments[k, 0])  # one odd batch is no reason to move
         loss[k] = -SPLIT_GAIN * shared * variance[k] * blur[1, k]
         cost[k] *= blur[0, k]
         gone[k] = kept[k] = 0
     made = 0
-    for _ in range(looks):
+    for _ in range(lesser(num_clusters, most_looks)):
         if made == rules.most:
             break
         source = _least(cost)
@@ -426,7 +428,7 @@ def _relocate(centroids, counts, moments, movable, rules, blur, trial, moves):
         gone[source] = kept[target] = kept[split] = 1
         if target >= rules.pinned:
             weight = counts[source]
-            pull = weight / max(counts[target] + weight, TINY)
+            pull = weight / greater(counts[target] + weight, TINY)
             for c in range(channels):
                 trial[c, target] += pull * (centroids[c, source] - centroids[c, target])
         for c in range(channels):
@@ -437,32 +439,7 @@ def _relocate(centroids, counts, moments, movable, rules, blur, trial, moves):
     return made
 
 
-@subroutine(REORDERED)
-def _improve(tile, weight, color, nearest, trial):
-    """Distances, limited to ``nearest``, of a tile's points to one more centroid; their sum."""
-    for i in range(TILE):
-        trial[i] = ZERO
-    for c in range(len(color)):
-        for i in range(TILE):
-            step = tile[c, i] - color[c]
-            trial[i] += step * step
-    total = 0.0
-    for i in range(TILE):
-        trial[i] = min(trial[i], nearest[i])
-        total += np.float64(trial[i] * weight[i])
-    return total
-
-
-@subroutine(REORDERED)
-def _out_of_reach(lower, upper, color, reach):
-    near = ZERO
-    for c in range(len(color)):
-        out = max(max(lower[c] - color[c], color[c] - upper[c]), ZERO)
-        near += out * out
-    return near >= reach
-
-
-@subroutine(REORDERED)
+@subroutine(REORDERED, inline="always")
 def _pick(tiles, weights, nearest, sums, target, color):
     """The colour at which the running sum of weighted distances passes ``target``."""
     before = 0.0
@@ -483,76 +460,77 @@ def _pick(tiles, weights, nearest, sums, target, color):
 
 
 @subroutine(REORDERED)
-def _start(weights, far, nearest, sums):
-    """The same distance for all points: 1 makes a first pick, infinity lets it be lowered."""
-    for t in range(len(weights)):
-        sums[t] = 0.0
-        for i in range(TILE):
-            nearest[t, i] = far
-            sums[t] += np.float64(weights[t, i])
-
-
-@subroutine(REORDERED)
-def _total(sums):
-    total = 0.0
-    for value in sums:
-        total += value
-    return total
-
-
-@subroutine(REORDERED)
-def _add_centroid(tiles, color, nearest, sums, reach, trial):
-    """Bring the distances up to date with one more centroid."""
+def _saved_by(tiles, color, nearest, sums, reach, trial, keep):
+    """What one more centroid takes off the sum of distances; they are lowered if it is kept."""
+    saved = 0.0
     for t in range(len(sums)):
-        if not _out_of_reach(tiles.lower[t], tiles.upper[t], color, reach[t]):
-            sums[t] = _improve(tiles.points[t], tiles.weights[t], color, nearest[t], trial)
+        tile, weight, near = tiles.points[t], tiles.weights[t], nearest[t]
+        apart = ZERO  # squared distance to the box
+        for c in range(len(color)):
+            below, above = tiles.lower[t, c] - color[c], color[c] - tiles.upper[t, c]
+            out = greater(greater(below, above), ZERO)
+            apart += out * out
+        if apart >= reach[t]:
+            continue
+        for i in range(TILE):
+            trial[i] = ZERO
+        for c in range(len(color)):
+            for i in range(TILE):
+                step = tile[c, i] - color[c]
+                trial[i] += step * step
+        total = 0.0
+        for i in range(TILE):
+            trial[i] = lesser(trial[i], near[i])
+            total += np.float64(trial[i] * weight[i])
+        saved += sums[t] - total
+        if keep:
+            sums[t] = total
             reach[t] = ZERO
             for i in range(TILE):
-                nearest[t, i] = trial[i]
-                reach[t] = max(reach[t], trial[i])
+                near[i] = trial[i]
+                reach[t] = greater(reach[t], trial[i])
+    return saved
 
 
 @kernel(REORDERED)
 def _seed(tiles, pinned, uniforms, centroids):
     """Greedy k-means++ after the pinned centroids."""
-    points, weights, lower, upper = tiles
+    points, weights = tiles.points, tiles.weights
     num_clusters, num_candidates = uniforms.shape
     channels = len(centroids)
-    # Each kind of array takes a while to compile, so scratch is rows of a few.
+    # Each kind of array takes a while to compile, so scratch is rows of a few; so does each loop.
     nearest = np.empty(weights.shape, np.float32)
-    rows = np.empty((2, max(len(points), TILE)), np.float32)
-    trial, reach = rows[0], rows[1]
-    colors = np.empty((2, channels), np.float32)
-    color, best_color = colors[0], colors[1]
+    rows = np.empty((3, greater(len(points), TILE)), np.float32)
+    trial, reach, color = rows[0], rows[1], rows[2, :channels]
     sums = np.empty((1, len(points)))[0]
-    _start(weights, ONE, nearest, sums)
-    _pick(points, weights, nearest, sums, uniforms[0, 0] * _total(sums), best_color)
-    _start(weights, INFINITY, nearest, sums)
     for t in range(len(points)):
-        reach[t] = INFINITY
+        sums[t] = 0.0
+        reach[t] = FAR
+        for i in range(TILE):
+            nearest[t, i] = FAR
+            sums[t] += FAR * np.float64(weights[t, i])
     for k in range(num_clusters):
-        if k >= max(pinned, 1) and _total(sums) > 0:
-            most = -1.0
-            for candidate in range(num_candidates):
-                target = np.float64(uniforms[k, candidate]) * _total(sums)
-                _pick(points, weights, nearest, sums, target, color)
-                saved = 0.0
-                for t in range(len(points)):
-                    if not _out_of_reach(lower[t], upper[t], color, reach[t]):
-                        saved += sums[t] - _improve(points[t], weights[t], color, nearest[t], trial)
-                if saved > most:
-                    most = saved
-                    for c in range(channels):
-                        best_color[c] = color[c]
-        elif k > 0:  # no colour is left that has not been chosen
+        total = 0.0
+        for value in sums:
+            total += value
+        draws = num_candidates if k > 0 else 1
+        if k < pinned:
+            draws = 0
+        elif not total > 0:  # no colour is left that has not been chosen
+            draws = 0
             for c in range(channels):
-                best_color[c] = centroids[c, 0]
-        elif not _total(sums) > 0:
-            for c in range(channels):
-                best_color[c] = ZERO
-        for c in range(channels):
-            if k < pinned:
-                best_color[c] = centroids[c, k]
+                centroids[c, k] = centroids[c, 0] if k > 0 else ZERO
+        most = -1.0
+        for draw in range(draws + (k + 1 < num_clusters)):  # nobody needs the last distances
+            keep = draw == draws  # after the draws, what was chosen
+            if keep:
+                for c in range(channels):
+                    color[c] = centroids[c, k]
             else:
-                centroids[c, k] = best_color[c]
-        _add_centroid(tiles, best_color, nearest, sums, reach, trial)
+                target = np.float64(uniforms[k, draw]) * total
+                _pick(points, weights, nearest, sums, target, color)
+            saved = _saved_by(tiles, color, nearest, sums, reach, trial, keep)
+            if saved > most and not keep:
+                most = saved
+                for c in range(channels):
+                    centroids[c, k] = color[c]

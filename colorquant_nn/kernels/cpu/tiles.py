@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colorquant_nn.kernels.cpu.runtime import subroutine
+from colorquant_nn.kernels.cpu.runtime import lesser, subroutine
 
 TILE = 512
 LARGEST = np.float32(np.finfo(np.float32).max)
@@ -79,7 +79,7 @@ def rows_of(colors: Tensor) -> NDArray[np.float32]:
     return colors.detach().to(torch.float32).transpose(1, 2).contiguous().numpy()
 
 
-@subroutine()
+@subroutine(inline="always")
 def _copy_whole(source, offset, stride, channels, tile):
     """Copy 512 neighbours. Loops of a fixed length, over unsigned offsets, become SIMD."""
     first, step = np.uint64(offset), np.uint64(stride)
@@ -121,7 +121,7 @@ def _clean(divisor, clamp, row, weight):
     return infected
 
 
-@subroutine()
+@subroutine(inline="always")
 def _copy_part(points, image, first, count, tile, weight):
     """Copy ``count`` points from one of an image on, and their weights; zeros follow."""
     strides, weight_strides = points.strides, points.weight_strides
@@ -139,7 +139,7 @@ def _copy_part(points, image, first, count, tile, weight):
             image, first = image + 1, 0
 
 
-@subroutine()
+@subroutine(inline="always")
 def _copy_weights(source, offset, stride, weight):
     first, step = np.uint64(offset), np.uint64(stride)
     for i in range(TILE):
@@ -179,8 +179,8 @@ def nearest(tile, centroids, channels, best, index):
     k = 0
     while k < num_clusters:
         # The last four may repeat the last centroid, which changes nothing: only less is nearer.
-        k0, k1 = k, min(k + 1, num_clusters - 1)
-        k2, k3 = min(k + 2, num_clusters - 1), min(k + 3, num_clusters - 1)
+        k0, k1 = k, lesser(k + 1, num_clusters - 1)
+        k2, k3 = lesser(k + 2, num_clusters - 1), lesser(k + 3, num_clusters - 1)
         x0, y0, z0, a0 = centroids[0, k0], centroids[1, k0], centroids[2, k0], centroids[-1, k0]
         x1, y1, z1, a1 = centroids[0, k1], centroids[1, k1], centroids[2, k1], centroids[-1, k1]
         x2, y2, z2, a2 = centroids[0, k2], centroids[1, k2], centroids[2, k2], centroids[-1, k2]
