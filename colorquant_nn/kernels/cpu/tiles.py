@@ -79,7 +79,7 @@ def rows_of(colors: Tensor) -> NDArray[np.float32]:
     return colors.detach().to(torch.float32).transpose(1, 2).contiguous().numpy()
 
 
-@subroutine()
+@subroutine(inline="always")
 def _copy_whole(source, offset, stride, channels, tile):
     """Copy 512 neighbours. Loops of a fixed length, over unsigned offsets, become SIMD."""
     first, step = np.uint64(offset), np.uint64(stride)
@@ -121,7 +121,7 @@ def _clean(divisor, clamp, row, weight):
     return infected
 
 
-@subroutine()
+@subroutine(inline="always")
 def _copy_part(points, image, first, count, tile, weight):
     """Copy ``count`` points from one of an image on, and their weights; zeros follow."""
     strides, weight_strides = points.strides, points.weight_strides
@@ -139,7 +139,7 @@ def _copy_part(points, image, first, count, tile, weight):
             image, first = image + 1, 0
 
 
-@subroutine()
+@subroutine(inline="always")
 def _copy_weights(source, offset, stride, weight):
     first, step = np.uint64(offset), np.uint64(stride)
     for i in range(TILE):
