@@ -2,6 +2,7 @@
 
 import copy
 import os
+import pickle
 from datetime import timedelta
 from pathlib import Path
 
@@ -172,6 +173,14 @@ def check_groups(rank: int, world: int) -> None:
         ColorQuantize(4, process_group=groups[1 - rank])
     copied = copy.deepcopy(layer)
     assert copied.process_group is groups[rank]
+    stored = pickle.loads(pickle.dumps(layer))
+    assert "ColorQuantize(4" in repr(stored)
+    with pytest.raises(RuntimeError, match=r"was stored, and its process group is not"):
+        stored(share(1, rank, 1))
+    stored.process_group = groups[rank]
+    stored(share(1, rank, 1))
+    with pytest.raises(RuntimeError, match=r"other numbers of colours than this one's.*sync=False"):
+        ColorQuantize(4 + rank)(share(1, rank, 1))
 
     impatient = dist.new_group(timeout=timedelta(seconds=1))
     layer = ColorQuantize(4, process_group=impatient)

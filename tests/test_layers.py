@@ -68,6 +68,8 @@ def test_encode_and_decode_invert_each_other() -> None:
         with pytest.raises(IndexError, match="indices from 0 to 7, got from"):
             layer.decode(wrong)
     assert torch.equal(layer.decode(indices.to(torch.uint8)), images)
+    with pytest.raises(ValueError, match=r"\(B, H, W\) or \(H, W\), got \(3,\)"):
+        layer.decode(torch.zeros(3, dtype=torch.int64))
     with pytest.raises(TypeError, match="whole numbers, got torch"):
         layer.decode(indices.float())
 

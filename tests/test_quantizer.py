@@ -12,6 +12,7 @@ from colorquant_nn import (
     ColorHistogram,
     ColorQuantize,
     DeferredColorQuantize,
+    LearnedPalette,
     PerImageColorQuantize,
 )
 from colorquant_nn.functional import gradients, online
@@ -45,7 +46,7 @@ def test_the_commitment_sees_what_it_is_given(cls) -> None:
 
 
 def test_far_from_black_and_white_says_so() -> None:
-    layer = ColorQuantize.from_palette(BLACK_AND_WHITE)
+    layer = ColorQuantize.from_palette(BLACK_AND_WHITE, commitment_weight=1)
     z = torch.full((3, 2, 2), 50.0, requires_grad=True)
     result = layer.quantize(z)
     assert result.commitment == 49**2
@@ -59,7 +60,7 @@ def test_the_commitment_is_finite_where_pixels_are_not(dtype: torch.dtype) -> No
     x = batch(0, dtype=dtype)
     x[0, 0, 0, 0], x[1, 1, 2, 2] = torch.nan, torch.inf
     x.requires_grad_()
-    layer = ColorQuantize.from_palette(BLACK_AND_WHITE)
+    layer = ColorQuantize.from_palette(BLACK_AND_WHITE, commitment_weight=1)
     result = layer.quantize(x)
     known = x.detach().isfinite().all(1, keepdim=True).expand_as(x)
     error = (x.detach().float() - result.values.detach().float()).square()
@@ -143,7 +144,16 @@ def test_colours_are_weighted_means(layer) -> None:
         torch.testing.assert_close(color, mean)
     error = (x - result.values).square().mean(1)
     torch.testing.assert_close(result.mse, (error * weights).sum() / weights.sum())
-    torch.testing.assert_close(result.commitment, result.mse)
+    torch.testing.assert_close(result.commitment, 0.25 * result.mse)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_small_weights_are_weights(space: str) -> None:
+    layer = ColorQuantize.from_palette(torch.eye(3), space=space)
+    expected, weights = layer.quantize(batch(0)), torch.full((4, 16, 16), 1e-6)
+    result = layer.quantize(batch(0), weights)
+    torch.testing.assert_close(result.mse, expected.mse)
+    torch.testing.assert_close(result.commitment, expected.commitment)
 
 
 def test_a_fit_weighs_pixels() -> None:
@@ -167,12 +177,13 @@ def test_nothing_counts_where_nothing_weighs() -> None:
         (torch.ones(16, 16), r"expected weights of the image's size \(4, 16, 16\), got \(16, 16\)"),
         (-torch.ones(4, 16, 16), "finite and at least 0"),
         (torch.full((4, 16, 16), torch.nan), "finite and at least 0"),
+        ([1, 2], "expected weights as a tensor"),
     ],
 )
 def test_wrong_weights_are_named_and_teach_nothing(cls, weights, message: str) -> None:
     layer = cls(4)
     before = state_of(layer)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         layer(batch(0), weights)
     for name, value in state_of(layer).items():
         assert torch.equal(value, before[name]), name
@@ -236,6 +247,16 @@ def test_images_of_another_range_are_told_of_once(cls, training: bool) -> None:
         x = batch(0)
         x[0, 0, 0, 0] = 7  # a pixel is no range
         cls(4)(x)
+
+
+def test_a_layer_that_goes_on_to_learn_is_told_of_another_range_too() -> None:
+    for layer in (
+        ColorQuantize.from_palette(PALETTE, frozen=False),
+        ColorQuantize(4).fit(batch(0)),
+        torch.compile(ColorQuantize(4), backend="eager"),
+    ):
+        with pytest.warns(UserWarning, match="outside of"):
+            layer(255 * batch(1))
 
 
 @pytest.mark.parametrize("cls", [ColorQuantize, DeferredColorQuantize])
@@ -344,6 +365,22 @@ def test_soft_is_an_object() -> None:
         Soft(-1)
 
 
+def test_what_would_change_the_meaning_of_a_state_is_fixed() -> None:
+    layer = ColorQuantize(4)
+    for name, value in (("space", "lab"), ("deferred", True)):
+        with pytest.raises(AttributeError):
+            setattr(layer, name, value)
+    with pytest.raises(ValueError, match="value_range"):
+        layer.value_range = (1, 0)
+
+
+def test_without_a_weight_there_is_no_commitment() -> None:
+    layer = ColorQuantize.from_palette(PALETTE, commitment_weight=0)
+    assert layer.quantize(torch.full((3, 2, 2), 1e30)).commitment == 0
+    with pytest.raises(ValueError, match="commitment_weight must be at least 0, got -1"):
+        ColorQuantize(4, commitment_weight=-1)
+
+
 def test_what_is_not_the_default_is_shown() -> None:
     assert repr(ColorQuantize(4)) == "ColorQuantize(4, space='rgb')"
     layer = ColorQuantize(4, decay=1, estimator=gradients.cut, value_range=(-1, 1), sync=False)
@@ -398,6 +435,25 @@ def test_a_state_of_another_space_is_converted(cls, theirs: str) -> None:
     fresh = cls(4, space="lab")
     fresh.load_state_dict(state)
     assert torch.equal(fresh.centroids, loaded.centroids)
-    state["space_number"] = torch.tensor(9.0)
-    with pytest.raises(ValueError, match="space of number 9"):
+    for number in (9.0, -1.0, torch.nan):
+        state["space_number"] = torch.tensor(number)
+        with pytest.raises(ValueError, match="space of number"):
+            fresh.load_state_dict(state)
+    del state["space_number"]
+    with pytest.warns(UserWarning, match="does not say its colour space.* this layer's, lab"):
         fresh.load_state_dict(state)
+
+
+def test_a_state_of_another_class_is_taken() -> None:
+    deferred, learned = DeferredColorQuantize(4), LearnedPalette(4, space="oklab").fit(batch(0))
+    deferred(batch(0))
+    deferred.commit()
+    deferred(batch(1))
+    layer = ColorQuantize(4)
+    layer.load_state_dict(deferred.state_dict())
+    assert torch.equal(layer.centroids, deferred.centroids)
+    layer = ColorQuantize(4, space="lab")
+    with pytest.warns(UserWarning, match="that of a LearnedPalette"):
+        layer.load_state_dict(learned.state_dict())
+    torch.testing.assert_close(layer.palette, learned.palette.detach(), rtol=0, atol=3e-6)
+    assert layer.seeded

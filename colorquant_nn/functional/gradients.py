@@ -537,7 +537,7 @@ class _SquaredError(torch.autograd.Function):
             return known.to(torch.promote_types(x.dtype, torch.float32), copy=True)
         plain = _plain_error(x, values, weights, clamp)
         if plain is not None:
-            return torch.linalg.vector_norm(plain).square() / max(1, plain.numel())
+            return plain.square_().sum() / max(1, plain.numel())
         error, votes, size = _errors(x, values, weights, clamp)
         squares = error.square() if votes is None else error.square() * votes
         return squares.sum() / size

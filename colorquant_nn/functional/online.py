@@ -24,7 +24,7 @@ from colorquant_nn import kernels
 from colorquant_nn.functional.clustering import moments_of, update
 from colorquant_nn.functional.color import color_space
 from colorquant_nn.functional.points import OUTSIDE, finite_weights, in_space, warn_of_range
-from colorquant_nn.functional.ranks import WORLD, all_reduce
+from colorquant_nn.functional.ranks import WORLD, all_reduce, together
 from colorquant_nn.functional.relocation import revive
 from colorquant_nn.functional.seeding import num_candidates
 from colorquant_nn.kernels import CHANCE, TINY
@@ -36,6 +36,7 @@ __all__ = [
     "PaletteState",
     "commit",
     "learn",
+    "look_once",
     "observe",
     "quantize",
 ]
@@ -199,10 +200,10 @@ def run_learn(points: Tensor, weights: Tensor | None, *rest: Any) -> tuple[Tenso
     _refuse_recomputation()
     state, how = PaletteState(*rest[:4]), Learning(*rest[4:])
     step = step_of(state.batches, how.warm_up)
-    if step == 0:
-        warn_of_range(points, RANGES)
+    look_once(points, state.counts)
     if step < how.warm_up:
-        cells, weight = _remember(_histogram(points, weights, how), _recall(state, how), state)
+        cells = _histogram(points, weights, state, how)
+        cells, weight = _remember(cells, _recall(state, how), state)
         _fit(cells, weight > 0, state, how, step)
     batch = quantize(points, state.centroids, how.space, weights)
     if step >= how.warm_up:
@@ -216,12 +217,11 @@ def run_observe(points: Tensor, weights: Tensor | None, *rest: Any) -> tuple[Ten
     state, pending, how = PaletteState(*rest[:4]), rest[4], Learning(*rest[5:])
     batch = quantize(points, state.centroids, how.space, weights)
     if not recomputing():
-        step, waiting = step_of(state.batches, how.warm_up), _waiting.get(pending, 0)
-        if step == waiting == 0:
-            warn_of_range(points, RANGES)
-        if step < how.warm_up:
-            recalled = _recall(state, how, pending[0, 0])
-            _, weight = _remember(_histogram(points, weights, how), recalled, state)
+        waiting = _waiting.get(pending, 0)
+        look_once(points, state.counts)
+        if step_of(state.batches, how.warm_up) < how.warm_up:
+            cells = _histogram(points, weights, state, how)
+            _, weight = _remember(cells, _recall(state, how, pending[0, 0]), state)
             pending[0, 0] += weight  # all that a commit wants to know then: was there anything
         else:
             pending.add_(all_reduce(batch.moments.clone(), how.ranks))
@@ -237,6 +237,24 @@ def run_observe(points: Tensor, weights: Tensor | None, *rest: Any) -> tuple[Ten
 
 
 _waiting = WeakIdKeyDictionary()  # forwards since the last commit, by the tensor of what waits
+_looked = WeakIdKeyDictionary()  # the counts of palettes that have seen a batch
+
+
+def look_once(points: Tensor, counts: Tensor) -> None:
+    """Warn if the first batch of a palette is of another range; it waits for the device then.
+
+    Args:
+        points: (B, N, 3), of which [0, 1] is expected.
+        counts: the palette's, by which it is known again.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.online import look_once
+        >>> look_once(torch.rand(1, 4, 3), torch.zeros(2))
+    """
+    if counts not in _looked and points.numel() > 0:
+        _looked[counts] = True
+        warn_of_range(points, RANGES)
 
 
 def _recall(state: PaletteState, how: Learning, waiting: Tensor | float = 0.0) -> Tensor:
@@ -249,9 +267,23 @@ def _recall(state: PaletteState, how: Learning, waiting: Tensor | float = 0.0) -
     return cells * (weight / cells[:, 0].sum().clamp_min(TINY))
 
 
-def _histogram(points: Tensor, weights: Tensor | None, how: Learning) -> Tensor:
+def _histogram(
+    points: Tensor, weights: Tensor | None, state: PaletteState, how: Learning
+) -> Tensor:
     """The colours of a batch, on all ranks, in cells (8 ** bits, 4) float64."""
-    return all_reduce(kernels.histogram(points, HISTOGRAM_BITS, weights), how.ranks)
+    cells = kernels.histogram(points, HISTOGRAM_BITS, weights)
+    if not together(how.ranks):
+        return cells
+    size = float(len(state.centroids))
+    row = cells.new_tensor([[1.0, size, size * size, 0.0]])
+    cells = all_reduce(torch.cat([cells, row]), how.ranks)
+    ranks, sizes, squares = cells[-1, :3].tolist()
+    if ranks * squares != sizes * sizes:
+        raise RuntimeError(
+            f"layers of other numbers of colours than this one's {size:.0f} learn on other ranks: "
+            "models that differ need sync=False, or a process_group"
+        )
+    return cells[:-1]
 
 
 def _remember(cells: Tensor, recalled: Tensor, state: PaletteState) -> tuple[Tensor, Tensor]:

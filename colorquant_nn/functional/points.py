@@ -308,7 +308,7 @@ def check_indices(indices: Tensor, num_colors: int) -> Tensor:
     """Check that indices are whole numbers below K, the latter where that needs no waiting.
 
     Args:
-        indices: what came, of any shape.
+        indices: what came.
         num_colors: K.
 
     Returns:
@@ -316,17 +316,20 @@ def check_indices(indices: Tensor, num_colors: int) -> Tensor:
 
     Raises:
         TypeError: for something else than a tensor of whole numbers.
+        ValueError: for another shape.
         IndexError: for an index that is not from 0 to K - 1.
 
     Examples:
         >>> import torch
         >>> from colorquant_nn.functional.points import check_indices
-        >>> check_indices(torch.tensor([0, 3], dtype=torch.uint8), 4)
-        tensor([0, 3])
+        >>> check_indices(torch.tensor([[0, 3]], dtype=torch.uint8), 4)
+        tensor([[0, 3]])
     """
     check_tensor(indices, "indices as a tensor (B, H, W) of whole numbers")
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
         raise TypeError(f"expected indices of whole numbers, got {indices.dtype}")
+    if indices.dim() < 2:
+        raise ValueError(f"expected indices (B, H, W) or (H, W), got {tuple(indices.shape)}")
     indices = indices.to(torch.int64)
     look = indices.device.type == "cpu" and not torch.compiler.is_compiling()
     if look and indices.numel() > 0:

@@ -4,19 +4,22 @@ A group has a name, since operations take strings, and since a layer that holds 
 copied and stored.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-__all__ = ["ALONE", "WORLD", "all_reduce", "group_of", "name_of", "together"]
+__all__ = ["ALONE", "WORLD", "Ranks", "all_reduce", "group_of", "together"]
 
 ALONE = "alone"
 WORLD = "world"  # the default group, once there is one
+LOST = "lost"
 
 _groups: dict[str, "torch.distributed.ProcessGroup"] = {}
 
 
-def name_of(group: "torch.distributed.ProcessGroup | None") -> str:
-    """The name by which the other functions know a group.
+class Ranks:
+    """A process group by name; a copy is of the same group, one that was stored has lost it.
 
     Args:
         group: of which this process is a member; None is the default group.
@@ -25,51 +28,68 @@ def name_of(group: "torch.distributed.ProcessGroup | None") -> str:
         ValueError: for a group without this process.
 
     Examples:
-        >>> from colorquant_nn.functional.ranks import name_of
-        >>> name_of(None)
+        >>> from colorquant_nn.functional.ranks import Ranks
+        >>> Ranks(None).name
         'world'
     """
-    if group is None:
-        return WORLD
-    name = getattr(group, "group_name", None)
-    if name is None:  # what torch.distributed.new_group gives to those who are not in it
-        raise ValueError(
-            f"expected a process group of which this rank is a member, got {group!r}; "
-            "sync=False makes a layer that learns alone"
-        )
-    _groups[name] = group
-    return name
+
+    def __init__(self, group: "torch.distributed.ProcessGroup | None") -> None:
+        self.name = WORLD
+        if group is None:
+            return
+        if not hasattr(group, "group_name"):  # what new_group gives to those who are not in it
+            raise ValueError(
+                f"expected a process group of which this rank is a member, got {group!r}; "
+                "sync=False makes a layer that learns alone"
+            )
+        self.name = f"group {len(_groups)}"  # torch's own names come again after a new start
+        _groups[self.name] = group
+
+    @property
+    def group(self) -> "torch.distributed.ProcessGroup | None":
+        """The group, None for the default one."""
+        return group_of(self.name)
+
+    def __deepcopy__(self, memo: object) -> "Ranks":
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[str], "Ranks"], tuple[str]]:
+        return _stored, (WORLD if self.name == WORLD else LOST,)
+
+
+def _stored(name: str) -> Ranks:
+    ranks = Ranks(None)
+    ranks.name = name
+    return ranks
 
 
 def group_of(name: str) -> "torch.distributed.ProcessGroup | None":
     """The group of a name, None for the default one.
 
     Args:
-        name: of `name_of`.
+        name: of `Ranks`.
 
     Raises:
-        RuntimeError: another process made it.
+        RuntimeError: the layer was stored and loaded since.
 
     Examples:
         >>> from colorquant_nn.functional.ranks import group_of
         >>> group_of("world") is None
         True
     """
-    if name == WORLD:
-        return None
-    if name not in _groups:
+    if name == LOST:
         raise RuntimeError(
-            "this layer was made with a process group of another process: give it one of this "
-            "process, layer.process_group = group, or None for the default group"
+            "this layer was stored, and its process group is not: give it one of this process, "
+            "layer.process_group = group, or None for the default group"
         )
-    return _groups[name]
+    return _groups.get(name)
 
 
 def together(name: str) -> bool:
     """Whether there are other ranks to learn with.
 
     Args:
-        name: of `name_of`, or `ALONE`.
+        name: of `Ranks`, or `ALONE`.
 
     Examples:
         >>> from colorquant_nn.functional.ranks import together
@@ -85,7 +105,7 @@ def all_reduce(tensor: Tensor, name: str) -> Tensor:
 
     Args:
         tensor: of the same shape on every rank.
-        name: of `name_of`, or `ALONE`.
+        name: of `Ranks`, or `ALONE`.
 
     Returns:
         The tensor.
@@ -101,8 +121,9 @@ def all_reduce(tensor: Tensor, name: str) -> Tensor:
     """
     if not together(name):
         return tensor
+    group = group_of(name)
     try:
-        torch.distributed.all_reduce(tensor, group=group_of(name))
+        torch.distributed.all_reduce(tensor, group=group)
     except RuntimeError as error:
         raise RuntimeError(
             "a palette waited for the other ranks, which did not come: each has to make the same "

@@ -4,7 +4,7 @@ Letters: B images, N = H W pixels, K colours.
 """
 
 import warnings
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -148,6 +148,11 @@ class ColorQuantize(SharedPalette):
         self._add_buffers(num_colors)
         self.reset_parameters()
 
+    @property
+    def deferred(self) -> bool:
+        """Whether this is a `DeferredColorQuantize`, which the class says."""
+        return isinstance(self, DeferredColorQuantize)
+
     def _add_buffers(self, num_colors: int) -> None:
         self.register_buffer("centroids", torch.empty(num_colors, 3, dtype=torch.float32))
         self.register_buffer("counts", torch.empty(num_colors, dtype=torch.float32))
@@ -210,11 +215,11 @@ class ColorQuantize(SharedPalette):
 
     def _assign(self, points: Tensor, weights: Tensor | None) -> Assigned:
         pixels = points.detach()
+        self._look(pixels)
         with torch.no_grad():
             if self._learns and self._worth_learning(pixels):
                 batch = self._learn(pixels, weights)
             else:
-                self._look(pixels)
                 self._look_for_a_palette()
                 batch = online.quantize(pixels, self.centroids, self.space, weights)
         known = _mean_squared_error(batch.moments) if self.space == "rgb" else None
@@ -243,6 +248,7 @@ class ColorQuantize(SharedPalette):
     ) -> None:
         """Take up a state: of any floating point dtype, of version 0.1.0, or a part of one."""
         self._take_version_0_1_0(state_dict, prefix)
+        self._take_that_of_others(state_dict, prefix)
         ours = {name: getattr(self, name) for name in self.state_names}
         given = {
             name: state_dict.pop(prefix + name) for name in ours if prefix + name in state_dict
@@ -291,25 +297,48 @@ class ColorQuantize(SharedPalette):
 
     def _take_space(self, given: dict[str, Tensor], missing: list[str], prefix: str) -> None:
         """Convert the centroids of a state from its space to ours; one without it has ours."""
-        ours, names = list(SPACES).index(self.space), list(SPACES)
-        number = ours if "space_number" in missing else round(float(given["space_number"]))
-        given["space_number"] = torch.full_like(given["space_number"], ours, dtype=torch.float32)
-        if number == ours:
+        stored = given["space_number"]
+        ours = list(SPACES).index(self.space)
+        given["space_number"] = torch.full_like(stored, ours, dtype=torch.float32)
+        if "space_number" in missing:
+            if self.space != "rgb":
+                warnings.warn(
+                    f"the state of {_named(prefix)} does not say its colour space: it is taken as "
+                    f"this layer's, {self.space}",
+                    stacklevel=2,
+                )
             return
-        if not 0 <= number < len(names):
-            raise ValueError(
-                f"the state of {_named(prefix)} is in a space of number {number}, of which this "
-                f"version does not know (0 to {len(names) - 1}: {', '.join(names)})"
-            )
-        theirs = given["centroids"].to(torch.float32)
-        given["centroids"] = color_space(self.space).from_rgb(
-            color_space(names[number]).to_rgb(theirs)
-        )
+        theirs = space_of(float(stored), _named(prefix))
+        if theirs == self.space:
+            return
+        colors = color_space(theirs).to_rgb(given["centroids"].to(torch.float32))
+        given["centroids"] = color_space(self.space).from_rgb(colors)
         if "pending" in given:
             given["pending"] = torch.zeros_like(given["pending"])
         warnings.warn(
-            f"the state of {_named(prefix)} is in {names[number]}, the layer in {self.space}: its "
+            f"the state of {_named(prefix)} is in {theirs}, the layer in {self.space}: its "
             "palette is converted, and goes on to learn in the layer's space",
+            stacklevel=2,
+        )
+
+    def _take_that_of_others(self, state_dict: dict[str, Any], prefix: str) -> None:
+        """Translate a state of a layer that learns in another way."""
+        if "pending" not in self.state_names:
+            state_dict.pop(prefix + "pending", None)  # of DeferredColorQuantize: what it waits with
+        colors = state_dict.pop(prefix + "colors", None)
+        if colors is None or prefix + "centroids" in state_dict:
+            return
+        for name in ("counts", "pending", "previous"):
+            state_dict.pop(prefix + name, None)
+        from_rgb = color_space(self.space).from_rgb
+        state_dict[prefix + "centroids"] = from_rgb(colors.detach().float().clamp(0, 1))
+        whole = {name: torch.zeros_like(getattr(self, name)) for name in self.state_names}
+        whole["batches"] += self.warm_up
+        whole["space_number"] += list(SPACES).index(self.space)
+        state_dict.update({prefix + name: x for name, x in whole.items() if name != "centroids"})
+        warnings.warn(
+            f"the state of {_named(prefix)} is that of a LearnedPalette: its palette is taken, and "
+            "follows the data from now on",
             stacklevel=2,
         )
 
@@ -346,7 +375,6 @@ class DeferredColorQuantize(ColorQuantize):
     Its arguments and shapes are those of `ColorQuantize`. In the warm-up it fits to the memory
     alone, and so tells apart no more colours than that has cells. Ranks have to make the same
     number of forwards between two commits.
-
 
     Attributes:
         pending: (K, 10) float32 buffer, moments of what waits for a commit, beside ``memory``.
@@ -401,7 +429,18 @@ class DeferredColorQuantize(ColorQuantize):
 def _mean_squared_error(moments: Tensor) -> Tensor:
     """Of the points in the moments (K, F), over all three channels; 0 without points."""
     size = 3 * moments[:, 0].sum()
-    return distortion(moments) / size.clamp_min(1)
+    return distortion(moments) / torch.where(size > 0, size, 1)
+
+
+def space_of(number: float, named: str) -> Space:
+    """The space of a state's ``space_number``."""
+    names = list(SPACES)
+    if not -0.5 <= number < len(names) - 0.5:  # nor NaN
+        raise ValueError(
+            f"the state of {named} is in a space of number {number:g}, of which this version does "
+            f"not know (0 to {len(names) - 1}: {', '.join(names)})"
+        )
+    return cast(Space, names[round(number)])
 
 
 def _named(prefix: str) -> str:

@@ -45,7 +45,7 @@ class Quantized(NamedTuple):
     of [0, 1]."""
     commitment: Tensor
     """To add to a loss: ``commitment_weight`` times the mean squared distance of the input, as far
-    out as it is, from its palette colours."""
+    out as it is, from its palette colours; in units of [0, 1] whatever the ``value_range``."""
 
 
 class Assigned(NamedTuple):
@@ -86,11 +86,25 @@ class Quantizer(nn.Module):
         color_space(space)
         if not commitment_weight >= 0:
             raise ValueError(f"commitment_weight must be at least 0, got {commitment_weight}")
-        self.space = space
+        self._space: Space = space
         self.estimator = check_estimator(estimator)
         self.commitment_weight = commitment_weight
-        self.value_range = _check_range(value_range)
+        self.value_range = value_range
         self._has_looked = False  # for what it warns of once
+
+    @property
+    def space(self) -> Space:
+        """Where means and distances are taken; fixed, since a state is in it."""
+        return self._space
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """The values of black and white."""
+        return self._value_range
+
+    @value_range.setter
+    def value_range(self, value_range: tuple[float, float]) -> None:
+        self._value_range = _check_range(value_range)
 
     def forward(
         self, x: Tensor, weights: Tensor | None = None, *, returns: Returns = "values"
@@ -103,7 +117,7 @@ class Quantizer(nn.Module):
             returns: "values" for the images, so that the layer fits in `nn.Sequential`; "all" for
                 a `Quantized`.
         """
-        if isinstance(x, torch.fx.Proxy):
+        if isinstance(x, torch.fx.Proxy) or isinstance(weights, torch.fx.Proxy):
             return self._leaf(x, weights, returns)
         if not torch.compiler.is_compiling() and torch._C._is_tracing():
             raise RuntimeError(_NO_JIT)
@@ -124,8 +138,13 @@ class Quantizer(nn.Module):
             to_index_map(found.indices, x),
             palette if palette.dim() == 2 or x.dim() == 4 else palette.squeeze(0),
             palette_mse(points, found.hard, votes, found.mse),
-            self.commitment_weight * commitment(points, found.hard, votes),
+            self._commitment(points, found.hard, votes),
         )
+
+    def _commitment(self, points: Tensor, hard: Tensor, votes: Tensor | None) -> Tensor:
+        if self.commitment_weight == 0:
+            return points.new_zeros((), dtype=torch.promote_types(points.dtype, torch.float32))
+        return self.commitment_weight * commitment(points, hard, votes)
 
     def quantize(self, x: Tensor, weights: Tensor | None = None) -> Quantized:
         """Quantize, and return all that is known: ``layer(x, weights, returns="all")``.
@@ -178,7 +197,8 @@ class Quantizer(nn.Module):
     def _votes(self, weights: Tensor | None, x: Tensor) -> Tensor | None:
         if weights is None:
             return None
-        look = weights.device.type == "cpu" and not torch.compiler.is_compiling()
+        on_cpu = getattr(weights, "device", x.device).type == "cpu"  # what it is, is checked below
+        look = on_cpu and not torch.compiler.is_compiling()
         return check_weights(weights, x, of_values=look)
 
     def _look(self, points: Tensor) -> None:
@@ -189,10 +209,11 @@ class Quantizer(nn.Module):
 
     def _leaf(self, x: Any, *arguments: Any) -> Any:
         """A call of this module as one node of a graph that torch.fx traces."""
-        path = x.tracer.path_of_module(self)
         weights, returns = arguments
+        tracer: Any = (x if isinstance(x, torch.fx.Proxy) else weights).tracer
+        path = tracer.path_of_module(self)
         keywords = {} if returns == "values" else {"returns": returns}
-        return x.tracer.create_proxy(
+        return tracer.create_proxy(
             "call_module", path, (x,) if weights is None else (x, weights), keywords
         )
 
@@ -203,8 +224,10 @@ class Quantizer(nn.Module):
         """The number of colours, the space, and the arguments that are not the default."""
         shown = [str(self.num_colors), f"space={self.space!r}"]
         for name, parameter in signature(type(self)).parameters.items():
+            if name in ("num_colors", "space", "process_group", "deferred"):
+                continue
             value = getattr(self, name, parameter.default)
-            if name not in ("num_colors", "space", "process_group") and value != parameter.default:
+            if value != parameter.default:
                 shown.append(f"{name}={getattr(value, '__name__', repr(value))}")
         return ", ".join(shown)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import Self  # which torch needs, too
 
 from colorquant_nn import kernels
-from colorquant_nn.functional import ranks
+from colorquant_nn.functional import online, ranks
 from colorquant_nn.functional.clustering import moments_of
 from colorquant_nn.functional.color import color_space
 from colorquant_nn.functional.fitting import fit
@@ -152,11 +152,11 @@ class SharedPalette(Quantizer):
     @property
     def process_group(self) -> "torch.distributed.ProcessGroup | None":
         """Whose ranks learn together with ``sync``; None is the default group."""
-        return ranks.group_of(self._group)
+        return self._others.group
 
     @process_group.setter
     def process_group(self, group: "torch.distributed.ProcessGroup | None") -> None:
-        self._group = ranks.name_of(group)
+        self._others = ranks.Ranks(group)
 
     @property
     def num_colors(self) -> int:
@@ -169,7 +169,11 @@ class SharedPalette(Quantizer):
 
     @property
     def _ranks(self) -> str:
-        return self._group if self.sync else ranks.ALONE
+        return self._others.name if self.sync else ranks.ALONE
+
+    def _look(self, points: Tensor) -> None:
+        if not torch.compiler.is_compiling():
+            online.look_once(points, self.counts)
 
     def _look_for_a_palette(self) -> None:
         """Warn once of a palette from nowhere; the one time it looks, it waits for the device."""
@@ -279,10 +283,8 @@ class SharedPalette(Quantizer):
             histogram = images
         else:
             histogram = ColorHistogram().update(self._in_unit_range(images), weights)
-            if isinstance(images, Tensor) and images.is_floating_point():
-                self._look(self._to_points(images))
             if ranks.together(self._ranks):
-                histogram = histogram.all_reduce(self.process_group)
+                histogram = histogram.all_reduce(self._others.group)
         colors = histogram.colors()
         fitted = fit(colors, self.num_colors, self.space)
         palette = spread_colors(self.num_colors)  # where there are fewer colours, these stay

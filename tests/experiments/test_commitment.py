@@ -26,16 +26,15 @@ class ByHand(nn.Module):
 
 @pytest.mark.slow
 def test_a_free_encoder_stays_near_the_palette() -> None:
-    settings = [(2e-3, 1.0, 0), (2e-3, 1.0, 1), (2e-3, 1.0, 2), (1e-2, 1.0, 0), (1e-2, 1.0, 1)]
-    settings += [(1e-2, 20.0, 0), (1e-2, 20.0, 1)]
+    settings = [(rate, gain, seed) for rate, gain in commitment.SETTINGS for seed in (0, 1, 2)]
     ours = [train(ColorQuantize(commitment.NUM_COLORS), *setting) for setting in settings]
     theirs = [train(ByHand(), *setting) for setting in settings]
+    print(*zip(settings, ours, theirs, strict=True), sep="\n")
     for outcome in ours:
         assert outcome.low > -1
         assert outcome.high < 2
-    by_seed = [mean(outcome.reconstruction for outcome in its[:3]) for its in (ours, theirs)]
-    assert by_seed[0] <= 1.02 * by_seed[1]
-    print(*zip(settings, ours, theirs, strict=True), sep="\n")
+    errors = [mean(outcome.reconstruction for outcome in its) for its in (ours, theirs)]
+    assert errors[0] <= errors[1]
 
 
 def test_the_sweep_writes_a_table(tmp_path) -> None:
