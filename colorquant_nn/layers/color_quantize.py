@@ -58,7 +58,7 @@ class ColorQuantize(SharedPalette):
             what an encoder gives near the palette; without it, straight-through, the encoder's
             colours run away. Around a plain encoder 0.25 rebuilds best and stays within [-1, 2],
             2 holds tighter (`experiments/results/commitment.md`); it is also van den Oord's choice.
-            To be left out where the estimator knows the distance, as `soft`.
+            Who recolours by a correction of the image needs less, with `soft` nothing.
         warm_up: how many batches the palette is fitted to as a whole, at least 1.
         value_range: the values of black and white, (-1, 1) for most generators.
         process_group: of the ranks that learn together; None is the default one, if there is one.
