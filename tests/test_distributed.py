@@ -192,12 +192,13 @@ def check_groups(rank: int, world: int) -> None:
 
 def check_learned(rank: int, world: int, reduces: list[int]) -> None:
     """A palette of gradients under DDP is that of one process; unused colours move alike."""
-    # Inside of the limits, at which each rank passes of its own gradient what leads inwards.
-    far = torch.tensor([[0.1, 0.1, 0.1], [0.3, 0.3, 0.3], [0.9, 0.1, 0.9], [0.1, 0.9, 0.9]])
+    far = torch.tensor([[0.0, 0.0, 0.0], [0.3, 0.3, 0.3], [1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
+    alone = [dist.new_group([other]) for other in range(world)][rank]
     shares: list[torch.Tensor] = []
     for broadcast in (True, False):
         made = [
-            LearnedPalette.from_palette(far, space="oklab", sync=sync) for sync in (True, False)
+            LearnedPalette.from_palette(far, space="oklab", process_group=group)
+            for group in (None, alone)
         ]
         for layer in made:
             layer.counts.copy_(torch.tensor([10.0, 10, 1e-4, 1e-4]))
@@ -216,11 +217,25 @@ def check_learned(rank: int, world: int, reduces: list[int]) -> None:
                 optimizer.zero_grad()
                 (run(x) - x).square().mean().backward()
                 optimizer.step()
-            assert reduces[0] == before + 1, "not one collective in a training forward"
-        for ours, alone in zip(*(layer.state_dict().values() for layer in made), strict=True):
+            assert reduces[0] == before + 2, "not one collective in each of two training forwards"
+        for ours, one in zip(*(layer.state_dict().values() for layer in made), strict=True):
             assert_same_everywhere(ours)
-            torch.testing.assert_close(ours, alone, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(ours, one, rtol=1e-4, atol=1e-4)
         assert not (made[0].palette[2:] - far[2:]).abs().amax(1).lt(0.1).any()
+    for broadcast in (True, False):  # without the other ranks: the same colours, none moved
+        layer = LearnedPalette.from_palette(far, sync=False)
+        layer.counts.copy_(torch.tensor([10.0, 10, 1e-4, 1e-4]))
+        model = DistributedDataParallel(layer, broadcast_buffers=broadcast)
+        optimizer = torch.optim.Adam(layer.parameters(), 0.05)
+        before = reduces[0]
+        for step in range(STEPS):
+            x = 0.4 * share(step, rank, world)  # some are empty
+            optimizer.zero_grad()
+            (model(x) - (step % 3 - 0.5)).square().sum().backward()  # across the limits
+            optimizer.step()
+            assert_same_everywhere(layer.colors.detach())
+        assert (layer.palette[2:] - far[2:]).abs().amax() < 0.4
+        assert reduces[0] == before
     ours = LearnedPalette(4).fit(shares[rank]).palette
     one = LearnedPalette(4, sync=False).fit(torch.cat(shares)).palette
     torch.testing.assert_close(ours, one, rtol=0, atol=1e-6)

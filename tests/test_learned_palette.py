@@ -70,27 +70,65 @@ def test_whatever_a_step_did_every_colour_is_one(space: str) -> None:
     with torch.no_grad():
         layer.colors.copy_(wild)
     shown = torch.tensor([[0, 0.5, 1], [1, 0, 0], [0, 1, 0.1], [0, 0, 0], [1, 1, 1]])
-    for mode in (True, False):
+    for mode in (False, True):
         result = layer.train(mode).quantize(batch(0))
         assert torch.equal(result.palette, shown)
         assert torch.equal(result.values, shown[result.indices].movedim(-1, 1))
         assert torch.equal(layer.encode(layer.decode(torch.arange(5)[None])), torch.arange(5)[None])
 
 
-def test_a_colour_at_the_limit_neither_runs_away_nor_sticks() -> None:
-    layer = LearnedPalette.from_palette(torch.ones(1, 3), estimator=through_palette)
-    optimizer = torch.optim.Adam(layer.parameters(), 0.05)
-    x = batch(0)
-    for _ in range(20):
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Adam])
+@pytest.mark.parametrize("dead_below", [0, 0.01])
+def test_a_colour_at_the_limit_neither_runs_away_nor_sticks(make, dead_below: float) -> None:
+    layer = LearnedPalette.from_palette(
+        torch.ones(1, 3), estimator=through_palette, dead_below=dead_below
+    )
+    optimizer = make(layer.parameters(), 0.05)
+
+    def push(gradient: float) -> None:
         optimizer.zero_grad()
-        (-layer(x)).sum().backward()  # outwards
+        (gradient * layer(batch(0)).mean((0, 2, 3))).sum().backward()
         optimizer.step()
-    assert torch.equal(layer.palette, torch.ones(1, 3))
-    assert layer.colors.max() <= 1
-    optimizer.zero_grad()
-    layer(x).sum().backward()
-    optimizer.step()
-    assert (layer.palette < 1).all()
+
+    for _ in range(100):
+        push(-1)  # a step of descent goes outwards
+        assert torch.equal(layer.palette, torch.ones(1, 3))
+        assert layer.colors.max() < 1.06  # one step
+    for _ in range(20):  # momentum has to turn first; were it far outside, it would take 100
+        push(1)
+    assert (layer.palette < 0.9).all()
+
+
+def test_a_step_to_nowhere_is_brought_back() -> None:
+    layer = LearnedPalette.from_palette(FAR)
+    with torch.no_grad():
+        layer.colors[1] = torch.tensor([torch.nan, 7, -torch.inf])
+    layer.eval()(batch(0))
+    assert layer.colors.isnan().any()  # evaluation moves nothing
+    layer.train()(batch(0))
+    assert layer.colors[1].tolist() == [0, 1, 0]
+    torch.testing.assert_close(layer.colors[[0, 2, 3]], FAR[[0, 2, 3]])
+
+
+@pytest.mark.parametrize("white", [1.0, 1.05])
+def test_at_the_limit_a_gradient_in_parts_is_that_of_the_whole(white: float) -> None:
+    layer = LearnedPalette.from_palette(torch.ones(1, 3), estimator=through_palette)
+    with torch.no_grad():
+        layer.colors.fill_(white)
+    x = torch.rand(2, 3, 4, 4)
+    upstream = torch.tensor([-10.0, 1.0])[:, None, None, None].expand_as(x)
+    layer(x).backward(upstream)
+    whole, layer.colors.grad = layer.colors.grad, None
+    assert torch.equal(whole, torch.full((1, 3), -9.0 * 16))
+    for part in range(2):
+        layer(x[part]).backward(upstream[part])
+    assert torch.equal(layer.colors.grad, whole)
+    layer.colors.grad = None
+    both = [layer(part) for part in x]
+    torch.autograd.backward(both, list(upstream))
+    assert torch.equal(layer.colors.grad, whole)
+    sgd(layer).step()
+    assert torch.equal(layer.palette, torch.ones(1, 3))  # as the total has it
 
 
 # Gradients
@@ -306,9 +344,20 @@ def test_it_says_what_is_wrong() -> None:
         layer.eval()(batch(0))
     with pytest.warns(UserWarning, match="outside of"):
         LearnedPalette(4)(255 * batch(0))
-    assert repr(LearnedPalette(4, dead_below=0, estimator=cut)) == (
-        "LearnedPalette(4, space='rgb', estimator=cut, dead_below=0)"
+    layer = LearnedPalette(4, dead_below=0, estimator=cut)
+    assert repr(layer) == "LearnedPalette(4, space='rgb', estimator=cut, dead_below=0)"
+    assert repr(layer.requires_grad_(False)) == (
+        "LearnedPalette(4, space='rgb', estimator=cut, dead_below=0, requires_grad=False)"
     )
+    for frozen in (True, False):
+        with pytest.raises(TypeError, match=r"no frozen.*layer\.requires_grad_\(False\)"):
+            LearnedPalette.from_palette(FAR, frozen=frozen)
+
+
+def test_a_commitment_is_asked_for() -> None:
+    x = batch(0).requires_grad_()
+    assert LearnedPalette(4).quantize(x).commitment == 0
+    assert LearnedPalette(4, commitment_weight=0.25).quantize(x).commitment > 0
 
 
 # States
@@ -382,6 +431,33 @@ def test_the_state_of_k_means_is_taken(space: str, ours: str) -> None:
     assert torch.equal(model[0].palette, theirs.palette)
     torch.testing.assert_close(model[0].counts / 20, theirs.counts / theirs.counts.sum())
     step(model, batch(1), sgd(model))
+
+
+@pytest.mark.parametrize("number", [9.0, -1.0, torch.nan, torch.inf])
+def test_a_state_in_an_unknown_space_is_refused(number: float) -> None:
+    state = ColorQuantize(4).state_dict()
+    state["space_number"] = torch.tensor(number)
+    for layer in (LearnedPalette(4), ColorQuantize(4)):
+        before = state_of(layer)
+        with pytest.raises(ValueError, match=f"space of number {number:g}, .*0 to 3: rgb, linear"):
+            layer.load_state_dict(state)
+        assert_same_state(layer, before)
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_colours_alone_count_as_learnt(assign: bool) -> None:
+    layer, expected = trained(), LearnedPalette.from_palette(dark(7)[0, :, 0, :4].T)
+    state = {"colors": state_of(expected)["colors"]}
+    found = layer.load_state_dict(state, strict=False, assign=assign)
+    assert sorted(found.missing_keys) == ["counts", "pending", "previous"]
+    assert layer.seeded
+    assert_same_state(layer, state_of(expected))
+    assert_go_on_alike(layer, expected)
+    new = LearnedPalette(4)
+    new.load_state_dict(state, strict=False)
+    new.eval()(batch(0))  # without a warning
+    with pytest.raises(RuntimeError, match=r"Missing key.*counts.*pending.*previous"):
+        LearnedPalette(4).load_state_dict(state)
 
 
 def test_a_state_of_another_size_is_refused() -> None:

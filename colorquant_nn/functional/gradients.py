@@ -28,7 +28,6 @@ __all__ = [
     "cluster_means",
     "commitment",
     "cut",
-    "limit",
     "palette_mse",
     "rows_of",
     "soft",
@@ -286,31 +285,6 @@ def clamp_through(x: Tensor) -> Tensor:
     return _ClampThrough.apply(x)
 
 
-def limit(x: Tensor) -> Tensor:
-    """Limit to [0, 1], NaN to 0, and pass the gradient, but for that which would lead further out.
-
-    For a parameter that is to stay a colour while a loss of it is minimised. With all of the
-    gradient, as `clamp_through` passes it, a colour at the limit would run away, and take as long
-    to come back; with none of it, as of `torch.clamp`, it would stay outside for good; under a
-    sigmoid it would never be black or white.
-
-    Args:
-        x: floating point, of any shape.
-
-    Returns:
-        The same shape; float64 for float64, otherwise float32.
-
-    Examples:
-        >>> import torch
-        >>> from colorquant_nn.functional.gradients import limit
-        >>> x = torch.tensor([-1.0, -1.0, 2.0, 2.0], requires_grad=True)
-        >>> limit(x).backward(torch.tensor([1.0, -1.0, 1.0, -1.0]))  # a step of descent is against
-        >>> x.grad.tolist()
-        [0.0, -1.0, 1.0, 0.0]
-    """
-    return _Limit.apply(x)
-
-
 def cluster_means(
     points: Tensor,
     indices: Tensor,
@@ -411,25 +385,6 @@ class _ClampThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return grad.to(ctx.dtype)
-
-
-class _Limit(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return sanitize(x, clamp=True)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        (x,) = inputs
-        ctx.save_for_backward(x.clone())  # a parameter may have moved on before backward
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        outwards = ((x <= 0) & (grad > 0)) | ((x >= 1) & (grad < 0))
-        return torch.where(outwards, 0, grad).to(x.dtype)
 
 
 class _ClusterMeans(torch.autograd.Function):

@@ -1,7 +1,8 @@
 """Unused colours of a palette that gradients move: found in forward, moved after the next step.
 
 Hardly a gradient reaches a colour that no pixel has. Each forward counts the pixels of each; the
-first one after a step of the optimizer moves the dead ones to where the error was largest. Between
+first one after a step of the optimizer brings colours that left the cube back to it (projected
+gradient descent), and moves the dead ones to where the error was largest. Between
 two steps the palette is constant: several forwards have one backward, gradients accumulate, and a
 forward that is repeated inside a backward sees what it saw the first time, and counts nothing.
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from colorquant_nn import kernels
 from colorquant_nn.functional.color import color_space
 from colorquant_nn.functional.online import into_cube, quantize, recomputing
-from colorquant_nn.functional.ranks import WORLD, all_reduce
+from colorquant_nn.functional.ranks import ALONE, WORLD, all_reduce, together
 from colorquant_nn.functional.relocation import revive
 from colorquant_nn.kernels import TINY, sanitize
 from colorquant_nn.names import Space
@@ -30,7 +31,7 @@ class LearnedState(NamedTuple):
     """A palette that gradients move, and what is known of its use."""
 
     colors: Tensor
-    """(K, 3) float32 sRGB, the parameter; it counts as limited to [0, 1]."""
+    """(K, 3) float32 sRGB, the parameter; it counts as limited to [0, 1], wherever a step led."""
     counts: Tensor
     """(K,) float32, running share of the pixels of each, of `HORIZON` in all; 0 at the very first,
     when colours that no pixel has need not be waited for."""
@@ -48,13 +49,16 @@ class Renewal(NamedTuple):
     dead_below: float
     """A colour is dead below this fraction of the mean count."""
     ranks: str = WORLD
-    """With whom, see `colorquant_nn.functional.ranks`."""
+    """With whom, see `colorquant_nn.functional.ranks`; `ALONE` in a process group none comes back,
+    since parameters that each rank moves as it likes would no longer be the same."""
 
 
 def renew(
     points: Tensor, state: LearnedState, how: Renewal, weights: Tensor | None = None
 ) -> Tensor:
-    """Bring unused colours back, find the nearest colour of each point, and count.
+    """After a step bring colours back; find the nearest one of each point, and count.
+
+    Those that left [0, 1] come back to it, and unused ones to where the error was largest.
 
     Args:
         points: (B, N, 3) sRGB; those that are not finite do not count.
@@ -85,7 +89,7 @@ def run_renew(points: Tensor, weights: Tensor | None, *rest: Any) -> Tensor:
     state, how = LearnedState(*rest[:4]), Renewal(*rest[4:])
     repeated = recomputing()
     if not repeated:
-        _move_the_dead(state, how)
+        _bring_back(state, how)
     centroids = color_space(how.space).from_rgb(sanitize(state.colors, clamp=True))
     batch = quantize(points, centroids, how.space, weights)
     if not repeated:
@@ -97,20 +101,21 @@ def run_renew(points: Tensor, weights: Tensor | None, *rest: Any) -> Tensor:
     return batch.indices
 
 
-def _move_the_dead(state: LearnedState, how: Renewal) -> None:
-    """Once for each step of the optimizer."""
-    colors = sanitize(state.colors, clamp=True)
-    stepped = (colors != state.previous).any()
+def _bring_back(state: LearnedState, how: Renewal) -> None:
+    """Once for each step of the optimizer: into the cube, and the dead ones to the error."""
+    stepped = (state.colors != state.previous).any()  # to NaN, too
     if stepped.device.type == "cpu" and not stepped:
         return  # what follows would come to the same; elsewhere asking would wait
-    convert = color_space(how.space)
+    colors, convert = sanitize(state.colors, clamp=True), color_space(how.space)
     centroids = convert.from_rgb(colors)
-    moved, counts = revive(centroids, state.counts, state.pending.double(), how.dead_below)
+    dead_below = 0.0 if how.ranks == ALONE and together(WORLD) else how.dead_below
+    moved, counts = revive(centroids, state.counts, state.pending.double(), dead_below)
     new = stepped & (moved != centroids).any(1, keepdim=True)
-    if new.device.type != "cpu" or new.any():  # a parameter is written to only if need be
-        moved = convert.to_rgb(into_cube(moved, how.space)).clamp(0, 1)
-        state.colors.copy_(torch.where(new, moved, state.colors))
-        colors = torch.where(new, moved, colors)
+    moved = convert.to_rgb(into_cube(moved, how.space)).clamp(0, 1)
+    colors = torch.where(new, moved, colors)
+    changed = (colors != state.colors).any()
+    if changed.device.type != "cpu" or changed:  # a parameter is written to only if need be
+        state.colors.copy_(colors)
     state.counts.copy_(torch.where(stepped, counts, state.counts))
     state.pending.mul_(~stepped)
     state.previous.copy_(colors)

@@ -8,13 +8,16 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self  # which torch needs, too
 
 from colorquant_nn import kernels
-from colorquant_nn.functional.color import SPACES, color_space
-from colorquant_nn.functional.gradients import Estimator, limit, rows_of, soft
+from colorquant_nn.functional.color import color_space
+from colorquant_nn.functional.gradients import Estimator, clamp_through, rows_of, soft
 from colorquant_nn.functional.points import check_count
 from colorquant_nn.functional.renewal import HORIZON, LearnedState, Renewal, renew
 from colorquant_nn.functional.seeding import spread_colors
+from colorquant_nn.kernels import sanitize
+from colorquant_nn.layers.color_quantize import space_of
 from colorquant_nn.layers.quantizer import Assigned
 from colorquant_nn.layers.shared_palette import SharedPalette
 from colorquant_nn.names import Space
@@ -26,16 +29,19 @@ class LearnedPalette(SharedPalette):
     """Maps every pixel to the nearest of K colours, which an optimizer moves as any parameter.
 
     For the palette that a task wants, where `ColorQuantize` has the one of the least squared error.
-    The gradient reaches the colours and the input. What is used and shown is the parameter limited
-    to [0, 1], so that every colour is one, whatever a step did; at a limit the gradient passes if
-    it leads inwards. Begin with k-means, by `fit`; `from_palette` trains too, unless
-    ``layer.requires_grad_(False)``.
+    The gradient reaches the colours and the input. Begin with k-means, by `fit`; `from_palette`
+    trains too, unless ``layer.requires_grad_(False)``.
+
+    What is used and shown is the parameter limited to [0, 1], so that every colour is one, whatever
+    a step did. The gradient passes the limits, and the first training forward after a step of the
+    optimizer brings the parameter itself back to them (projected gradient descent): no colour runs
+    away, none sticks.
 
     Hardly a gradient reaches a colour that no pixel has. In training mode each forward counts the
-    pixels of each, and the first one after a step of the optimizer moves the dead ones to where
-    the squared error was largest. Between two steps the palette is constant, whatever is forwarded,
-    accumulated or recomputed. As soon as there is a process group these counts are of all its
-    ranks, one all-reduce in each training forward; the gradients are DDP's to average.
+    pixels of each, and the first one after a step moves the dead ones to where the squared error
+    was largest. Between two steps the palette is constant, whatever is forwarded, accumulated or
+    recomputed. As soon as there is a process group these counts are of all its ranks, one
+    all-reduce in each training forward; the gradients are DDP's to average.
 
     Behind a frozen ResNet-20 on CIFAR-10 (JPEG), 100 steps of Adam at 0.01 from k-means raise the
     top-1 at K = 4 / 8 by 9.9 / 3.8 points with `soft`, at another temperature by 7.9 / 3.1 (0.003),
@@ -48,13 +54,15 @@ class LearnedPalette(SharedPalette):
         estimator: ``f(x, hard, palette)``, how the gradient passes; see
             `colorquant_nn.functional.gradients`. `soft` learns most, see above.
         commitment_weight: of the term that `quantize` gives to add to a loss, at least 0; it moves
-            an encoder, not the palette. To be left out where the estimator knows the distance, as
-            `soft` does.
+            an encoder, not the palette. None by default, since `soft` knows the distance; an
+            encoder with `straight_through` needs one, see `ColorQuantize`.
         value_range: the values of black and white, (-1, 1) for most generators.
         dead_below: a colour is dead if its running share of the pixels is less than this fraction
             of the mean; 0 never moves one.
         process_group: of the ranks that count together; None is the default one, if there is one.
-        sync: count with the other ranks.
+            For models that differ from rank to rank a group of the rank alone.
+        sync: count with the other ranks. Without it no dead colour moves where there is a process
+            group: each rank would move others, and a parameter has to be the same under DDP.
 
     Shapes:
         (B, 3, H, W) or (3, H, W) of floating point sRGB; the output is the same.
@@ -103,7 +111,7 @@ class LearnedPalette(SharedPalette):
         *,
         space: Space = "rgb",
         estimator: Estimator = soft,
-        commitment_weight: float = 0.25,
+        commitment_weight: float = 0,
         value_range: tuple[float, float] = (0, 1),
         dead_below: float = 0.01,
         process_group: "torch.distributed.ProcessGroup | None" = None,
@@ -123,10 +131,39 @@ class LearnedPalette(SharedPalette):
         """Forget everything: colours spread over the cube, as of a new layer."""
         self._take(spread_colors(self.num_colors), torch.zeros_like(self.counts))
 
+    @classmethod
+    def from_palette(cls, palette: Tensor, *, space: Space = "rgb", **arguments: Any) -> Self:
+        """Make a layer of given colours, which gradients move from there.
+
+        Args:
+            palette: (K, 3) sRGB, float in [0, 1] or uint8.
+            space: where distances are taken, as for the class.
+            arguments: others of the class.
+
+        Returns:
+            A layer on the palette's device, that counts as seeded.
+
+        Raises:
+            TypeError: for something else than a tensor of these types, or for ``frozen``.
+            ValueError: for a palette of another shape or range.
+
+        Examples:
+            >>> import torch
+            >>> from colorquant_nn import LearnedPalette
+            >>> LearnedPalette.from_palette(torch.eye(3)).requires_grad_(False)
+            LearnedPalette(3, space='rgb', requires_grad=False)
+        """
+        if "frozen" in arguments:
+            raise TypeError(
+                "a LearnedPalette has no frozen, its colours are a parameter: "
+                "layer.requires_grad_(False) fixes them"
+            )
+        return super().from_palette(palette, space=space, **arguments)
+
     @property
     def palette(self) -> Tensor:
         """The colours: (K, 3) float32 sRGB in [0, 1], a function of the parameter `colors`."""
-        return limit(self.colors)
+        return clamp_through(self.colors)
 
     @property
     def seeded(self) -> bool:
@@ -142,17 +179,14 @@ class LearnedPalette(SharedPalette):
 
     @torch.no_grad()
     def _take(self, palette: Tensor, counts: Tensor | None = None) -> None:
-        self.colors.copy_(palette)
-        self.counts.fill_(1) if counts is None else self.counts.copy_(counts)
-        self.counts.mul_(HORIZON / self.counts.sum().clamp_min(kernels.TINY))
-        self.pending.zero_()
-        self.previous.copy_(palette)
+        for name, value in _beginning(palette, counts).items():
+            getattr(self, name).copy_(value)
 
     def _assign(self, points: Tensor, weights: Tensor | None) -> Assigned:
         pixels = points.detach()
         self._look(pixels)
         with torch.no_grad():
-            if self._learns and self._worth_learning(pixels):
+            if self._learns:
                 state = LearnedState(self.colors, self.counts, self.pending, self.previous)
                 how = Renewal(self.space, self.dead_below, self._ranks)
                 indices = renew(pixels, state, how, weights)
@@ -164,9 +198,15 @@ class LearnedPalette(SharedPalette):
         return Assigned(indices, rows.to(points.dtype), palette)
 
     def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        *lists: list[str],
     ) -> None:
-        """Take up a state of any floating point dtype, or that of a `ColorQuantize`."""
+        """Take up a state of any floating point dtype, colours alone, or of a `ColorQuantize`."""
         if prefix + "centroids" in state_dict and prefix + "colors" not in state_dict:
             self._take_color_quantize(state_dict, prefix)
         for name in self.state_names:
@@ -183,23 +223,43 @@ class LearnedPalette(SharedPalette):
             if name == "pending":  # moments that half precision was too small for
                 value = torch.where(value.isfinite().all(), value, 0)
             state_dict[prefix + name] = value
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        missing = [name for name in self.state_names if prefix + name not in state_dict]
+        if "colors" not in missing:  # they count as learnt
+            begun = _beginning(state_dict[prefix + "colors"])
+            state_dict.update({prefix + name: begun[name] for name in missing})
+            missing_keys.extend(prefix + name for name in missing)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, *lists
+        )
 
     def _take_color_quantize(self, state_dict: dict[str, Any], prefix: str) -> None:
         """Translate a state whose colours are in a working space, and which counts pixels."""
         names = ("centroids", "counts", "space_number", "memory", "batches")
         given = {name: state_dict.pop(prefix + name, None) for name in (*names, "pending")}
         number, counts = given["space_number"], given["counts"]
-        space = self.space if number is None else list(SPACES)[round(float(number))]
-        colors = color_space(space).to_rgb(given["centroids"]).clamp(0, 1)
-        counts = torch.ones(len(colors)) if counts is None or not counts.any() else counts.float()
-        pending = self.pending.new_zeros(len(colors), self.pending.shape[1], device=colors.device)
-        ours = (colors, HORIZON * counts / counts.sum(), pending, colors.clone())
-        state_dict.update(
-            {prefix + name: x for name, x in zip(self.state_names, ours, strict=True)}
-        )
+        name = prefix.removesuffix(".") or "the layer"
+        space = self.space if number is None else space_of(float(number), name)
+        colors = sanitize(color_space(space).to_rgb(given["centroids"]), clamp=True)
+        begun = _beginning(colors, counts if counts is not None and counts.any() else None)
+        state_dict.update({prefix + name: value for name, value in begun.items()})
         warnings.warn(
-            f"the state of {prefix.removesuffix('.') or 'the layer'} is that of a ColorQuantize: "
-            "its palette is taken, and gradients move it from now on",
+            f"the state of {name} is that of a ColorQuantize: its palette is taken, and gradients "
+            "move it from now on",
             stacklevel=2,
         )
+
+    def extra_repr(self) -> str:
+        """As of the other layers, and whether the colours are fixed."""
+        return super().extra_repr() + ("" if self.colors.requires_grad else ", requires_grad=False")
+
+
+def _beginning(colors: Tensor, counts: Tensor | None = None) -> dict[str, Tensor]:
+    """The state of colours that come from elsewhere, and the pixels of each, if known."""
+    colors = colors.detach()
+    counts = colors.new_ones(len(colors)) if counts is None else counts.to(torch.float32)
+    return {
+        "colors": colors,
+        "counts": HORIZON * counts / counts.sum().clamp_min(kernels.TINY),
+        "pending": colors.new_zeros(len(colors), kernels.num_moments(3)),
+        "previous": colors.clone(),
+    }

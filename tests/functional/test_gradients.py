@@ -141,25 +141,9 @@ def test_rows_of_passes_the_gradient_to_the_rows() -> None:
     torch.autograd.gradgradcheck(gradients.rows_of, (palette, indices))
 
 
-def test_the_limit_passes_what_leads_inwards() -> None:
-    x = torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0, torch.nan])
-    up, down = torch.tensor([1.0, 1, 1, 0, 0, 1]), torch.tensor([0.0, 0, 1, 1, 1, 1])
-    for gradient, passed in ((-1.0, up), (1.0, down)):  # a step of descent goes against it
-        x.requires_grad_().grad = None
-        y = gradients.limit(x)
-        assert torch.equal(y, torch.tensor([0.0, 0, 0.5, 1, 1, 0]))
-        y.backward(torch.full_like(y, gradient))
-        assert torch.equal(x.grad, gradient * passed)
-
-
-def test_the_limit_can_be_differentiated_twice_and_mapped() -> None:
+def test_clamp_through_can_be_differentiated_twice_and_mapped() -> None:
     x = random(2, 5).double().requires_grad_()
-    assert torch.autograd.gradcheck(gradients.limit, x)
-    assert torch.autograd.gradgradcheck(gradients.limit, x)
-    outside = torch.tensor([1.5, -0.5], requires_grad=True)
-    inwards = torch.tensor([2.0, -3.0], requires_grad=True)
-    (first,) = torch.autograd.grad(gradients.limit(outside), outside, inwards, create_graph=True)
-    (second,) = torch.autograd.grad(first.square().sum(), inwards)
-    assert torch.equal(second, 2 * inwards)
-    each = torch.vmap(torch.func.grad(lambda x: gradients.limit(x).square().sum()))(x.detach())
-    assert torch.equal(each, 2 * x.detach())
+    assert torch.autograd.gradcheck(gradients.clamp_through, x)
+    assert torch.autograd.gradgradcheck(gradients.clamp_through, x)
+    each = torch.vmap(torch.func.grad(lambda x: gradients.clamp_through(x).square().sum()))
+    assert torch.equal(each(x.detach()), 2 * x.detach())
