@@ -4,7 +4,7 @@ What they measure is in `colorquant_nn.functional.metrics`. They need torchmetri
 ``metrics`` brings.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
@@ -52,6 +52,7 @@ class ImageError(Metric):
 
     Raises:
         ValueError: for another name.
+        TypeError: for something else than several names.
 
     Examples:
         >>> import torch
@@ -77,6 +78,8 @@ class ImageError(Metric):
     ) -> None:
         super().__init__(**options)
         check_name("a reduction", reduction, REDUCTIONS)
+        if isinstance(measures, str) or not isinstance(measures, Iterable):
+            raise TypeError(f'expected measures as names, such as ["mse"], got {measures!r}')
         self.measures = tuple(measures)
         self.reduction = reduction
         self.add_state("weight", torch.zeros((), dtype=EXACT), dist_reduce_fx="sum")
@@ -96,7 +99,7 @@ class ImageError(Metric):
                 counts. An image without a pixel that counts does not count.
 
         Raises:
-            ValueError: for another shape.
+            ValueError: for another shape, or weights on the CPU that are negative or not finite.
             TypeError: for something else than tensors, or a wrong dtype.
         """
         check_pictures(images, others)
@@ -181,8 +184,9 @@ class PaletteUsage(Metric):
                 Where it is 0, the index may be any.
 
         Raises:
-            ValueError: for another shape.
+            ValueError: for another shape, or weights on the CPU that are negative or not finite.
             TypeError: for something else than integers.
+            IndexError: on the CPU, for an index that is not from 0 to K - 1.
         """
         per_image = self.reduction == "images"
         counts = metrics.palette_usage(

@@ -66,7 +66,7 @@ class PictureTransform(v2.Transform):
         if pictures.numel() == 0:
             return pictures
         leads = pictures.shape[:-3]
-        clips = pictures.reshape(-1, leads[-1] if video else 1, *pictures.shape[-3:])
+        clips = pictures.detach().reshape(-1, leads[-1] if video else 1, *pictures.shape[-3:])
         drawn = torch.stack([self.draw(clip, params) for clip in clips])
         return drawn.reshape(*leads, *drawn.shape[2:])
 
@@ -149,7 +149,7 @@ class RandomQuantizeColors(QuantizeColors):
 
     Raises:
         ValueError: for a wrong number or name.
-        TypeError: for something else than whole numbers.
+        TypeError: for something else than whole numbers, or a probability.
 
     References:
         Gray and Neuhoff 1998, "Quantization": MSE falls as a power of K.
@@ -178,6 +178,8 @@ class RandomQuantizeColors(QuantizeColors):
         least, most = map(check_count, num_colors)
         if least > most:
             raise ValueError(f"expected num_colors as the least and the most, got {num_colors}")
+        if not hasattr(p, "__float__"):
+            raise TypeError(f"expected a probability p as a number, got {p!r}")
         if not 0 <= p <= 1:
             raise ValueError(f"expected a probability from 0 to 1, got {p}")
         super().__init__(most, space=space, dither=dither, strength=strength, effort=effort)

@@ -197,17 +197,30 @@ def test_what_is_wrong_is_said_and_not_added():
         ((images, others[:2]), ValueError),
         ((images.int(), others.int()), TypeError),
         ((images, others, torch.ones(14, 12)), ValueError),
+        ((images, others, torch.full_like(images[:, 0], -1)), ValueError),
+        ((images, others, torch.full_like(images[:, 0], torch.nan)), ValueError),
         ((images.numpy(), others), TypeError),
     ):
         with pytest.raises(error, match="expected"):
             metric.update(*wrong)
         assert computed(metric) == before
-    for arguments in ({"reduction": "mean"}, {"measures": ["lpips"]}, {"measures": "mse"}):
+    for arguments in ({"reduction": "mean"}, {"measures": ["lpips"]}):
         with pytest.raises(ValueError, match="expected a"):
             ImageError(**arguments)
+    for measures in ("mse", None):
+        with pytest.raises(TypeError, match=r'as names, such as \["mse"\], got '):
+            ImageError(measures)
     with pytest.raises(ValueError, match="expected a reduction of pixels, images, got 'none'"):
         PaletteUsage(4, reduction="none")
     with pytest.raises(TypeError, match="num_colors as a whole number"):
         PaletteUsage(4.0)
     with pytest.raises(TypeError, match="integer indices"):
         PaletteUsage(4).update(images)
+    for reduction in ("pixels", "images"):
+        usage = updated(PaletteUsage(4, reduction=reduction), (torch.tensor([[0, 3]]),))
+        before = computed(usage)
+        with pytest.raises(IndexError, match="indices from 0 to 3, got from 0 to 4"):
+            usage.update(torch.tensor([[0, 4]]))
+        with pytest.raises(ValueError, match="finite and at least 0"):
+            usage.update(torch.tensor([[0, 3]]), torch.tensor([[-1, 1]]))
+        assert computed(usage) == before

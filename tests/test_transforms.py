@@ -268,6 +268,7 @@ def test_workers_augment_by_the_seed():
         (lambda: RandomQuantizeColors(8), TypeError, "least and the most, got 8"),
         (lambda: RandomQuantizeColors((8, 2)), ValueError, r"the most, got \(8, 2\)"),
         (lambda: RandomQuantizeColors(p=1.5), ValueError, "probability from 0 to 1, got 1.5"),
+        (lambda: RandomQuantizeColors(p="x"), TypeError, "probability p as a number, got 'x'"),
         (lambda: ApplyPalette("nes2"), FileNotFoundError, "nes2: no such palette; .*gameboy"),
         (lambda: ApplyPalette(torch.ones(3)), ValueError, r"palette \(K, 3\) or .* got \(3,\)"),
         (lambda: ApplyPalette(GAMEBOY, dither="bayer"), ValueError, "dither of none, .* 'bayer'"),
@@ -278,6 +279,13 @@ def test_workers_augment_by_the_seed():
 def test_wrong_arguments_are_refused_at_once(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_no_gradient_passes(transform):
+    images = (picture(3) / 255).requires_grad_()
+    found = transform(images)
+    assert not found.requires_grad
+    assert torch.equal(found, transform(images.detach()))
 
 
 def test_what_is_no_picture_is_refused(transform):

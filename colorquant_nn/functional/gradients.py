@@ -35,7 +35,8 @@ __all__ = [
     "through_palette",
 ]
 
-Estimator = Callable[[Tensor, Tensor, Tensor], Tensor]
+# Of what returns a Tensor, jsonargparse would take functions from a config, and no class.
+Estimator = Callable[[Tensor, Tensor, Tensor], Any]
 """``f(x, hard, palette)``: the values of ``hard``, and what flows back; all (..., N, C) sRGB."""
 
 CHUNK_ELEMENTS = 1 << 20  # of the (chunk, K) probabilities in the backward of `soft`

@@ -22,6 +22,7 @@ from colorquant_nn.functional.points import (
     to_pixels,
     with_alpha,
 )
+from colorquant_nn.functional.ranks import all_reduce, name_of
 from colorquant_nn.kernels import sanitize
 from colorquant_nn.names import Space, check_name
 
@@ -124,12 +125,23 @@ class ColorHistogram:
             ValueError: for another shape, or more or fewer weights than images; the counts are as
                 before.
         """
-        # An iterable may fail at its end: all of it counts, or nothing.
-        part = self if isinstance(images, Tensor) else ColorHistogram()
+        # An iterable may fail at its end: all of it counts, or nothing. A table of its own costs as
+        # much as so many pixels as it has cells: up to there, they wait as they are.
+        waiting: list[tuple[Tensor, Tensor | None]] = []
+        room, part = 3 * len(self.cells), None
         for image, votes in iterate_weighted(images, weights):
             check_images(image, alpha=False)
-            part._add(image, votes)
-        if part is not self:
+            room -= image.numel()
+            if image is images:
+                waiting.append((image, votes))
+            elif room >= 0:  # a copy, for the next image may come in the same memory
+                waiting.append((image.clone(), None if votes is None else votes.clone()))
+            else:
+                part = ColorHistogram() if part is None else part
+                part._add(image, votes)
+        for image, votes in waiting:
+            self._add(image, votes)
+        if part is not None:
             self.cells += part.cells
         return self
 
@@ -182,7 +194,8 @@ class ColorHistogram:
             This histogram.
 
         Raises:
-            RuntimeError: no process group is initialised.
+            RuntimeError: no process group is initialised, or a rank did not come in time.
+            ValueError: for a group without this process.
 
         Examples:
             Each rank counts its share of the data, and then has the palette of all of it:
@@ -195,12 +208,12 @@ class ColorHistogram:
                 "expected a process group to add up a histogram in: call "
                 "torch.distributed.init_process_group first"
             )
+        name = name_of(group)
         # Such as "cpu:gloo,cuda:nccl"; without a backend for the CPU, it is the current device.
         backends = distributed.get_backend_config(group)
         devices = [pair.partition(":")[0] for pair in backends.split(",")]
         cells = self.cells.to("cpu" if "cpu" in devices else devices[0], copy=True)
-        distributed.all_reduce(cells, group=group)
-        self.cells = cells.to(self.cells.device)
+        self.cells = all_reduce(cells, name).to(self.cells.device)
         return self
 
     def distortion(self, palette: Tensor, *, space: Space = "rgb") -> Tensor:

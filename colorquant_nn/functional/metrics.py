@@ -13,7 +13,7 @@ from torch import Tensor
 
 from colorquant_nn import kernels
 from colorquant_nn.functional.color import rgb_to_lab
-from colorquant_nn.functional.points import check_pictures, check_tensor
+from colorquant_nn.functional.points import check_indices, check_pictures, check_tensor, check_votes
 
 __all__ = [
     "ciede2000",
@@ -53,7 +53,7 @@ def mse(
         differentiable. NaN where no pixel counts.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ, or weights on the CPU are negative or not finite.
         TypeError: neither floating point nor uint8.
 
     Examples:
@@ -65,7 +65,7 @@ def mse(
     check_pictures(image, other)
     difference = _unit(image) - _unit(other)
     if weights is not None:
-        weights = _check_weights(weights, image).unsqueeze(-3)
+        weights = _check_weights(weights, _size_of(image)).unsqueeze(-3)
         difference = difference.masked_fill(weights == 0, 0)
         weights = weights.to(difference.dtype).expand_as(difference)
     axes = tuple(range(difference.ndim))
@@ -97,7 +97,7 @@ def psnr(
         () ``-10 log10(mse)`` in dB, or (...) that of each image; infinity for equal pictures.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ, or weights on the CPU are negative or not finite.
         TypeError: neither floating point nor uint8.
 
     Examples:
@@ -271,7 +271,8 @@ def mean_ciede2000(
         () float32, the mean difference, or (...) that of each image; NaN where no pixel counts.
 
     Raises:
-        ValueError: the shapes differ or are not (..., 3, H, W).
+        ValueError: the shapes differ or are not (..., 3, H, W), or weights on the CPU are negative
+            or not finite.
         TypeError: neither floating point nor uint8.
 
     Examples:
@@ -288,7 +289,7 @@ def mean_ciede2000(
     leads, size = image.shape[:-3], image.shape[-2] * image.shape[-1]
     pixels = [image.reshape(-1, 3, size), other.reshape(-1, 3, size)]
     if weights is not None:
-        pixels.append(_check_weights(weights, image).reshape(-1, size))
+        pixels.append(_check_weights(weights, _size_of(image)).reshape(-1, size))
     exact = kernels.exact_dtype(image)
     count = len(pixels[0])
     totals = image.new_zeros(2, count, dtype=exact)  # difference and weight of each image
@@ -323,7 +324,9 @@ def palette_usage(
 
     Raises:
         TypeError: the indices are not integers.
-        ValueError: the weights are of another shape, or there is no (H, W).
+        IndexError: on the CPU, for an index that is not from 0 to K - 1.
+        ValueError: the weights are of another shape or, on the CPU, negative or not finite; or
+            there is no (H, W).
 
     Examples:
         >>> import torch
@@ -340,11 +343,10 @@ def palette_usage(
     if weights is None:
         votes = torch.ones_like(flat[..., :1]).expand(flat.shape)
     else:
-        check_tensor(weights, f"weights as a tensor {tuple(indices.shape)}")
-        if weights.shape != indices.shape:
-            raise ValueError(f"expected weights {tuple(indices.shape)}, got {tuple(weights.shape)}")
-        votes = weights.detach().reshape(flat.shape).to(kernels.exact_dtype(indices))
+        weights = _check_weights(weights, indices.shape, "indices'")
+        votes = weights.reshape(flat.shape).to(kernels.exact_dtype(indices))
         flat = flat.masked_fill(votes == 0, 0)
+    check_indices(flat, num_colors)
     # bincount would wait for the device to learn how long its result is.
     counts = torch.zeros(
         *flat.shape[:-1], num_colors, dtype=votes.dtype, device=indices.device
@@ -453,7 +455,8 @@ def ssim(
         window fits into the picture. NaN where none counts.
 
     Raises:
-        ValueError: the shapes differ, or a side has no pixel.
+        ValueError: the shapes differ, a side has no pixel, or weights on the CPU are negative or
+            not finite.
         TypeError: neither floating point nor uint8.
 
     References:
@@ -479,7 +482,7 @@ def ssim(
     shape, height = image.shape, image.shape[-2] - window + 1
     planes = [image, other]
     if weights is not None:
-        planes.append(_check_weights(weights, image).unsqueeze(-3).expand(shape))
+        planes.append(_check_weights(weights, _size_of(image)).unsqueeze(-3).expand(shape))
     planes = [plane.reshape(-1, *shape[-2:]) for plane in planes]
     sums = []  # of the map and of the weights, of each plane
     rows = max(1, CHUNK_PIXELS // shape[-1])
@@ -546,15 +549,22 @@ def _check_axes(image: Tensor) -> None:
         raise ValueError(f"expected images of shape (..., 3, H, W), got {tuple(image.shape)}")
 
 
-def _check_weights(weights: Tensor, image: Tensor) -> Tensor:
-    _check_axes(image)
-    shape = tuple(image.shape[:-3] + image.shape[-2:])
-    check_tensor(weights, f"weights as a tensor {shape}")
+def _check_weights(weights: Tensor, shape: torch.Size, whose: str = "images'") -> Tensor:
+    """Weights of a shape; their values are looked at where that needs no waiting."""
+    check_tensor(weights, f"weights as a tensor {tuple(shape)}")
     if weights.shape != shape:
         raise ValueError(
-            f"expected weights of the images' size {shape}, got {tuple(weights.shape)}"
+            f"expected weights of the {whose} size {tuple(shape)}, got {tuple(weights.shape)}"
         )
+    if weights.device.type == "cpu" and not torch.compiler.is_compiling():
+        check_votes(weights)
     return weights.detach()
+
+
+def _size_of(image: Tensor) -> torch.Size:
+    """(..., H, W) of images (..., 3, H, W)."""
+    _check_axes(image)
+    return image.shape[:-3] + image.shape[-2:]
 
 
 def _check_counts(counts: Tensor) -> None:

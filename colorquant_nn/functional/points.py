@@ -263,9 +263,15 @@ def check_weights(weights: Tensor, images: Tensor, of_values: bool = True) -> Te
     weights = weights.detach().reshape(-1, shape[-2] * shape[-1]).to(torch.float32)
     if not of_values:
         return weights.nan_to_num(0, 0, 0).clamp_min(0)
-    if not bool((weights.isfinite() & (weights >= 0)).all()):
-        raise ValueError("expected weights that are finite and at least 0")
+    check_votes(weights)
     return weights
+
+
+def check_votes(weights: Tensor) -> None:
+    """Raise unless weights are finite and at least 0."""
+    low, high = weights.aminmax() if weights.numel() > 0 else (0, 0)  # NaN if there is one
+    if not (low >= 0 and high < torch.inf):
+        raise ValueError("expected weights that are finite and at least 0")
 
 
 def check_palette(palette: Tensor, alpha: bool = False, what: str = "a palette") -> Tensor:

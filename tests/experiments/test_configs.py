@@ -7,6 +7,7 @@ import torch
 import yaml
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from colorquant_nn.functional.gradients import Soft, cut, straight_through
 from tests.experiments.conftest import CONFIGS, Run
 
 TINY = [
@@ -59,3 +60,47 @@ def test_config_states_what_is_held_out_and_that_nothing_validates_before_it_has
     assert config["trainer"]["num_sanity_val_steps"] == 0
     monitors = [c.get("init_args", {}).get("monitor") for c in config["trainer"]["callbacks"]]
     assert "val_mse" in monitors
+
+
+def test_config_takes_an_estimator_as_the_comment_of_autoencoder_shows(
+    run: Run, tmp_path: Path
+) -> None:
+    lines = (CONFIGS / "autoencoder.yaml").read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if "# estimator:" in line)
+    shown = yaml.safe_load("\n".join(line.partition("# ")[2] for line in lines[start : start + 4]))
+    soft = estimator_of(run, tmp_path, shown["estimator"])
+    assert isinstance(soft, Soft)
+    assert soft.temperature == 0.05
+
+
+def test_config_takes_an_estimator_that_is_a_function_or_a_class_of_ones_own(
+    run: Run, tmp_path: Path
+) -> None:
+    assert estimator_of(run, tmp_path, "colorquant_nn.functional.gradients.cut") is cut
+    own = {"class_path": f"{__name__}.Scaled", "init_args": {"factor": 0.5}}
+    scaled = estimator_of(run, tmp_path, own)
+    assert isinstance(scaled, Scaled)
+    assert scaled.factor == 0.5
+
+
+class Scaled(torch.nn.Module):
+    """An estimator as a user may write one."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor, hard: torch.Tensor, palette: torch.Tensor) -> torch.Tensor:
+        return straight_through(self.factor * x, hard, palette)
+
+
+def estimator_of(run: Run, folder: Path, estimator: object) -> object:
+    """What a step of training had, whose config says so."""
+    layer = {
+        "class_path": "colorquant_nn.ColorQuantize",
+        "init_args": {"num_colors": 8, "estimator": estimator},
+    }
+    config = folder / "estimator.yaml"
+    config.write_text(yaml.safe_dump({"model": {"init_args": {"quantizer": layer}}}))
+    arguments = [f"--config={config}", *TINY, *DELTAS["autoencoder"]]
+    return run("fit", ["base", "autoencoder"], *arguments).model.quantizer.estimator

@@ -2,6 +2,7 @@ import copy
 import os
 import pickle
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -426,6 +427,8 @@ def count_a_share(rank: int, world: int, folder: str) -> None:
     groups = [torch.distributed.new_group([number]) for number in range(world)]
     alone = ColorHistogram().update(images[rank]).all_reduce(groups[rank])
     assert torch.equal(alone.cells, ColorHistogram().update(images[rank]).cells)
+    with pytest.raises(ValueError, match="a process group of which this rank is a member"):
+        alone.all_reduce(groups[1 - rank])
     torch.distributed.destroy_process_group()
 
 
@@ -434,6 +437,24 @@ def test_ranks_add_up_to_all_data(tmp_path: Path) -> None:
     expected = ColorHistogram().update(levels(5, 3, 6, 7, seed=16))
     for rank in range(2):
         assert torch.equal(torch.load(tmp_path / f"{rank}.pt").cells, expected.cells)
+
+
+def count_without_the_other(rank: int, world: int, folder: str) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    store = torch.distributed.FileStore(f"{folder}/store", world)
+    torch.distributed.init_process_group(
+        "gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=1)
+    )
+    if rank == 0:
+        with pytest.raises(RuntimeError, match="waited for the other ranks, which did not come"):
+            ColorHistogram().all_reduce()
+    store.set(str(rank), "done")
+    store.wait([str(other) for other in range(world)], timedelta(seconds=60))
+    torch.distributed.destroy_process_group()
+
+
+def test_a_rank_that_adds_up_alone_is_told(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(count_without_the_other, (2, str(tmp_path)), nprocs=2)
 
 
 def failing(image: Tensor) -> Iterator[Tensor]:
@@ -453,6 +474,26 @@ def test_an_update_counts_all_images_or_none() -> None:
         with pytest.raises(error):
             histogram.update(images)
         assert torch.equal(histogram.cells, before)
+
+
+def test_an_update_of_several_counts_each_as_it_was_when_it_came() -> None:
+    images = levels(9, 3, 200, 201, seed=6)  # some wait, some go into a table of their own
+    masks = levels(9, 200, 201, seed=7) > 100
+
+    def one_memory(parts: Tensor) -> Iterator[Tensor]:
+        memory = torch.empty_like(parts[0])
+        for part in parts:
+            yield memory.copy_(part)
+
+    histogram = ColorHistogram().update(one_memory(images), one_memory(masks.float()))
+    assert torch.equal(histogram.cells, ColorHistogram().update(images, masks).cells)
+
+
+def test_small_images_of_a_list_need_no_table_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    histogram, images = ColorHistogram(), levels(4, 3, 8, 8, seed=5)
+    expected = ColorHistogram().update(images)
+    monkeypatch.setattr(ColorHistogram, "__init__", None)
+    assert torch.equal(histogram.update(list(images)).cells, expected.cells)
 
 
 @pytest.mark.parametrize(
