@@ -22,7 +22,7 @@ from colorquant_nn.functional.points import (
     to_pixels,
     with_alpha,
 )
-from colorquant_nn.functional.ranks import all_reduce, name_of
+from colorquant_nn.functional.ranks import Ranks, all_reduce
 from colorquant_nn.kernels import sanitize
 from colorquant_nn.names import Space, check_name
 
@@ -208,7 +208,7 @@ class ColorHistogram:
                 "expected a process group to add up a histogram in: call "
                 "torch.distributed.init_process_group first"
             )
-        name = name_of(group)
+        name = Ranks(group).name
         # Such as "cpu:gloo,cuda:nccl"; without a backend for the CPU, it is the current device.
         backends = distributed.get_backend_config(group)
         devices = [pair.partition(":")[0] for pair in backends.split(",")]

@@ -42,7 +42,9 @@ class Ranks:
                 f"expected a process group of which this rank is a member, got {group!r}; "
                 "sync=False makes a layer that learns alone"
             )
-        self.name = f"group {len(_groups)}"  # torch's own names come again after a new start
+        # Not by torch's own names, which come again after a new start.
+        known = (name for name, other in _groups.items() if other is group)
+        self.name = next(known, f"group {len(_groups)}")
         _groups[self.name] = group
 
     @property
