@@ -314,7 +314,7 @@ def check_indices(indices: Tensor, num_colors: int) -> Tensor:
     """Check that indices are whole numbers below K, the latter where that needs no waiting.
 
     Args:
-        indices: what came.
+        indices: what came, of any shape.
         num_colors: K.
 
     Returns:
@@ -322,7 +322,6 @@ def check_indices(indices: Tensor, num_colors: int) -> Tensor:
 
     Raises:
         TypeError: for something else than a tensor of whole numbers.
-        ValueError: for another shape.
         IndexError: for an index that is not from 0 to K - 1.
 
     Examples:
@@ -334,8 +333,6 @@ def check_indices(indices: Tensor, num_colors: int) -> Tensor:
     check_tensor(indices, "indices as a tensor (B, H, W) of whole numbers")
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
         raise TypeError(f"expected indices of whole numbers, got {indices.dtype}")
-    if indices.dim() < 2:
-        raise ValueError(f"expected indices (B, H, W) or (H, W), got {tuple(indices.shape)}")
     indices = indices.to(torch.int64)
     look = indices.device.type == "cpu" and not torch.compiler.is_compiling()
     if look and indices.numel() > 0:

@@ -235,6 +235,7 @@ class SharedPalette(Quantizer):
 
         Raises:
             TypeError: for something else than a tensor of whole numbers.
+            ValueError: for another shape.
             IndexError: for an index that the palette does not have.
 
         Examples:
@@ -245,6 +246,8 @@ class SharedPalette(Quantizer):
             torch.Size([3, 1, 2])
         """
         rows = check_indices(indices, self.num_colors)
+        if rows.dim() not in (2, 3):
+            raise ValueError(f"expected indices (B, H, W) or (H, W), got {tuple(rows.shape)}")
         return self._to_values(nn.functional.embedding(rows, self.palette)).movedim(-1, -3)
 
     @torch.no_grad()
