@@ -34,7 +34,7 @@ from colorquant_nn.functional.points import (
     check_strength,
     in_working_space,
     to_pixels,
-    warn_of_range,
+    warn_of_pictures,
     with_alpha,
 )
 from colorquant_nn.kernels import sanitize
@@ -130,7 +130,7 @@ def fit_palette(
     kept = check_kept(keep, num_colors)
     colors = count(images, weights, num_colors)
     if isinstance(images, Tensor):
-        _look(images)
+        warn_of_pictures(images)
     return fit(colors, num_colors, space, effort, kept, seed)
 
 
@@ -178,6 +178,7 @@ def smallest_palette(
     if math.isnan(min_psnr):
         raise ValueError(f"expected min_psnr in dB, got {min_psnr}")
     whole = _one_picture(_list_frames(image))
+    warn_of_pictures(whole)
     points, of_bytes = to_pixels(whole), whole.dtype == torch.uint8
     colors = count(whole)
     pixels = colors if of_bytes else list_pixels(points)  # a float differs from its byte's mean
@@ -280,7 +281,7 @@ def apply_palette(
     """
     _check_drawing(space, dither, strength)
     check_images(image)
-    _look(image)
+    warn_of_pictures(image)
     palette = check_palette(palette, alpha=True).to(image.device)
     image = image.detach()
     channels = max(image.shape[-3], palette.shape[1])
@@ -415,11 +416,6 @@ def quantize_frames(
     ]
 
 
-def _look(image: Tensor) -> None:
-    if image.is_floating_point():
-        warn_of_range(to_pixels(image), "divide images of 0 to 255 by 255, or give them as uint8")
-
-
 def _check_drawing(space: Space, dither: Dither, strength: float) -> None:
     check_name("a colour space", space, SPACES)
     check_name("a dither", dither, DITHERS)
@@ -483,6 +479,7 @@ def within_cluster_sum_of_squares(
     """
     check_images(image)
     check_name("a colour space", space, SPACES)
+    warn_of_pictures(image)
     palette = check_palette(palette, alpha=True).to(image.device)
     channels = image.shape[-3]
     if palette.shape[1] != channels:

@@ -1,5 +1,6 @@
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,6 +28,8 @@ from colorquant_nn.image import (
 )
 from colorquant_nn.names import Dither, Space
 from tests.helpers import DATA, assert_same, picture, random
+
+PALETTE = random(4, 3, seed=3)
 
 
 def with_hole(seed: int, **size: int) -> Tensor:
@@ -666,12 +669,41 @@ def test_kodak_against_scikit_learn(num_colors: int) -> None:
     assert totals["best"] <= totals["balanced"]
 
 
-def test_floats_of_0_to_255_are_told_of() -> None:
-    image = 255 * random(3, 8, 8)
-    for work in (
-        lambda: fit_palette(image, 4),
-        lambda: quantize_image(image, 4),
-        lambda: apply_palette(image, torch.rand(4, 3)),
-    ):
-        with pytest.warns(UserWarning, match=r"outside of \[0, 1\] .* or give them as uint8"):
-            work()
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda image: fit_palette(image, 4),
+        lambda image: fit_palette([image, image], 4),
+        lambda image: smallest_palette(image, 10),
+        lambda image: apply_palette(image, PALETTE),
+        lambda image: within_cluster_sum_of_squares(image, PALETTE),
+        lambda image: ColorHistogram().update(image),
+        lambda image: ColorHistogram().update([image, image]),
+    ],
+)
+def test_floats_of_0_to_255_are_told_of_once_a_line(work: Callable[[Tensor], object]) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        for seed in range(3):
+            work(random(3, 8, 8, seed=seed))
+            work(random(3, 8, 8, seed=seed).mul(255).byte())
+        assert not told
+        for seed in range(3):
+            work(255 * random(3, 8, 8, seed=seed))
+    [warning] = told
+    assert re.search(r"outside of \[0, 1\] .* or give them as uint8", str(warning.message))
+    assert warning.filename == __file__
+
+
+def test_an_image_of_0_to_255_is_told_of_when_it_is_quantized() -> None:
+    with pytest.warns(UserWarning, match=r"outside of \[0, 1\] .* or give them as uint8"):
+        quantize_image(255 * random(3, 8, 8), 4)
+
+
+def test_a_histogram_looks_at_its_first_floats_only() -> None:
+    histogram = ColorHistogram().update(random(3, 8, 8).mul(255).byte())
+    with pytest.warns(UserWarning, match=r"outside of \[0, 1\]"):
+        histogram.update(255 * random(3, 8, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        histogram.update(255 * random(3, 8, 8))

@@ -1,6 +1,7 @@
 """The torchvision transforms: what they draw, what they leave alone, and where they run."""
 
 import pickle
+import warnings
 
 import numpy as np
 import PIL.Image
@@ -286,6 +287,14 @@ def test_no_gradient_passes(transform):
     found = transform(images)
     assert not found.requires_grad
     assert torch.equal(found, transform(images.detach()))
+
+
+def test_floats_of_0_to_255_are_told_of_once():
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        for seed in range(2):
+            Dither(2)(255 * random(3, 8, 8, seed=seed))
+    assert len(told) == 1
 
 
 def test_what_is_no_picture_is_refused(transform):

@@ -20,6 +20,7 @@ from colorquant_nn.functional.points import (
     check_palette,
     iterate_weighted,
     to_pixels,
+    warn_of_pictures,
     with_alpha,
 )
 from colorquant_nn.functional.ranks import Ranks, all_reduce
@@ -95,6 +96,7 @@ class ColorHistogram:
     """
 
     cells: Tensor
+    _has_looked = False  # for what it warns of once; not an older one's, loaded from a file
 
     def __init__(self) -> None:
         self.cells = torch.zeros(8**BITS, 5, dtype=torch.float64, device="cpu")
@@ -131,6 +133,9 @@ class ColorHistogram:
         room, part = 3 * len(self.cells), None
         for image, votes in iterate_weighted(images, weights):
             check_images(image, alpha=False)
+            if not self._has_looked and image.is_floating_point():
+                self._has_looked = True
+                warn_of_pictures(image)
             room -= image.numel()
             if image is images:
                 waiting.append((image, votes))
@@ -377,8 +382,11 @@ def count_each(
         [144]
     """
     batch: list[Tensor] = []
-    room, kind = BATCH, None
+    room, kind, first = BATCH, None, True
     for image, votes in iterate_weighted(images, weights):
+        if first:
+            warn_of_pictures(image, stacklevel=7)  # of who called fit_palette
+            first = False
         pixels = to_pixels(image.detach()).flatten(0, 1)
         is_small = len(pixels) <= BATCH // 4 and votes is None
         its_kind = (image.dtype, image.device, pixels.shape[1])

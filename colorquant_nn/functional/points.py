@@ -31,6 +31,7 @@ __all__ = [
     "to_index_map",
     "to_pixels",
     "to_points",
+    "warn_of_pictures",
     "warn_of_range",
     "with_alpha",
 ]
@@ -368,11 +369,7 @@ def warn_of_range(points: Tensor, remedy: str) -> None:
         >>> from colorquant_nn.functional.points import warn_of_range
         >>> warn_of_range(torch.rand(1, 4, 3), "divide by 255")
     """
-    if points.numel() == 0 or points.device.type == "meta":
-        return
-    some = points[:, :: 1 + points.numel() // LOOKED_AT].to(torch.float32)
-    values = some[some.isfinite()]
-    share = float(((values < -OUTSIDE) | (values > 1 + OUTSIDE)).float().mean())
+    share, values = _outside(points)
     if share > 0.01:
         low, high = (float(end) for end in values.aminmax())
         warnings.warn(
@@ -380,6 +377,35 @@ def warn_of_range(points: Tensor, remedy: str) -> None:
             f"count as clamped: {remedy}",
             stacklevel=2,
         )
+
+
+def warn_of_pictures(images: Tensor, stacklevel: int = 3) -> None:
+    """Warn as `warn_of_range` of pictures, in words without numbers: Python says them once a line.
+
+    Args:
+        images: (C, H, W) or (B, C, H, W); at uint8 there is nothing to look at.
+        stacklevel: of the line that is named; the default is that of the caller's caller.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.points import warn_of_pictures
+        >>> warn_of_pictures(torch.rand(3, 4, 4))
+    """
+    if images.is_floating_point() and _outside(to_pixels(images))[0] > 0.01:
+        warnings.warn(
+            "more than 1% of the values are outside of [0, 1] and count as clamped: divide images "
+            "of 0 to 255 by 255, or give them as uint8",
+            stacklevel=stacklevel,
+        )
+
+
+def _outside(points: Tensor) -> tuple[float, Tensor]:
+    """The share of values that are no colour, and the finite ones that were looked at."""
+    if points.numel() == 0 or points.device.type == "meta":
+        return 0.0, points
+    some = points[:, :: 1 + points.numel() // LOOKED_AT].detach().to(torch.float32)
+    values = some[some.isfinite()]
+    return float(((values < -OUTSIDE) | (values > 1 + OUTSIDE)).float().mean()), values
 
 
 def check_count(count: Any, name: str = "num_colors") -> int:
