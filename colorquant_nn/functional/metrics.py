@@ -13,7 +13,7 @@ from torch import Tensor
 
 from colorquant_nn import kernels
 from colorquant_nn.functional.color import rgb_to_lab
-from colorquant_nn.functional.points import check_indices, check_pictures, check_tensor, check_votes
+from colorquant_nn.functional.points import check_pictures, check_rows, check_tensor, check_votes
 
 __all__ = [
     "ciede2000",
@@ -346,7 +346,7 @@ def palette_usage(
         weights = _check_weights(weights, indices.shape, "indices'")
         votes = weights.reshape(flat.shape).to(kernels.exact_dtype(indices))
         flat = flat.masked_fill(votes == 0, 0)
-    check_indices(flat, num_colors)
+    check_rows(flat, num_colors)
     # bincount would wait for the device to learn how long its result is.
     counts = torch.zeros(
         *flat.shape[:-1], num_colors, dtype=votes.dtype, device=indices.device

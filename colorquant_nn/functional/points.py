@@ -335,6 +335,12 @@ def check_indices(indices: Tensor, num_colors: int) -> Tensor:
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
         raise TypeError(f"expected indices of whole numbers, got {indices.dtype}")
     indices = indices.to(torch.int64)
+    check_rows(indices, num_colors)
+    return indices
+
+
+def check_rows(indices: Tensor, num_colors: int) -> None:
+    """Raise an IndexError for an index that is not from 0 to K - 1, where to look is no waiting."""
     look = indices.device.type == "cpu" and not torch.compiler.is_compiling()
     if look and indices.numel() > 0:
         low, high = (int(end) for end in indices.aminmax())
@@ -342,7 +348,6 @@ def check_indices(indices: Tensor, num_colors: int) -> Tensor:
             raise IndexError(
                 f"expected indices from 0 to {num_colors - 1}, got from {low} to {high}"
             )
-    return indices
 
 
 def check_kept(keep: Tensor | None, num_colors: int) -> Tensor | None:
