@@ -8,7 +8,12 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from colorquant_nn import ColorQuantize, LearnedPalette
+from colorquant_nn import (
+    ColorQuantize,
+    DeferredColorQuantize,
+    LearnedPalette,
+    PerImageColorQuantize,
+)
 from tests.helpers import SPACES, batch
 
 DYNAMIC = {"x": {0: Dim("batch"), 2: Dim("height"), 3: Dim("width")}}
@@ -27,7 +32,7 @@ class Encoder(nn.Module):
         return result.values, result.indices
 
 
-@pytest.mark.parametrize("cls", [ColorQuantize, LearnedPalette])
+@pytest.mark.parametrize("cls", [ColorQuantize, DeferredColorQuantize, LearnedPalette])
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("num_colors", [5, 40])
 def test_exports_with_dynamic_sizes(cls, space: str, num_colors: int) -> None:
@@ -41,6 +46,26 @@ def test_exports_with_dynamic_sizes(cls, space: str, num_colors: int) -> None:
         torch.testing.assert_close(values, layer(x), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("space", SPACES)
+def test_a_palette_of_each_image_is_exported(space: str) -> None:
+    layer = PerImageColorQuantize(4, space=space)
+    exported = torch.export.export(Encoder(layer), (batch(1, *SIZES[0]),), dynamic_shapes=DYNAMIC)
+    for size in SIZES:
+        x = batch(2, *size)
+        values, indices = exported.module()(x)
+        expected = layer.quantize(x)
+        assert torch.equal(indices, expected.indices)
+        torch.testing.assert_close(values, expected.values, rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_palette_of_each_image_has_no_form_in_onnx() -> None:
+    pytest.importorskip("onnxscript")
+    layer = PerImageColorQuantize(4).eval()
+    with pytest.raises(torch.onnx.OnnxExporterError, match="kmeans_per_image"):
+        torch.onnx.export(layer, (batch(1, *SIZES[0]),), dynamo=True, verbose=False)
+
+
 @pytest.mark.parametrize("cls", [ColorQuantize, LearnedPalette])
 def test_a_learning_layer_is_not_exported(cls) -> None:
     with pytest.raises(RuntimeError, match=r"call eval\(\) before exporting"):
@@ -50,7 +75,12 @@ def test_a_learning_layer_is_not_exported(cls) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize(
     ("cls", "space"),
-    [(ColorQuantize, "rgb"), (ColorQuantize, "oklab"), (LearnedPalette, "oklab")],
+    [
+        (ColorQuantize, "rgb"),
+        (ColorQuantize, "oklab"),
+        (DeferredColorQuantize, "rgb"),
+        (LearnedPalette, "oklab"),
+    ],
 )
 def test_onnxruntime_gives_the_same(cls, space: str, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
