@@ -15,7 +15,7 @@ from torch import Tensor
 from colorquant_nn import ColorQuantize
 from experiments.benchmark import case, command, figure, report, runner
 from experiments.benchmark.runner import run_suite, suite_cases
-from experiments.benchmark.suites import SUITES
+from experiments.benchmark.suites import SUITES, layer
 from experiments.benchmark.suites.images import LIBIMAGEQUANT, METHODS, ONE_START, mse
 from experiments.benchmark.suites.large import mosaic
 
@@ -67,7 +67,9 @@ def test_every_method_of_a_suite_does_the_same_work() -> None:
         pytest.param("curves", marks=pytest.mark.slow),
     ],
 )
-def test_ours_runs_in_every_suite(suite: str) -> None:
+def test_ours_runs_in_every_suite(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer, "WARM_UP", 1)
+    monkeypatch.setattr(layer, "STARTS", (1, 2))
     for toy in suite_cases(suite, QUICK):
         make = next(iter(toy.methods.values()))
         result = make()()
