@@ -341,6 +341,10 @@ def test_torch_jit_is_told_of_export() -> None:
 def test_an_estimator_that_is_none_is_told_what_there_is(cls, wrong) -> None:
     with pytest.raises(TypeError, match=r"straight_through, through_palette, soft, Soft\(temperat"):
         cls(4, estimator=wrong)
+    layer = cls(4)
+    with pytest.raises(TypeError, match=r"Soft\(temperature=0.1\) or cut"):
+        layer.estimator = wrong
+    layer.estimator = gradients.cut
 
 
 def test_soft_is_an_object() -> None:

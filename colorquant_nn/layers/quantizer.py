@@ -87,10 +87,15 @@ class Quantizer(nn.Module):
         if not commitment_weight >= 0:
             raise ValueError(f"commitment_weight must be at least 0, got {commitment_weight}")
         self._space: Space = space
-        self.estimator = check_estimator(estimator)
+        self.estimator = estimator
         self.commitment_weight = commitment_weight
         self.value_range = value_range
         self._has_looked = False  # for what it warns of once
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "estimator":  # which may change during training
+            check_estimator(value)
+        super().__setattr__(name, value)
 
     @property
     def space(self) -> Space:
