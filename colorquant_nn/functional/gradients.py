@@ -429,21 +429,21 @@ class _Soft(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None]:
         x, palette = ctx.saved_tensors
-        find = _soft_gradients if torch.is_grad_enabled() else _soft_gradients_in_chunks
-        grad_x, grad_palette = find(x, palette, grad, ctx.temperature)
+        arguments = x, palette, grad, ctx.temperature
+        if torch.is_grad_enabled():
+            grad_x, grad_palette = _soft_gradients(*arguments)
+        else:
+            grad_x, grad_palette = kernels.call("soft_backward", *arguments)
         return grad_x, None, grad_palette, None
-
-
-def _soft_gradients_in_chunks(
-    x: Tensor, palette: Tensor, grad: Tensor, temperature: float
-) -> tuple[Tensor, Tensor]:
-    return kernels.call("soft_backward", x, palette, grad, temperature)
 
 
 def _soft_gradients(
     x: Tensor, palette: Tensor, grad: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """The same in operations that have a derivative; it holds all probabilities."""
+    """The gradient of ``sum_k p_k c_k`` to x and to the palette, differentiable.
+
+    It holds the probabilities of all points.
+    """
     centers = palette.unsqueeze(-3)
     difference = clamp_through(x).unsqueeze(-2) - centers  # (..., N, K, C)
     probability = difference.square().sum(-1).div(-temperature).softmax(-1)
@@ -458,7 +458,7 @@ def _soft_gradients(
 def soft_backward(
     x: Tensor, palette: Tensor, grad: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of ``sum_k p_k c_k`` to x and to the palette, a chunk of points at a time."""
+    """`_soft_gradients` of a chunk of points at a time."""
     points = x if palette.dim() == 3 else x.reshape(1, -1, x.shape[-1])  # (B, N, C)
     upstream = grad.reshape(points.shape)
     centers = palette if palette.dim() == 3 else palette[None]
@@ -469,16 +469,9 @@ def soft_backward(
     size = max(1, CHUNK_ELEMENTS // max(1, centers.shape[0] * centers.shape[1]))
     for start in range(0, points.shape[1], size):
         part = slice(start, start + size)
-        point = sanitize(points[:, part], clamp=True).to(centers.dtype)
-        g = upstream[:, part].to(centers.dtype)
-        difference = point[:, :, None] - centers[:, None]  # (B, chunk, K, C)
-        probability = difference.square().sum(-1).div(-temperature).softmax(-1)
-        along = (g[:, :, None] * centers[:, None]).sum(-1)  # (B, chunk, K)
-        along = probability * (along - (probability * along).sum(-1, keepdim=True))
-        along *= 2 / temperature
-        grad_points[:, part] = (along[..., None] * centers[:, None]).sum(2).to(points.dtype)
-        direct = probability[..., None] * g[:, :, None]
-        grad_centers += (direct + along[..., None] * difference).sum(1)
+        found = _soft_gradients(points[:, part], centers, upstream[:, part], temperature)
+        grad_points[:, part] = found[0]
+        grad_centers += found[1]
     return grad_points.reshape(x.shape).contiguous(), grad_centers.reshape(palette.shape).to(
         palette.dtype
     )

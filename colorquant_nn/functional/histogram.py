@@ -203,10 +203,16 @@ class ColorHistogram:
             ValueError: for a group without this process.
 
         Examples:
-            Each rank counts its share of the data, and then has the palette of all of it:
+            One rank of one; each counts its share of the data, and has the palette of all of it:
 
-            >>> histogram = ColorHistogram().update(loader).all_reduce()  # doctest: +SKIP
-            >>> palette = fit_palette(histogram, 16)  # doctest: +SKIP
+            >>> import tempfile, torch, torch.distributed as dist
+            >>> from colorquant_nn import ColorHistogram
+            >>> with tempfile.NamedTemporaryFile() as file:
+            ...     store = dist.FileStore(file.name, 1)
+            ...     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+            ...     ColorHistogram().update(torch.rand(3, 4, 4)).all_reduce()
+            ...     dist.destroy_process_group()
+            ColorHistogram(16 pixels)
         """
         if not (distributed.is_available() and distributed.is_initialized()):
             raise RuntimeError(
@@ -385,7 +391,7 @@ def count_each(
     room, kind, first = BATCH, None, True
     for image, votes in iterate_weighted(images, weights):
         if first:
-            warn_of_pictures(image, stacklevel=7)  # of who called fit_palette
+            warn_of_pictures(image)
             first = False
         pixels = to_pixels(image.detach()).flatten(0, 1)
         is_small = len(pixels) <= BATCH // 4 and votes is None

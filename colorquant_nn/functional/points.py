@@ -233,14 +233,14 @@ def _is_collection(images: object) -> TypeGuard[Iterable[Any]]:
     return isinstance(images, Iterable) or hasattr(images, "__getitem__")
 
 
-def check_weights(weights: Tensor, images: Tensor, of_values: bool = True) -> Tensor:
+def check_weights(weights: Tensor, images: Tensor, wait: bool = True) -> Tensor:
     """Check that weights are of the images' size and at least 0; make them float32.
 
     Args:
         weights: (H, W) or (B, H, W); of bool, a mask, they count as 0 and 1.
         images: (C, H, W) or (B, C, H, W).
-        of_values: look at them, which waits for a device; without it, those that are negative or
-            not finite become 0.
+        wait: look at them even where that waits for a device; otherwise those there that are
+            negative or not finite become 0.
 
     Returns:
         (B, N) float32.
@@ -262,10 +262,15 @@ def check_weights(weights: Tensor, images: Tensor, of_values: bool = True) -> Te
             f"expected weights of the image's size {tuple(shape)}, got {tuple(weights.shape)}"
         )
     weights = weights.detach().reshape(-1, shape[-2] * shape[-1]).to(torch.float32)
-    if not of_values:
+    if not (wait or is_at_hand(weights)):
         return weights.nan_to_num(0, 0, 0).clamp_min(0)
     check_votes(weights)
     return weights
+
+
+def is_at_hand(tensor: Tensor) -> bool:
+    """Whether to look at the values of a tensor is neither to wait nor to break a graph."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def check_votes(weights: Tensor) -> None:
@@ -341,8 +346,7 @@ def check_indices(indices: Tensor, num_colors: int) -> Tensor:
 
 def check_rows(indices: Tensor, num_colors: int) -> None:
     """Raise an IndexError for an index that is not from 0 to K - 1, where to look is no waiting."""
-    look = indices.device.type == "cpu" and not torch.compiler.is_compiling()
-    if look and indices.numel() > 0:
+    if is_at_hand(indices) and indices.numel() > 0:
         low, high = (int(end) for end in indices.aminmax())
         if low < 0 or high >= num_colors:
             raise IndexError(
@@ -363,7 +367,8 @@ def check_kept(keep: Tensor | None, num_colors: int) -> Tensor | None:
 def warn_of_range(points: Tensor, remedy: str) -> None:
     """Warn if more than one finite value in a hundred is no colour; it waits for the device.
 
-    Of many points it looks at some, evenly spread.
+    Of many points it looks at some, evenly spread. There are no numbers in the words, so that
+    Python says them once.
 
     Args:
         points: (B, N, C), of which [0, 1] is expected.
@@ -374,43 +379,22 @@ def warn_of_range(points: Tensor, remedy: str) -> None:
         >>> from colorquant_nn.functional.points import warn_of_range
         >>> warn_of_range(torch.rand(1, 4, 3), "divide by 255")
     """
-    share, values = _outside(points)
-    if share > 0.01:
-        low, high = (float(end) for end in values.aminmax())
-        warnings.warn(
-            f"{share:.0%} of the values are outside of [0, 1] (from {low:.3g} to {high:.3g}) and "
-            f"count as clamped: {remedy}",
-            stacklevel=2,
-        )
-
-
-def warn_of_pictures(images: Tensor, stacklevel: int = 3) -> None:
-    """Warn as `warn_of_range` of pictures, in words without numbers: Python says them once a line.
-
-    Args:
-        images: (C, H, W) or (B, C, H, W); at uint8 there is nothing to look at.
-        stacklevel: of the line that is named; the default is that of the caller's caller.
-
-    Examples:
-        >>> import torch
-        >>> from colorquant_nn.functional.points import warn_of_pictures
-        >>> warn_of_pictures(torch.rand(3, 4, 4))
-    """
-    if images.is_floating_point() and _outside(to_pixels(images))[0] > 0.01:
-        warnings.warn(
-            "more than 1% of the values are outside of [0, 1] and count as clamped: divide images "
-            "of 0 to 255 by 255, or give them as uint8",
-            stacklevel=stacklevel,
-        )
-
-
-def _outside(points: Tensor) -> tuple[float, Tensor]:
-    """The share of values that are no colour, and the finite ones that were looked at."""
     if points.numel() == 0 or points.device.type == "meta":
-        return 0.0, points
-    some = points[:, :: 1 + points.numel() // LOOKED_AT].detach().to(torch.float32)
+        return
+    some = points[:, :: 1 + points.numel() // LOOKED_AT].to(torch.float32)
     values = some[some.isfinite()]
-    return float(((values < -OUTSIDE) | (values > 1 + OUTSIDE)).float().mean()), values
+    outside = (values < -OUTSIDE) | (values > 1 + OUTSIDE)
+    if float(outside.float().mean()) > 0.01:
+        warnings.warn(
+            "more than 1% of the values are outside of [0, 1] and count as clamped: " + remedy,
+            stacklevel=4,  # the line of the user, where a function for pictures asks
+        )
+
+
+def warn_of_pictures(images: Tensor) -> None:
+    """`warn_of_range` of pictures: (C, H, W) or (B, C, H, W); bytes are always in range."""
+    if images.is_floating_point():
+        warn_of_range(to_pixels(images), "divide images of 0 to 255 by 255, or give them as uint8")
 
 
 def check_count(count: Any, name: str = "num_colors") -> int:

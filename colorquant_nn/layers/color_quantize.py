@@ -4,7 +4,7 @@ Letters: B images, N = H W pixels, K colours.
 """
 
 import warnings
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from colorquant_nn.functional.gradients import Estimator, straight_through
 from colorquant_nn.functional.points import check_count
 from colorquant_nn.functional.seeding import spread_colors
 from colorquant_nn.layers.quantizer import Assigned
-from colorquant_nn.layers.shared_palette import SharedPalette
+from colorquant_nn.layers.shared_palette import SharedPalette, check_size, named, space_of
 from colorquant_nn.names import Space
 
 __all__ = ["ColorQuantize", "DeferredColorQuantize"]
@@ -256,12 +256,7 @@ class ColorQuantize(SharedPalette):
         missing = [name for name in ours if name not in given]
         complaint = ""
         if "centroids" in given:
-            if given["centroids"].shape != self.centroids.shape:
-                raise ValueError(
-                    f"the state has a palette {tuple(given['centroids'].shape)}, this layer "
-                    f"{tuple(self.centroids.shape)}; make a layer with as many colours, load into "
-                    "it, and take its colours over with resize_palette and from_palette"
-                )
+            check_size(given["centroids"], self.centroids)
             for name in missing:
                 given[name] = torch.zeros_like(ours[name], device=given["centroids"].device)
             if "batches" in missing:
@@ -280,7 +275,7 @@ class ColorQuantize(SharedPalette):
             complaint = "nothing of it is loaded"
         if complaint and missing:
             warnings.warn(
-                f"the state of {_named(prefix)} has no {', '.join(missing)}: {complaint}",
+                f"the state of {named(prefix)} has no {', '.join(missing)}: {complaint}",
                 stacklevel=2,
             )
         state_dict.update({prefix + name: value for name, value in given.items()})
@@ -303,12 +298,12 @@ class ColorQuantize(SharedPalette):
         if "space_number" in missing:
             if self.space != "rgb":
                 warnings.warn(
-                    f"the state of {_named(prefix)} does not say its colour space: it is taken as "
+                    f"the state of {named(prefix)} does not say its colour space: it is taken as "
                     f"this layer's, {self.space}",
                     stacklevel=2,
                 )
             return
-        theirs = space_of(float(stored), _named(prefix))
+        theirs = space_of(float(stored), named(prefix))
         if theirs == self.space:
             return
         colors = color_space(theirs).to_rgb(given["centroids"].to(torch.float32))
@@ -316,7 +311,7 @@ class ColorQuantize(SharedPalette):
         if "pending" in given:
             given["pending"] = torch.zeros_like(given["pending"])
         warnings.warn(
-            f"the state of {_named(prefix)} is in {theirs}, the layer in {self.space}: its "
+            f"the state of {named(prefix)} is in {theirs}, the layer in {self.space}: its "
             "palette is converted, and goes on to learn in the layer's space",
             stacklevel=2,
         )
@@ -337,7 +332,7 @@ class ColorQuantize(SharedPalette):
         whole["space_number"] += list(SPACES).index(self.space)
         state_dict.update({prefix + name: x for name, x in whole.items() if name != "centroids"})
         warnings.warn(
-            f"the state of {_named(prefix)} is that of a LearnedPalette: its palette is taken, and "
+            f"the state of {named(prefix)} is that of a LearnedPalette: its palette is taken, and "
             "follows the data from now on",
             stacklevel=2,
         )
@@ -430,18 +425,3 @@ def _mean_squared_error(moments: Tensor) -> Tensor:
     """Of the points in the moments (K, F), over all three channels; 0 without points."""
     size = 3 * moments[:, 0].sum()
     return distortion(moments) / torch.where(size > 0, size, 1)
-
-
-def space_of(number: float, named: str) -> Space:
-    """The space of a state's ``space_number``."""
-    names = list(SPACES)
-    if not -0.5 <= number < len(names) - 0.5:  # nor NaN
-        raise ValueError(
-            f"the state of {named} is in a space of number {number:g}, of which this version does "
-            f"not know (0 to {len(names) - 1}: {', '.join(names)})"
-        )
-    return cast(Space, names[round(number)])
-
-
-def _named(prefix: str) -> str:
-    return prefix.removesuffix(".") or "the layer"

@@ -121,6 +121,13 @@ class Quantizer(nn.Module):
             weights: see `quantize`.
             returns: "values" for the images, so that the layer fits in `nn.Sequential`; "all" for
                 a `Quantized`.
+
+        Returns:
+            The shape, dtype and range of ``x``; or a `Quantized`.
+
+        Raises:
+            ValueError: see `quantize`, and for another ``returns``.
+            TypeError: see `quantize`.
         """
         if isinstance(x, torch.fx.Proxy) or isinstance(weights, torch.fx.Proxy):
             return self._leaf(x, weights, returns)
@@ -200,11 +207,7 @@ class Quantizer(nn.Module):
         return colors if (low, high) == (0, 1) else colors * (high - low) + low
 
     def _votes(self, weights: Tensor | None, x: Tensor) -> Tensor | None:
-        if weights is None:
-            return None
-        on_cpu = getattr(weights, "device", x.device).type == "cpu"  # what it is, is checked below
-        look = on_cpu and not torch.compiler.is_compiling()
-        return check_weights(weights, x, of_values=look)
+        return None if weights is None else check_weights(weights, x, wait=False)
 
     def _look(self, points: Tensor) -> None:
         """Warn once of images in another range; the one time it looks, it waits for the device."""
@@ -212,9 +215,8 @@ class Quantizer(nn.Module):
             self._has_looked = True
             warn_of_range(points, RANGES)
 
-    def _leaf(self, x: Any, *arguments: Any) -> Any:
+    def _leaf(self, x: Any, weights: Any, returns: Returns) -> Any:
         """A call of this module as one node of a graph that torch.fx traces."""
-        weights, returns = arguments
         tracer: Any = (x if isinstance(x, torch.fx.Proxy) else weights).tracer
         path = tracer.path_of_module(self)
         keywords = {} if returns == "values" else {"returns": returns}

@@ -5,7 +5,7 @@ Letters: B images, N = H W pixels, K colours.
 
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from typing_extensions import Self  # which torch needs, too
 from colorquant_nn import kernels
 from colorquant_nn.functional import online, ranks
 from colorquant_nn.functional.clustering import moments_of
-from colorquant_nn.functional.color import color_space
+from colorquant_nn.functional.color import SPACES, color_space
 from colorquant_nn.functional.fitting import fit
 from colorquant_nn.functional.gradients import Estimator
 from colorquant_nn.functional.histogram import ColorHistogram
@@ -320,3 +320,32 @@ class SharedPalette(Quantizer):
             return tensor.to(moved.device)
 
         return super()._apply(move, recurse)
+
+
+# What the states of both kinds of layer need.
+
+
+def check_size(palette: Tensor, ours: Tensor) -> None:
+    """Raise a ValueError unless the palette (K, 3) of a state is of the layer's size."""
+    if palette.shape != ours.shape:
+        raise ValueError(
+            f"the state has a palette {tuple(palette.shape)}, this layer {tuple(ours.shape)}; make "
+            "a layer with as many colours, load into it, and take its colours over with "
+            "resize_palette and from_palette"
+        )
+
+
+def space_of(number: float, name: str) -> Space:
+    """The space of a state's ``space_number``; a ValueError that names the layer for another."""
+    names = list(SPACES)
+    if not -0.5 <= number < len(names) - 0.5:  # nor NaN
+        raise ValueError(
+            f"the state of {name} is in a space of number {number:g}, of which this version does "
+            f"not know (0 to {len(names) - 1}: {', '.join(names)})"
+        )
+    return cast(Space, names[round(number)])
+
+
+def named(prefix: str) -> str:
+    """What to call the layer of a state's prefix."""
+    return prefix.removesuffix(".") or "the layer"
