@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -54,6 +56,27 @@ def photo(seed: int = 0) -> np.ndarray:
     rows, columns = np.mgrid[:HEIGHT, :WIDTH] / HEIGHT
     channels = [np.sin(3 * rows + seed), np.cos(4 * columns), np.sin(5 * rows * columns + seed)]
     return ((np.stack(channels, -1) + 1) * 127.5).astype(np.uint8)
+
+
+def cifar(split: str, per_class: int | None = None) -> tuple[Tensor, Tensor]:
+    """Images of CIFAR-10 (JPEG), (N, 3, 32, 32) uint8, and their classes; or skips."""
+    archive = DATA / "cifar10-jpeg.zip"
+    if not archive.exists():
+        pytest.skip(f"needs {archive}, or COLORQUANT_DATA with its folder")
+    with zipfile.ZipFile(archive) as opened:
+        folders: dict[str, list[str]] = {}
+        for name in sorted(opened.namelist()):
+            if f"/{split}/" in name and name.endswith(".jpg"):
+                folders.setdefault(name.split("/")[-2], []).append(name)
+        chosen = {folder: names[:per_class] for folder, names in folders.items()}
+        pictures = [
+            np.asarray(Image.open(opened.open(name)).convert("RGB"))
+            for names in chosen.values()
+            for name in names
+        ]
+    sizes = torch.tensor([len(names) for names in chosen.values()])
+    images = torch.from_numpy(np.stack(pictures)).movedim(-1, 1).contiguous()
+    return images, torch.arange(len(chosen)).repeat_interleave(sizes)
 
 
 def drawn(indices: Tensor, palette: Tensor) -> QuantizedImage:

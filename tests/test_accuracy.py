@@ -3,28 +3,15 @@
 Prints the table that the README quotes: ``pytest -n 0 -m slow -s tests/test_accuracy.py``.
 """
 
-import io
-import zipfile
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from sklearn.cluster import KMeans
 
 from colorquant_nn import ColorQuantize, kernels
-from tests.helpers import DATA
+from tests import helpers
 
-ARCHIVE = DATA / "cifar10-jpeg.zip"
 SEEDS = range(5)
-
-
-def read(split: str) -> torch.Tensor:
-    """All images of a split of CIFAR-10 (JPEG), (N, 3, 32, 32) uint8."""
-    with zipfile.ZipFile(ARCHIVE) as archive:
-        names = sorted(n for n in archive.namelist() if f"/{split}/" in n and n.endswith(".jpg"))
-        pictures = [np.asarray(Image.open(io.BytesIO(archive.read(name)))) for name in names]
-    return torch.from_numpy(np.stack(pictures)).movedim(-1, 1).contiguous()
 
 
 def psnr(images: torch.Tensor, palette: torch.Tensor) -> float:
@@ -48,7 +35,6 @@ def full_kmeans(images: torch.Tensor, num_colors: int, seed: int) -> torch.Tenso
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not ARCHIVE.exists(), reason=f"needs CIFAR-10 (JPEG) at {ARCHIVE}")
 @pytest.mark.parametrize("num_colors", [4, 16, 64, 256])
 def test_one_pass_is_as_good_as_full_kmeans(
     num_colors: int, cifar: tuple[torch.Tensor, torch.Tensor]
@@ -71,4 +57,4 @@ def test_one_pass_is_as_good_as_full_kmeans(
 
 @pytest.fixture(scope="module")
 def cifar() -> tuple[torch.Tensor, torch.Tensor]:
-    return read("train"), read("test")
+    return helpers.cifar("train")[0], helpers.cifar("test")[0]

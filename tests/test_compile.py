@@ -88,12 +88,11 @@ def test_deferred() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
-def test_inside_a_model_under_inductor() -> None:
+@pytest.mark.parametrize("make", [partial(ColorQuantize, warm_up=3), LearnedPalette])
+def test_inside_a_model_under_inductor(make) -> None:
     torch._dynamo.reset()
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(3, 3, 3, padding=1), ColorQuantize(8, warm_up=3), nn.Conv2d(3, 4, 3)
-    )
+    model = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), make(8), nn.Conv2d(3, 4, 3))
     run = torch.compile(model, fullgraph=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses = []

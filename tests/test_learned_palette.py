@@ -3,21 +3,18 @@
 import copy
 import io
 import pickle
-import zipfile
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from PIL import Image
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
 from colorquant_nn import ColorHistogram, ColorQuantize, LearnedPalette
 from colorquant_nn.functional.gradients import Soft, cut, soft, through_palette
-from tests.helpers import DATA, SPACES, assert_same, assert_same_state, batch, state_of
+from tests.helpers import DATA, SPACES, assert_same, assert_same_state, batch, cifar, state_of
 
 pytestmark = pytest.mark.usefixtures("on_device")
 
@@ -556,24 +553,6 @@ def test_compiled_it_learns_and_brings_back_the_same_colours() -> None:
     assert not torch.equal(eager.palette[2:], FAR[2:])
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.slow
-def test_inside_a_model_under_inductor() -> None:
-    torch._dynamo.reset()
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), dying(), nn.Conv2d(3, 4, 3))
-    run = torch.compile(model, fullgraph=True)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    losses = []
-    for number in range(30):
-        loss = run(batch(number, 2 + number % 3, 3, 16, 16)).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
-
-
 def test_two_networks_learn_through_it_at_once() -> None:
     torch.manual_seed(0)
     layer = LearnedPalette(8).fit(batch(0))
@@ -602,14 +581,12 @@ def test_two_networks_learn_through_it_at_once() -> None:
 def test_a_classifier_sees_more_in_learnt_colours_than_in_those_of_k_means() -> None:
     """CIFAR-10 (JPEG), four colours, a ResNet-20 that was trained on all colours, frozen."""
     pytest.importorskip("torchvision")
-    if not (DATA / "cifar10-jpeg.zip").exists():
-        pytest.skip(f"needs {DATA / 'cifar10-jpeg.zip'}")
+    (images, labels), (held, truth) = cifar("train", 400), cifar("test", 200)
+    images, held = images / 255, held / 255
     from experiments.models import ResNet20
 
     network = ResNet20(checkpoint=DATA / "resnet20-cifar10-jpeg.pt").eval().requires_grad_(False)
     mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
-    images, labels = cifar("train", 400)
-    held, truth = cifar("test", 200)
 
     def logits(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
         return network((layer(x) - mean) / deviation)
@@ -635,16 +612,3 @@ def test_a_classifier_sees_more_in_learnt_colours_than_in_those_of_k_means() -> 
     after = accuracy(layer)
     print(f"\n4 colours, top-1: k-means {before:.1%}, learnt {after:.1%}")
     assert after > before + 0.05
-
-
-def cifar(split: str, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """So many images of each class, and their classes."""
-    with zipfile.ZipFile(DATA / "cifar10-jpeg.zip") as archive:
-        folders: dict[str, list[str]] = {}
-        for name in sorted(archive.namelist()):
-            if f"/{split}/" in name and name.endswith(".jpg"):
-                folders.setdefault(name.split("/")[-2], []).append(name)
-        chosen = [name for names in folders.values() for name in names[:number]]
-        pictures = [np.asarray(Image.open(archive.open(name)).convert("RGB")) for name in chosen]
-    labels = torch.arange(len(folders)).repeat_interleave(number)
-    return torch.from_numpy(np.stack(pictures)).movedim(-1, 1) / 255, labels
