@@ -6,13 +6,11 @@ Tensors are channels-first, as everywhere; arrays are as in `image_files`.
 
 from __future__ import annotations
 
+import math
 import operator
-import os
-import secrets
-import stat
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -20,29 +18,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colorquant_nn import image_files
+from colorquant_nn.files import PathLike, check_suffix, read_file, write_atomically
+from colorquant_nn.functional.points import with_alpha
+from colorquant_nn.image_files import MAX_PIXELS
 
 if TYPE_CHECKING:
     from colorquant_nn.image import QuantizedImage
 
 __all__ = [
+    "FrameStream",
     "Frames",
-    "check_suffix",
     "encode_frames",
     "image_array",
     "load_frames",
     "load_image",
+    "open_frames",
     "palette_array",
-    "read_file",
     "save_frames",
     "save_image",
-    "write_atomically",
 ]
 
 Array = NDArray[np.uint8]
-PathLike = str | os.PathLike[str]
-AnyPath = TypeVar("AnyPath", bound=PathLike)
-
-MOST_LOOPS = 65535  # 16 bits in a GIF
 
 
 class Frames(NamedTuple):
@@ -50,20 +46,80 @@ class Frames(NamedTuple):
 
     images: list[Tensor]
     """(3, H, W) or (4, H, W) uint8, all alike in channels; pages may differ in size."""
-    durations: list[int]
+    durations: list[float]
     """Milliseconds each frame is shown; 0 where the file says nothing."""
-    loop: int | None
-    """How often the animation repeats, 0 for ever; None if the file says nothing."""
+    plays: int
+    """How often the animation is shown, 0 for ever."""
 
 
-def load_image(path: PathLike) -> Tensor:
+class FrameStream:
+    """The frames of an image file, one at a time: each iteration decodes them anew.
+
+    It yields (3, H, W) or (4, H, W) uint8, each with the milliseconds that it is shown.
+
+    Args:
+        data: the content of the file.
+        name: of the file, for messages.
+        max_pixels: see `load_image`.
+
+    Raises:
+        ValueError: as `load_image`; also while it is iterated.
+    """
+
+    def __init__(self, data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> None:
+        self._file = image_files.ImageFile(data, name, max_pixels)
+        self.durations = self._file.durations
+        self.plays = self._file.plays
+        self.resolution = self._file.resolution
+
+    def __len__(self) -> int:
+        return len(self._file)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, float]]:
+        for pixels, duration in zip(self._file, self.durations, strict=True):
+            yield _to_tensor(pixels), duration
+
+
+def open_frames(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> FrameStream:
+    """Open an animation or a document without loading its frames: they come one at a time.
+
+    Args:
+        path: a file; a still picture is one frame.
+        max_pixels: see `load_image`.
+
+    Returns:
+        the frames, to be iterated as often as needed; with their number (`len`), ``durations``,
+        ``plays`` and ``resolution``, as `save_frames` takes them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: as `load_image`.
+        TypeError: for something else than a path.
+
+    Examples:
+        >>> import tempfile, torch
+        >>> from colorquant_nn import apply_palette, fit_palette, save_image
+        >>> from colorquant_nn.io import open_frames, save_frames
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_image(f"{folder}/in.png", torch.rand(3, 8, 8))
+        ...     frames = open_frames(f"{folder}/in.png")
+        ...     palette = fit_palette(frames, 4)
+        ...     drawn = (apply_palette(image, palette) for image, _ in frames)
+        ...     save_frames(f"{folder}/out.gif", drawn, frames.durations, frames.plays)
+    """
+    return FrameStream(read_file(path, "an image"), str(path), max_pixels)
+
+
+def load_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Load a picture as 8-bit sRGB.
 
     EXIF orientation is applied, an ICC profile is converted to sRGB. Greyscale, 1-bit, 16-bit,
     CMYK and indexed files become RGB. Of an animation, the first frame.
 
     Args:
-        path: a file in any format that Pillow reads.
+        path: a file in one of the usual formats.
+        max_pixels: that a frame may have, 179 million unless said; all frames of a file together
+            eight times as many. It keeps small files that unfold to gigabytes out.
 
     Returns:
         (3, H, W) uint8; (4, H, W) with straight alpha if any pixel is not opaque.
@@ -81,15 +137,16 @@ def load_image(path: PathLike) -> Tensor:
         ...     load_image(f"{folder}/grey.png").shape
         torch.Size([3, 4, 6])
     """
-    pixels, _ = image_files.decode(read_file(path, "an image"), str(path), first_only=True)
-    return _to_tensor(pixels[0])
+    image, _ = next(iter(open_frames(path, max_pixels=max_pixels)))
+    return image
 
 
-def load_frames(path: PathLike) -> Frames:
+def load_frames(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> Frames:
     """Load all frames of an animation or pages of a document, each as `load_image` does.
 
     Args:
         path: a file; a still picture is one frame.
+        max_pixels: see `load_image`.
 
     Returns:
         the frames with their timing.
@@ -107,18 +164,21 @@ def load_frames(path: PathLike) -> Frames:
         ...     save_image(f"{folder}/still.png", torch.rand(3, 4, 6))
         ...     frames = load_frames(f"{folder}/still.png")
         >>> len(frames.images), frames.durations
-        (1, [0])
+        (1, [0.0])
     """
-    arrays, timing = image_files.decode(read_file(path, "an image"), str(path))
-    if len({array.shape[2] for array in arrays}) > 1:
-        arrays = [
-            array if array.shape[2] == 4 else np.pad(array, _ONE_MORE_CHANNEL, constant_values=255)
-            for array in arrays
-        ]
-    return Frames([_to_tensor(array) for array in arrays], *timing)
+    frames = open_frames(path, max_pixels=max_pixels)
+    images = [image for image, _ in frames]
+    if len({len(image) for image in images}) > 1:
+        images = [with_alpha(image.movedim(0, -1)).movedim(-1, 0) for image in images]
+    return Frames(images, frames.durations, frames.plays)
 
 
-def save_image(path: PathLike, image: Tensor | QuantizedImage) -> None:
+def save_image(
+    path: PathLike,
+    image: Tensor | QuantizedImage,
+    *,
+    resolution: tuple[float, float] | None = None,
+) -> None:
     """Save a picture without loss.
 
     A quantized image becomes an indexed file with the fewest bits per pixel; with more than 256
@@ -127,6 +187,7 @@ def save_image(path: PathLike, image: Tensor | QuantizedImage) -> None:
     Args:
         path: ends in .png, .gif (at most 256 colours; alpha is on or off), .webp or .tif.
         image: (3, H, W) or (4, H, W), sRGB in [0, 1] or uint8; or a `QuantizedImage`.
+        resolution: dots per inch, across and down, for formats that hold it.
 
     Raises:
         ValueError: the format is unknown or cannot hold the picture.
@@ -145,9 +206,10 @@ def save_image(path: PathLike, image: Tensor | QuantizedImage) -> None:
         suffix = check_suffix(path, image_files.FORMATS, "an image without loss")
         if suffix == ".gif":
             raise ValueError(f"{path}: a GIF holds an indexed image; quantize the picture first")
-        data = image_files.encode_true_color([image_array(image)], suffix)
+        display = image_files.Display(resolution=resolution)
+        data = image_files.encode([image_array(image)], suffix, display)
     elif _is_quantized(image):
-        data = encode_frames(path, [image])
+        data = encode_frames(path, [image], resolution=resolution)
     else:
         raise TypeError(
             "expected an image as a tensor (3, H, W) or (4, H, W), or a QuantizedImage, "
@@ -158,21 +220,25 @@ def save_image(path: PathLike, image: Tensor | QuantizedImage) -> None:
 
 def save_frames(
     path: PathLike,
-    frames: Sequence[QuantizedImage],
-    durations: Sequence[int] | None = None,
-    loop: int | None = None,
+    frames: Iterable[QuantizedImage],
+    durations: Sequence[float] | None = None,
+    plays: int = 1,
+    *,
+    resolution: tuple[float, float] | None = None,
 ) -> None:
     """Save quantized frames that share one palette as an animation or as pages.
 
     Args:
         path: as in `save_image`; in .tif the frames are pages.
-        frames: quantized images of one size (pages may differ) and one palette.
-        durations: milliseconds for each frame; kept to 10 ms in .gif.
-        loop: how often to repeat, 0 for ever; None to play once.
+        frames: quantized images of one size (pages may differ) and one palette; taken one at a
+            time, so that a generator of them needs no memory.
+        durations: milliseconds for each frame; a generator needs them, to say how many there are.
+        plays: how often the animation is shown, 0 for ever.
+        resolution: see `save_image`.
 
     Raises:
         ValueError: as `save_image`, or the palettes differ.
-        TypeError: for something else than a path, quantized images and whole numbers.
+        TypeError: for something else than a path, quantized images and numbers.
 
     Examples:
         >>> import tempfile, torch
@@ -181,18 +247,21 @@ def save_frames(
         >>> black_and_white = torch.tensor([[0.0, 0, 0], [1, 1, 1]])
         >>> frames = [apply_palette(torch.rand(3, 8, 8), black_and_white) for _ in range(2)]
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save_frames(f"{folder}/blink.gif", frames, [100, 50], loop=0)
+        ...     save_frames(f"{folder}/blink.gif", frames, [100, 50], plays=0)
         ...     load_frames(f"{folder}/blink.gif").durations
-        [100, 50]
+        [100.0, 50.0]
     """
-    write_atomically({path: encode_frames(path, frames, durations, loop)})
+    data = encode_frames(path, frames, durations, plays, resolution=resolution)
+    write_atomically({path: data})
 
 
 def encode_frames(
     path: PathLike,
-    frames: Sequence[QuantizedImage],
-    durations: Sequence[int] | None = None,
-    loop: int | None = None,
+    frames: Iterable[QuantizedImage],
+    durations: Sequence[float] | None = None,
+    plays: int = 1,
+    *,
+    resolution: tuple[float, float] | None = None,
 ) -> bytes:
     """Encode what `save_frames` writes.
 
@@ -200,7 +269,8 @@ def encode_frames(
         path: as in `save_frames`; nothing is written to it.
         frames: as in `save_frames`.
         durations: as in `save_frames`.
-        loop: as in `save_frames`.
+        plays: as in `save_frames`.
+        resolution: as in `save_frames`.
 
     Returns:
         the content of the file.
@@ -217,126 +287,31 @@ def encode_frames(
         b'GIF89a'
     """
     suffix = check_suffix(path, image_files.FORMATS, "an image without loss")
-    for frame in frames if isinstance(frames, Sequence) else [frames]:
-        if not _is_quantized(frame):
-            raise TypeError(
-                "expected quantized images, such as quantize_image returns, in a sequence, "
-                f"got {type(frame).__name__}"
-            )
-    if not frames:
+    if durations is None:
+        frames = list(frames) if isinstance(frames, Iterable) else [frames]
+        durations = [0.0] * len(frames)
+    display = _display(durations, plays, resolution)
+    if not durations:
         raise ValueError("expected at least one frame, got none")
-    timing = _timing(durations, loop, len(frames))
-    colors = palette_array(frames[0].palette)
-    indices = [_index_array(frame.indices, len(colors)) for frame in frames]
-    if any(not torch.equal(frame.palette, frames[0].palette) for frame in frames):
-        raise ValueError("expected frames that share one palette, got different ones")
-    if suffix not in (".tif", ".tiff") and len({frame.shape for frame in indices}) > 1:
-        raise ValueError(f"{path}: expected frames of one size, got several; use .tif for pages")
-    if len(colors) <= 256:
-        return image_files.encode_indexed(
-            [frame.astype(np.uint8) for frame in indices], colors, suffix, timing
-        )
-    if suffix == ".gif":
+    stream = iter(frames)
+    first = _quantized(next(stream, None))
+    palette = first.palette
+    colors = palette_array(palette)
+    indexed = len(colors) <= 256
+    if suffix == ".gif" and not indexed:
         raise ValueError(f"{path}: a GIF holds at most 256 colours, got {len(colors)}")
-    return image_files.encode_true_color(
-        [image_array(frame.rgb) for frame in frames], suffix, timing
-    )
 
+    def arrays() -> Iterator[Array]:
+        for frame in map(_quantized, chain([first], stream)):
+            if not torch.equal(frame.palette, palette):
+                raise ValueError("expected frames that share one palette, got different ones")
+            indices = _index_array(frame.indices, len(colors))
+            yield indices.astype(np.uint8) if indexed else image_array(frame.rgb)
 
-def write_atomically(files: Mapping[AnyPath, bytes]) -> None:
-    """Write files beside their targets, then rename: all are whole, or as they were.
-
-    Args:
-        files: path to content.
-
-    Raises:
-        ValueError: a target is not a regular file, its folder does not exist, or the disk fails.
-        TypeError: for something else than paths.
-
-    Examples:
-        >>> import os, tempfile
-        >>> from colorquant_nn.io import write_atomically
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_atomically({f"{folder}/a.txt": b"a", f"{folder}/b.txt": b"b"})
-        ...     sorted(os.listdir(folder))
-        ['a.txt', 'b.txt']
-    """
-    moves: dict[AnyPath, tuple[Path, Path]] = {}
     try:
-        for path, data in files.items():
-            target = Path(os.path.realpath(_to_path(path)))  # a link stays a link
-            if target.exists() and not stat.S_ISREG(target.stat().st_mode):
-                raise ValueError(f"{path}: expected a file to write to, got a folder or a device")
-            if not target.parent.is_dir():
-                raise ValueError(f"{path}: the folder {target.parent} does not exist")
-            # A short name: names have a limit.
-            moves[path] = target.with_name(f".{secrets.token_hex(8)}.partial"), target
-            with open(moves[path][0], "xb") as file:
-                file.write(data)
-        for path in files:
-            os.replace(*moves[path])
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        for partial, _ in moves.values():
-            partial.unlink(missing_ok=True)
-
-
-def read_file(path: PathLike, what: str) -> bytes:
-    """Read a file that is not empty.
-
-    Args:
-        path: a file.
-        what: is expected in it, for the message.
-
-    Returns:
-        its content.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, or is empty.
-        TypeError: for something else than a path.
-    """
-    file = _to_path(path)
-    if not file.exists():
-        raise FileNotFoundError(f"{path}: no such file")
-    if file.is_dir():
-        raise ValueError(f"{path}: expected {what}, got a folder")
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    if not data:
-        raise ValueError(f"{path}: the file is empty")
-    return data
-
-
-def check_suffix(path: PathLike, formats: Collection[str], what: str) -> str:
-    """Check that a path ends in a suffix of those given.
-
-    Args:
-        path: of a file to write.
-        formats: suffixes with their dots.
-        what: is written in these formats, for the message.
-
-    Returns:
-        the suffix in small letters.
-
-    Raises:
-        ValueError: it is another.
-        TypeError: for something else than a path.
-
-    Examples:
-        >>> from colorquant_nn.io import check_suffix
-        >>> check_suffix("photo.PNG", [".png", ".gif"], "an image")
-        '.png'
-    """
-    suffix = _to_path(path).suffix.lower()
-    if suffix not in formats:
-        raise ValueError(
-            f"{path}: expected a name that ends in {', '.join(formats)} for {what}, got {suffix!r}"
-        )
-    return suffix
+        return image_files.encode(arrays(), suffix, display, colors=colors if indexed else None)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def palette_array(palette: Tensor) -> Array:
@@ -393,9 +368,6 @@ def image_array(image: Tensor) -> Array:
     return np.ascontiguousarray(_to_bytes(image, "image").transpose(1, 2, 0))
 
 
-_ONE_MORE_CHANNEL = ((0, 0), (0, 0), (0, 1))
-
-
 def _to_tensor(pixels: Array) -> Tensor:
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())  # Pillow's arrays are read-only
 
@@ -428,28 +400,31 @@ def _is_quantized(image: object) -> bool:
     return all(hasattr(image, part) for part in ("rgb", "indices", "palette"))
 
 
-def _timing(durations: Sequence[int] | None, loop: int | None, count: int) -> image_files.Timing:
+def _quantized(frame: QuantizedImage | None) -> QuantizedImage:
+    if frame is None or not _is_quantized(frame):
+        raise TypeError(
+            "expected quantized images, such as quantize_image returns, in a sequence, "
+            f"got {type(frame).__name__}"
+        )
+    return frame
+
+
+def _display(
+    durations: Sequence[float], plays: int, resolution: tuple[float, float] | None
+) -> image_files.Display:
     try:
-        given = [0] * count if durations is None else [operator.index(one) for one in durations]
-        loop = None if loop is None else operator.index(loop)
+        given = [0.0 + duration for duration in durations]
+        plays = operator.index(plays)
     except TypeError:
         raise TypeError(
-            "expected durations in whole milliseconds and a loop that is a whole number, "
-            f"got {durations!r} and {loop!r}"
+            "expected durations in milliseconds and a whole number of plays, "
+            f"got {durations!r} and {plays!r}"
         ) from None
-    if len(given) != count:
-        raise ValueError(f"expected a duration for each of {count} frames, got {len(given)}")
-    if min(given) < 0:
+    if not all(0 <= duration < math.inf for duration in given):
         raise ValueError(f"expected durations of at least 0 milliseconds, got {min(given)}")
-    if loop is not None and not 0 <= loop <= MOST_LOOPS:
-        raise ValueError(f"expected a loop from 0 to {MOST_LOOPS}, got {loop}")
-    return image_files.Timing(given, loop)
-
-
-def _to_path(path: PathLike) -> Path:
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"expected a path as text or os.PathLike, got {type(path).__name__}")
-    return Path(path)
+    if plays < 0:
+        raise ValueError(f"expected a number of plays of at least 0, got {plays}")
+    return image_files.Display(given, plays, resolution)
 
 
 def _check_tensor(value: object, expected: str) -> None:

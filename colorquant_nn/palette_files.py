@@ -243,7 +243,7 @@ def _read_swatches(data: bytes, name: str) -> Colors:
     colors = image_files.own_palette(data, name)
     if colors is not None:
         return colors
-    pixels = image_files.decode(data, name, first_only=True)[0][0]
+    pixels = next(iter(image_files.ImageFile(data, name)))
     pixels = pixels.reshape(-1, pixels.shape[-1])
     colors, first = np.unique(pixels, axis=0, return_index=True)
     if len(colors) > MAX_SWATCHES:
@@ -265,8 +265,8 @@ def _write_swatches(colors: Colors, name: str) -> bytes:
     indices = np.arange(rows * columns).clip(max=len(colors) - 1).reshape(rows, columns)
     indices = indices.repeat(SWATCH_SIZE, 0).repeat(SWATCH_SIZE, 1)
     if len(colors) > 256:
-        return image_files.encode_true_color([colors[indices]], ".png")
-    return image_files.encode_indexed([indices.astype(np.uint8)], colors, ".png")
+        return image_files.encode([colors[indices]], ".png")
+    return image_files.encode([indices.astype(np.uint8)], ".png", colors=colors)
 
 
 IMAGE_SUFFIXES = (".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")

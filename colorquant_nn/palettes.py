@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from colorquant_nn.io import PathLike, check_suffix, palette_array, read_file, write_atomically
+from colorquant_nn.files import PathLike, check_suffix, read_file, write_atomically
+from colorquant_nn.io import palette_array
 from colorquant_nn.named_palettes import NAMED_PALETTES
 from colorquant_nn.palette_files import IMAGE_SUFFIXES, PALETTE_FORMATS
 

@@ -20,18 +20,19 @@ HEAVY |= {"matplotlib", "PIL", "numba", "tqdm"}
 # Whom a room may import from: `cli` -> doors -> shell -> core, and names by everybody. The paths in
 # `kernels.ops.OPS` are no imports: they are followed when an operation is called.
 DOORS = {"io", "palettes", "plot"}
-BYTES = {"image_files", "palette_files", "named_palettes"}
+BYTES = {"files", "image_files", "palette_files", "named_palettes"}
 MAY_IMPORT = {
     "names": set(),
     "kernels": {"kernels"},
     "functional": {"functional", "kernels"},
     "layers": {"layers", "functional", "kernels"},
     "image": {"functional", "kernels"},
-    "image_files": set(),
+    "files": set(),
+    "image_files": {"image_files"},
     "named_palettes": set(),
     "palette_files": {"image_files"},
-    "io": {"image", "image_files", "functional"},
-    "palettes": {"io", "palette_files", "named_palettes"},
+    "io": {"files", "image", "image_files", "functional"},
+    "palettes": {"files", "io", "palette_files", "named_palettes"},
     "plot": {"io", "functional"},
     "metrics": {"functional"},
     "transforms": {"functional", "image", "palettes"},

@@ -302,7 +302,7 @@ def test_animations_keep_frames_and_timing(folder, run):
     assert "3 frames" in out
     film = load_frames("film-quantized.gif")
     assert film.durations == [50, 120, 70]
-    assert film.loop == 0
+    assert film.plays == 0
     colors = set()
     for frame in film.images:
         colors |= set(map(tuple, frame.flatten(1).T.tolist()))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import colorquant_nn.io
+import colorquant_nn.files
 from colorquant_nn.cli import commands
 from colorquant_nn.io import load_image
 from tests.helpers import (
@@ -140,7 +140,7 @@ def test_a_disk_that_fails_in_between_leaves_nothing(folder, run, monkeypatch, f
         return open(path, *arguments)
 
     before = contents(folder)
-    monkeypatch.setattr(colorquant_nn.io, "open", no_space, raising=False)
+    monkeypatch.setattr(colorquant_nn.files, "open", no_space, raising=False)
     for arguments in (
         ("quantize", "photo.png", "-k", 4, "--compare", "side.png"),
         ("palette", "photo.png", "-k", 4, "-o", "photo.gpl", "--plot", "curve.png"),

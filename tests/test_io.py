@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from colorquant_nn.io import load_frames, load_image, save_image, write_atomically
+from colorquant_nn.files import write_atomically
+from colorquant_nn.io import load_frames, load_image, save_image
 from tests.helpers import HEIGHT, WIDTH, as_bytes, bits_per_pixel, photo, quantized
 
 LOSSLESS = (".png", ".gif", ".webp", ".tif")

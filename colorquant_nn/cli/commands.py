@@ -7,9 +7,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from PIL import Image
@@ -24,7 +24,9 @@ from colorquant_nn.cli.options import (
     Fitting,
     Output,
 )
+from colorquant_nn.cli.paths import DRAWINGS, Job, check_target, expand, plan
 from colorquant_nn.cli.ranks import count_files
+from colorquant_nn.files import check_suffix, write_atomically
 from colorquant_nn.functional.fitting import round_to_bytes
 from colorquant_nn.functional.histogram import WeightedColors, count
 from colorquant_nn.functional.points import check_kept
@@ -36,14 +38,7 @@ from colorquant_nn.image import (
     quantize_frames,
     smallest_palette,
 )
-from colorquant_nn.image_files import FORMATS
-from colorquant_nn.io import (
-    check_suffix,
-    encode_frames,
-    load_frames,
-    load_image,
-    write_atomically,
-)
+from colorquant_nn.io import encode_frames, load_frames, load_image
 from colorquant_nn.palette_files import PALETTE_FORMATS
 from colorquant_nn.palettes import encode_palette, load_palette
 from colorquant_nn.plot import comparison, rate_distortion
@@ -51,19 +46,6 @@ from colorquant_nn.plot import comparison, rate_distortion
 __all__ = ["compare", "palette", "quantize"]
 
 CURVE = (2, 4, 8, 16, 32, 64, 128, 256)
-SUFFIX = "-quantized"
-DRAWINGS = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG"}  # comparisons and plots
-# What a folder is searched for; a file that is named is opened whatever it is called.
-PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".jp2"}
-PICTURES |= {".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".qoi", ".jfif", ".apng", ".mpo"}
-
-
-class Job(NamedTuple):
-    """One input with what is made of it."""
-
-    source: Path
-    target: Path
-    comparison: Path | None
 
 
 def quantize(
@@ -90,14 +72,14 @@ def quantize(
     Returns:
         the exit code.
     """
-    sources, failures = _expand(inputs)
+    sources, failures = expand(inputs)
     count = len(sources) + failures
     given = None if palette is None else load_palette(palette)
     jobs: list[Job] = []
     taken: dict[Path, Path] = {}
     for source in sources:
         try:
-            jobs.append(_plan(source, output, count, taken))
+            jobs.append(plan(source, output, count, taken))
         except (ValueError, OSError) as error:
             failures += report.report_failure(error)
     if shared and jobs:
@@ -132,14 +114,14 @@ def palette(inputs: Sequence[str], fitting: Fitting, output: Output, color: str)
     Returns:
         the exit code.
     """
-    sources, failures = _expand(inputs, subfolders=True)
+    sources, failures = expand(inputs, subfolders=True)
     for path, formats, what in (
         (output.file, PALETTE_FORMATS, "a palette"),
         (output.picture, DRAWINGS, "a picture"),
     ):
         if path is not None:
             check_suffix(path, formats, what)
-            _check_target(Path(path), sources, output.force)
+            check_target(Path(path), sources, output.force)
     start = time.perf_counter()
     colors, readable = _fit(sources, fitting)
     if colors is None:
@@ -181,7 +163,7 @@ def compare(original: str, other: str, output: Output) -> int:
     paths = [Path(original), Path(other)]
     if output.picture is not None:
         check_suffix(output.picture, DRAWINGS, "a picture")
-        _check_target(Path(output.picture), paths, output.force)
+        check_target(Path(output.picture), paths, output.force)
     images = [load_image(path) for path in paths]
     sizes = [f"{image.shape[2]} x {image.shape[1]}" for image in images]
     if sizes[0] != sizes[1]:
@@ -229,7 +211,7 @@ def _quantize_file(
         )
     else:
         results = _draw(frames.images, given, drawing)
-    files = {job.target: encode_frames(job.target, results, frames.durations, frames.loop)}
+    files = {job.target: encode_frames(job.target, results, frames.durations, frames.plays)}
     seconds = time.perf_counter() - start
     entry = report.measure(
         job.source, job.target, len(files[job.target]), frames.images, results, seconds
@@ -297,94 +279,6 @@ def _encode_picture(path: str | Path, picture: Image.Image) -> bytes:
     file = io.BytesIO()
     picture.save(file, DRAWINGS[Path(path).suffix.lower()], quality=95, optimize=True)
     return file.getvalue()
-
-
-def _expand(inputs: Sequence[str], subfolders: bool = False) -> tuple[list[Path], int]:
-    """Files, those of folders in order of their names, and how many inputs were no good."""
-    sources: list[Path] = []
-    failures = 0
-    for name in inputs:
-        path = Path(name)
-        if not path.is_dir():
-            sources.append(path)
-            continue
-        found = sorted(
-            file
-            for file in (path.rglob("*") if subfolders else path.iterdir())
-            if file.suffix.lower() in PICTURES and not file.stem.endswith(SUFFIX) and file.is_file()
-        )
-        if not found:
-            failures += report.report_failure(f"{path}: no pictures in this folder")
-        sources += found
-    return list(dict.fromkeys(sources)), failures
-
-
-def _plan(source: Path, output: Output, inputs: int, taken: dict[Path, Path]) -> Job:
-    """Where the results go, checked before any work is done."""
-    if not source.exists():
-        raise FileNotFoundError(f"{source}: no such file")
-    name = f"{source.stem}{SUFFIX}{_suffix_for(source)}"
-    target, picture = source.with_name(name), None
-    if output.file is not None:
-        target = _place(output.file, name, inputs, FORMATS)
-    if output.picture is not None:
-        picture = _place(output.picture, f"{source.stem}-compare.png", inputs, DRAWINGS)
-    for path, given, formats, what in (
-        (target, output.file, FORMATS, "an image without loss"),
-        (picture, output.picture, DRAWINGS, "a picture"),
-    ):
-        if path is None:
-            continue
-        check_suffix(path, formats, what)
-        _check_target(path, [source], output.force, makes_folder=path != Path(given or path))
-        other = taken.setdefault(path.resolve(), source)
-        if other != source:
-            raise ValueError(f"{source}: would replace {path}, the result of {other}")
-    if target == picture:
-        raise ValueError(f"{target}: expected different files for -o and --compare")
-    return Job(source, target, picture)
-
-
-def _place(given: str, name: str, inputs: int, formats: Collection[str]) -> Path:
-    """The path given, or the name in it where it is a folder."""
-    path = Path(given)
-    if not (path.is_dir() or inputs > 1 or given.endswith(("/", os.sep))):
-        return path
-    if path.suffix.lower() in formats and not path.is_dir():
-        raise ValueError(f"{path}: expected a folder for {inputs} inputs, got a file name")
-    return path / name
-
-
-def _suffix_for(source: Path) -> str:
-    """.png, but the input's own if it holds frames or pages that this format can keep."""
-    suffix = source.suffix.lower()
-    if suffix not in (".gif", ".webp", ".tif", ".tiff"):
-        return ".png"
-    from PIL import Image
-
-    try:
-        with Image.open(source) as image:
-            return suffix if getattr(image, "n_frames", 1) > 1 else ".png"
-    except Exception:  # whatever it is, loading it will say so
-        return ".png"
-
-
-def _check_target(
-    target: Path, sources: Sequence[Path], force: bool, makes_folder: bool = False
-) -> None:
-    if target.exists() and target.resolve() in map(Path.resolve, sources):
-        raise ValueError(f"{target}: is an input, and inputs are never replaced")
-    if target.is_dir():
-        raise ValueError(f"{target}: expected a file, got a folder")
-    if target.exists() and not force:
-        raise ValueError(f"{target}: exists; --force replaces it")
-    folder = target.parent
-    while makes_folder and not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir():
-        raise ValueError(f"{target}: the folder {folder} does not exist")
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"{target}: the folder {folder} cannot be written to")
 
 
 def _exit_code(done: int, failures: int) -> int:
