@@ -1,6 +1,7 @@
 """What all layers promise: what they return, weigh, refuse and warn of, and how they are called."""
 
 import copy
+import io
 import pickle
 import warnings
 
@@ -144,7 +145,7 @@ def test_colours_are_weighted_means(layer) -> None:
         torch.testing.assert_close(color, mean)
     error = (x - result.values).square().mean(1)
     torch.testing.assert_close(result.mse, (error * weights).sum() / weights.sum())
-    torch.testing.assert_close(result.commitment, 0.25 * result.mse)
+    torch.testing.assert_close(result.commitment, result.mse)
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -335,6 +336,8 @@ def test_torch_jit_is_told_of_export() -> None:
         torch.jit.trace(ColorQuantize(4).eval(), batch(0))
     with pytest.raises(RuntimeError, match=r"export with torch\.export"):
         torch.jit.script(ColorQuantize(4))
+    with pytest.raises(RuntimeError, match=r"torch\.onnx\.export\(model, \(x,\), dynamo=True\)"):
+        torch.onnx.export(ColorQuantize(4).eval(), (batch(0),), io.BytesIO(), dynamo=False)
 
 
 @pytest.mark.parametrize("wrong", ["soft", None, Soft, 3])

@@ -56,9 +56,10 @@ class ColorQuantize(SharedPalette):
             `colorquant_nn.functional.gradients`.
         commitment_weight: of the term that `quantize` gives to add to a loss, at least 0. It keeps
             what an encoder gives near the palette; without it, straight-through, the encoder's
-            colours run away. Around a plain encoder 0.25 rebuilds best and stays within [-1, 2],
-            2 holds tighter (`experiments/results/commitment.md`); it is also van den Oord's choice.
-            Who recolours by a correction of the image needs less, with `soft` nothing.
+            colours run away. Around a plain encoder 1 rebuilds as well as any and stays within
+            [-1, 2]; from 0.25 to 2 the difference is that of the seeds, 0.1 lets colours out, 4
+            holds too tightly (`experiments/results/commitment.md`). Who recolours by a correction
+            of the image needs, with `soft`, none.
         warm_up: how many batches the palette is fitted to as a whole, at least 1.
         value_range: the values of black and white, (-1, 1) for most generators.
         process_group: of the ranks that learn together; None is the default one, if there is one.
@@ -120,7 +121,7 @@ class ColorQuantize(SharedPalette):
         dead_below: float = 0.1,
         frozen: bool = False,
         estimator: Estimator = straight_through,
-        commitment_weight: float = 0.25,
+        commitment_weight: float = 1.0,
         warm_up: int = 32,
         value_range: tuple[float, float] = (0, 1),
         process_group: "torch.distributed.ProcessGroup | None" = None,

@@ -65,7 +65,7 @@ class PerImageColorQuantize(Quantizer):
         space: Space = "rgb",
         num_iters: int = 10,
         estimator: Estimator = through_palette,
-        commitment_weight: float = 0.25,
+        commitment_weight: float = 1.0,
         value_range: tuple[float, float] = (0, 1),
     ) -> None:
         super().__init__(space, estimator, commitment_weight, value_range)

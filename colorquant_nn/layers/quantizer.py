@@ -111,9 +111,7 @@ class Quantizer(nn.Module):
     def value_range(self, value_range: tuple[float, float]) -> None:
         self._value_range = _check_range(value_range)
 
-    def forward(
-        self, x: Tensor, weights: Tensor | None = None, *, returns: Returns = "values"
-    ) -> Any:
+    def forward(self, x: Tensor, weights: Tensor | None = None, returns: Returns = "values") -> Any:
         """Quantize; the images alone, or all that is known.
 
         Args:

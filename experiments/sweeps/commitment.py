@@ -5,22 +5,26 @@ For each estimator and weight of the commitment term: how well the images are re
 encoder's colours went, how many colours are in use. Random crops of the installed photographs; the
 other photographs judge.
 
-    python -m experiments.sweeps.commitment --seeds 0 1 2
+Run ``python -m experiments.sweeps.commitment``.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple, cast
 
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor, nn
 
 from colorquant_nn import ColorQuantize
 from colorquant_nn.functional.gradients import Estimator, Soft, straight_through
+from experiments.data import Crops
 from experiments.datasets import Photographs, Stage
+from experiments.figures import BLUE, GREEN, ORANGE, RESULTS, as_picture, write_results
 
 ESTIMATORS: dict[str, Estimator] = {
     "straight_through": straight_through,
@@ -63,15 +67,8 @@ def network() -> nn.Sequential:
 
 def crops(stage: Stage, count: int) -> Tensor:
     """Random crops (count, 3, SIZE, SIZE) of the photographs of a stage, the same each time."""
-    generator = torch.Generator().manual_seed(0)
-    photographs, found = Photographs(stage), []
-    for _ in range(count):
-        image, _ = photographs[int(torch.randint(len(photographs), (), generator=generator))]
-        top, left = (
-            int(torch.randint(side - SIZE, (), generator=generator)) for side in image.shape[1:]
-        )
-        found.append(image[:, top : top + SIZE, left : left + SIZE])
-    return torch.stack(found).float() / 255
+    source = Crops(Photographs(stage), stage, crop_size=SIZE, num_crops=count)
+    return torch.stack([source[0, index][0] for index in range(count)])
 
 
 def train(layer: nn.Module, rate: float, gain: float, seed: int, steps: int = STEPS) -> Outcome:
@@ -108,49 +105,68 @@ def train(layer: nn.Module, rate: float, gain: float, seed: int, steps: int = ST
     )
 
 
-def table(outcomes: dict[str, list[Outcome]]) -> str:
-    """Rows of Markdown: the mean and the worst of the reconstructions, the widest range."""
-    lines = [
-        "| estimator, weight | reconstruction, mean | worst | encoder from, to | colours used |",
-        "|---|---|---|---|---|",
-    ]
-    for name, its in outcomes.items():
-        errors = [outcome.reconstruction for outcome in its]
-        low, high = min(outcome.low for outcome in its), max(outcome.high for outcome in its)
-        used = mean(outcome.colors_used for outcome in its)
-        lines.append(
-            f"| {name} | {mean(errors):.4f} | {max(errors):.4f} | {low:.3g}, {high:.3g} "
-            f"| {used:.1f} |"
-        )
-    return "\n".join(lines)
+def row(name: str, weight: float, outcomes: list[Outcome]) -> dict[str, str]:
+    """Of the table: the mean and the worst of the reconstructions, the widest range."""
+    errors = [outcome.reconstruction for outcome in outcomes]
+    low, high = min(o.low for o in outcomes), max(o.high for o in outcomes)
+    return {
+        "estimator": name,
+        "weight": f"{weight:g}",
+        "reconstruction": f"{mean(errors):.4f}",
+        "worst": f"{max(errors):.4f}",
+        "encoder from, to": f"{low:.3g}, {high:.3g}",
+        "colours used": f"{mean(o.colors_used for o in outcomes):.1f}",
+    }
+
+
+def draw(outcomes: dict[str, dict[float, list[Outcome]]]) -> Image.Image:
+    """The reconstruction over the weight, a line for each estimator."""
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for (name, by_weight), color in zip(outcomes.items(), (BLUE, GREEN, ORANGE), strict=True):
+        errors = [mean(o.reconstruction for o in its) for its in by_weight.values()]
+        axes.plot(list(by_weight), errors, color=color, marker="o", markersize=4, label=name)
+    axes.set_xscale("symlog", linthresh=0.1)
+    axes.set_xlabel("weight of the commitment")
+    axes.set_ylabel("reconstruction MSE, mean of the runs")
+    axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    return as_picture(figure)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run all, write `commitment.md` and `commitment.json`."""
+    """Run all, and write table, plot and numbers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--weights", type=float, nargs="+", default=WEIGHTS)
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--output", type=Path, default=Path("experiments/results"))
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args(arguments)
-    outcomes: dict[str, list[Outcome]] = {}
+    outcomes: dict[str, dict[float, list[Outcome]]] = {name: {} for name in ESTIMATORS}
+    rows = []
     for name, estimator in ESTIMATORS.items():
         for weight in options.weights:
-            runs = outcomes.setdefault(f"{name}, {weight:g}", [])
-            for rate, gain in SETTINGS:
-                for seed in options.seeds:
-                    layer = ColorQuantize(NUM_COLORS, estimator=estimator, commitment_weight=weight)
-                    runs.append(train(layer, rate, gain, seed, options.steps))
-            print(table({f"{name}, {weight:g}": runs}).splitlines()[-1], flush=True)
-    options.output.mkdir(parents=True, exist_ok=True)
-    text = (
-        f"# The weight of the commitment\n\n{__doc__}\n{NUM_COLORS} colours, {options.steps} steps "
-        f"of 32 crops, learning rate and gain of {', '.join(map(str, SETTINGS))}, seeds "
-        f"{', '.join(map(str, options.seeds))}: a row is {len(SETTINGS) * len(options.seeds)} "
-        f"runs.\n\n{table(outcomes)}\n"
+            runs = outcomes[name].setdefault(weight, [])
+            for (rate, gain), seed in product(SETTINGS, options.seeds):
+                layer = ColorQuantize(NUM_COLORS, estimator=estimator, commitment_weight=weight)
+                runs.append(train(layer, rate, gain, seed, options.steps))
+            rows.append(row(name, weight, runs))
+            print(*rows[-1].values(), sep=" | ", flush=True)
+    write_results(
+        options.out,
+        "commitment",
+        title="The weight of the commitment",
+        text=f"""{__doc__}
+            {NUM_COLORS} colours, {options.steps} steps of 32 crops; learning rate and gain of the
+            encoder's last layer {", ".join(map(str, SETTINGS))}, seeds
+            {", ".join(map(str, options.seeds))}: a row is {len(SETTINGS) * len(options.seeds)}
+            runs.
+            """,
+        rows=rows,
+        values=outcomes,
+        plot=draw(outcomes),
     )
-    (options.output / "commitment.md").write_text(text)
-    (options.output / "commitment.json").write_text(json.dumps(outcomes, indent=1) + "\n")
 
 
 if __name__ == "__main__":

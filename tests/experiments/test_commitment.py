@@ -38,13 +38,12 @@ def test_a_free_encoder_stays_near_the_palette() -> None:
 
 
 def test_the_sweep_writes_a_table(tmp_path) -> None:
-    commitment.main(
-        ["--seeds", "0", "--weights", "0.25", "--steps", "1", "--output", str(tmp_path)]
-    )
+    commitment.main(["--seeds", "0", "--weights", "0.25", "--steps", "1", "--out", str(tmp_path)])
     text = (tmp_path / "commitment.md").read_text()
-    assert "| straight_through, 0.25 |" in text
-    assert "| Soft(0.1), 0.25 |" in text
+    assert "| straight_through | 0.25 |" in text
+    assert "| Soft(0.1) | 0.25 |" in text
     assert (tmp_path / "commitment.json").exists()
+    assert (tmp_path / "commitment.png").exists()
 
 
 def test_without_it_the_encoder_is_free() -> None:
