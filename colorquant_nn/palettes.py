@@ -1,29 +1,41 @@
-"""Palettes in and out: `load_palette` by name or from a file, `save_palette` into one."""
+"""Palettes in and out: `load_palette` by name, list or file, `save_palette` into one."""
 
 import os
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from colorquant_nn.files import PathLike, check_suffix, read_file, write_atomically
 from colorquant_nn.io import palette_array
 from colorquant_nn.named_palettes import NAMED_PALETTES
-from colorquant_nn.palette_files import IMAGE_SUFFIXES, PALETTE_FORMATS
+from colorquant_nn.palette_files import (
+    MAX_COLORS,
+    PALETTE_FORMATS,
+    parse_color,
+    parse_colors,
+    read_palette,
+    stack,
+)
 
 __all__ = ["encode_palette", "load_palette", "save_palette"]
 
 
 def load_palette(source: PathLike) -> Tensor:
-    """Load a palette by its name or from a file.
+    """Load a palette by its name, from a list of colours or from a file.
 
     Args:
-        source: a key of `NAMED_PALETTES`, or the path of a GIMP .gpl, JASC .pal, .hex, Adobe
-            .act or .ase file or of an image. An indexed image gives its own palette; any other
-            is read as swatches, its distinct colours from the top left on.
+        source: a key of `NAMED_PALETTES`; or colours with commas between them, such as
+            "#000,white,rgb(255 0 0)"; or the path of a file. The first of these that fits is taken:
+            a file of such a name is meant by a `pathlib.Path`, or with its folder, "./white".
+            The first bytes of a file tell what it is: GIMP .gpl, JASC or Microsoft .pal, Adobe
+            .act, .ase or .aco, Paint.NET .txt, or an image; an indexed image gives its own palette,
+            any other is read as swatches, its distinct colours from the top left on. By its suffix:
+            .hex, .css and other lists of colours, .pal and .act without header.
 
     Returns:
-        (K, 3) float32, sRGB in [0, 1]; (K, 4) with straight alpha if the file has alpha.
+        (K, 3) float32, sRGB in [0, 1]; (K, 4) with straight alpha if a colour has alpha.
 
     Raises:
         FileNotFoundError: there is no such name or file.
@@ -34,29 +46,39 @@ def load_palette(source: PathLike) -> Tensor:
         >>> from colorquant_nn import load_palette
         >>> load_palette("gameboy").shape
         torch.Size([4, 3])
+        >>> load_palette("black, white, #f00").tolist()
+        [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]
     """
-    if isinstance(source, str) and source in NAMED_PALETTES:
-        rows = [list(bytes.fromhex(color)) for color in NAMED_PALETTES[source].colors.split()]
-        return torch.tensor(rows, dtype=torch.float32) / 255
+    return torch.from_numpy(_load(source).astype(np.float32)) / 255
+
+
+def _load(source: PathLike) -> NDArray[np.uint8]:
+    no_colors = None
+    if isinstance(source, str):
+        if source in NAMED_PALETTES:
+            return stack(map(parse_color, NAMED_PALETTES[source].colors.split()), source)
+        try:
+            return stack(parse_colors(source), source)
+        except ValueError as error:
+            no_colors = error
     try:
         data = read_file(source, "a palette file")
     except FileNotFoundError:
+        if no_colors and ("," in str(source) or str(source).startswith("#")):
+            raise ValueError(f"{source}: no such file, and no colours: {no_colors}") from None
         raise FileNotFoundError(
-            f"{source}: no such palette; expected a file or one of {', '.join(NAMED_PALETTES)}"
+            f"{source}: no such palette; expected a file, colours such as '#000,#fff', "
+            f"or one of {', '.join(NAMED_PALETTES)}"
         ) from None
-    suffix = os.path.splitext(source)[1].lower()
-    if suffix not in PALETTE_FORMATS and suffix not in IMAGE_SUFFIXES:
-        expected = ", ".join([*PALETTE_FORMATS, "another image"])
-        raise ValueError(f"{source}: expected a palette file ({expected}), got {suffix!r}")
-    colors = PALETTE_FORMATS.get(suffix, PALETTE_FORMATS[".png"]).read(data, str(source))
-    return torch.from_numpy(colors.astype(np.float32)) / 255
+    return read_palette(data, str(source))
 
 
 def save_palette(path: PathLike, palette: Tensor) -> None:
     """Save a palette with 8 bits a channel, in the format that the file's name asks for.
 
     Args:
-        path: ends in .gpl, .pal, .hex, .act, .ase or .png (swatches).
+        path: ends in .gpl, .pal (JASC), .hex, .act, .ase, .aco, .txt (Paint.NET), .css or .png
+            (swatches).
         palette: (K, 3) or (K, 4), sRGB in [0, 1], straight alpha.
 
     Raises:
@@ -95,4 +117,7 @@ def encode_palette(path: PathLike, palette: Tensor) -> bytes:
         b'000000\\nffffff\\n'
     """
     suffix = check_suffix(path, PALETTE_FORMATS, "a palette")
-    return PALETTE_FORMATS[suffix].write(palette_array(palette), os.path.basename(path))
+    colors = palette_array(palette)
+    if len(colors) > MAX_COLORS:
+        raise ValueError(f"{path}: a palette file holds {MAX_COLORS} colours, got {len(colors)}")
+    return PALETTE_FORMATS[suffix](colors, os.path.basename(path))

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "files": set(),
     "image_files": {"image_files"},
     "named_palettes": set(),
-    "palette_files": {"image_files"},
+    "palette_files": {"image_files", "palette_files"},
     "io": {"files", "image", "image_files", "functional"},
     "palettes": {"files", "io", "palette_files", "named_palettes"},
     "plot": {"io", "functional"},

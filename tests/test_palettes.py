@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from colorquant_nn.named_palettes import NAMED_PALETTES
-from colorquant_nn.palette_files import PALETTE_FORMATS, parse_color
+from colorquant_nn.palette_files import PALETTE_FORMATS, read_palette
 from colorquant_nn.palettes import load_palette, save_palette
 from tests.helpers import as_bytes, random
 
-WITH_ALPHA = (".gpl", ".hex", ".png")
+WITH_ALPHA = (".gpl", ".hex", ".txt", ".css", ".png")
 
 rgb = st.lists(st.tuples(*[st.integers(0, 255)] * 3), min_size=1, max_size=256)
 rgba = st.lists(st.tuples(*[st.integers(0, 255)] * 4), min_size=1, max_size=256)
@@ -25,8 +25,8 @@ rgba = st.lists(st.tuples(*[st.integers(0, 255)] * 4), min_size=1, max_size=256)
 @settings(max_examples=40, deadline=None)
 def test_reading_what_was_written_is_identity(suffix, colors):
     colors = np.array(colors, np.uint8)
-    data = PALETTE_FORMATS[suffix].write(colors, "some name")
-    np.testing.assert_array_equal(PALETTE_FORMATS[suffix].read(data, "file"), colors)
+    data = PALETTE_FORMATS[suffix](colors, "some name")
+    np.testing.assert_array_equal(read_palette(data, f"file{suffix}"), colors)
 
 
 @pytest.mark.parametrize("suffix", WITH_ALPHA)
@@ -34,8 +34,8 @@ def test_reading_what_was_written_is_identity(suffix, colors):
 @settings(max_examples=40, deadline=None)
 def test_alpha_is_kept(suffix, colors):
     colors = np.array(colors, np.uint8)
-    back = PALETTE_FORMATS[suffix].read(PALETTE_FORMATS[suffix].write(colors, "name"), "file")
-    if suffix == ".png" and (colors[:, 3] == 255).all():  # nothing to say
+    back = read_palette(PALETTE_FORMATS[suffix](colors, "name"), f"file{suffix}")
+    if suffix in (".txt", ".css", ".png") and (colors[:, 3] == 255).all():  # nothing to say
         colors = colors[:, :3]
     np.testing.assert_array_equal(back, colors)
 
@@ -49,9 +49,9 @@ SPICE += [b"\x89PNG\r\n\x1a\n", b"#ff00aa\n", b"\0\1\0\0\0\x16", b"RGB ", b"Chan
 @settings(max_examples=150, deadline=None)
 def test_garbage_is_a_palette_or_a_value_error(suffix, parts):
     try:
-        colors = PALETTE_FORMATS[suffix].read(b"".join(parts), "garbage.x")
+        colors = read_palette(b"".join(parts), f"garbage{suffix}")
     except ValueError as error:
-        assert "garbage.x" in str(error)  # noqa: PT017
+        assert "garbage" in str(error)  # noqa: PT017
     else:
         assert colors.dtype == np.uint8
         assert colors.ndim == 2
@@ -64,14 +64,14 @@ def test_garbage_is_a_palette_or_a_value_error(suffix, parts):
 @settings(max_examples=100, deadline=None)
 def test_damaged_files_are_a_palette_or_a_value_error(suffix, data):
     colors = np.array(data.draw(rgb), np.uint8)
-    good = bytearray(PALETTE_FORMATS[suffix].write(colors, "name"))
+    good = bytearray(PALETTE_FORMATS[suffix](colors, "name"))
     for _ in range(data.draw(st.integers(1, 4))):
         good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
     end = data.draw(st.integers(0, len(good)))
     try:
-        PALETTE_FORMATS[suffix].read(bytes(good[:end]), "damaged.x")
+        read_palette(bytes(good[:end]), f"damaged{suffix}")
     except ValueError as error:
-        assert "damaged.x" in str(error)  # noqa: PT017
+        assert "damaged" in str(error)  # noqa: PT017
 
 
 @pytest.mark.parametrize("suffix", PALETTE_FORMATS)
@@ -98,6 +98,10 @@ def test_named_palettes_are_the_hardware():
         "zx-spectrum": (15, 1, "#0000d8"),
         "pico-8": (16, 8, "#ff004d"),
         "web-safe": (216, 1, "#000033"),
+        "eink-bwr": (3, 2, "#ff0000"),
+        "eink-bwy": (3, 2, "#ffff00"),
+        "eink-6": (6, 4, "#0000ff"),
+        "eink-7": (7, 6, "#ff8000"),
         "grey-2": (2, 1, "#ffffff"),
         "grey-4": (4, 1, "#555555"),
         "grey-16": (16, 1, "#111111"),
@@ -175,9 +179,8 @@ def test_swatch_exchange_of_illustrator(tmp_path):
         ("a.gpl", b"GIMP Palette\n#\n", "expected at least one colour"),
         ("a.pal", b"JASC-PAL\n0100\n2\n1 2 3\n", "line 3: expected 2 lines of colours to follow"),
         ("a.pal", b"JASC-PAL\n0100\n1\n1 2\n", "line 4: expected 3 numbers"),
-        ("a.pal", b"RIFF1234PAL ", "got a Microsoft RIFF palette"),
         ("a.hex", b"ff0000\nred\n", "a.hex, line 2: expected a colour such as #ff8000, got 'red'"),
-        ("a.act", b"123", "a.act: expected 768 or 772 bytes, got 3"),
+        ("a.act", b"123", "a.act: expected a table of bytes, got text"),
         ("a.act", bytes(768) + b"\0\0\xff\xff", "number of colours up to 256, got 0"),
         ("a.act", bytes(768) + b"\0\1\0\1", "index of one of 1 colours or 65535, got 1"),
         ("a.hex", b"", "a.hex: the file is empty"),
@@ -207,7 +210,7 @@ def test_a_name_that_is_none(tmp_path):
         load_palette(picture)
 
 
-@pytest.mark.parametrize("suffix", [".pal", ".ase", ".act"])
+@pytest.mark.parametrize("suffix", [".pal", ".ase", ".aco", ".act"])
 def test_formats_without_alpha_say_so(tmp_path, suffix):
     palette = torch.tensor([[0.0, 0.0, 0.0, 0.5], [1.0, 1.0, 1.0, 1.0]])
     with pytest.raises(ValueError, match="alpha"):
@@ -228,7 +231,7 @@ def test_sizes_that_a_format_cannot_hold(tmp_path):
     eight_bits = (many * 255).round() / 255
     with pytest.raises(ValueError, match="at most 256 colours, got 300"):
         save_palette(tmp_path / "a.act", many)
-    for suffix in (".gpl", ".pal", ".hex", ".ase", ".png"):
+    for suffix in (".gpl", ".pal", ".hex", ".ase", ".aco", ".txt", ".css", ".png"):
         save_palette(tmp_path / f"a{suffix}", many)
         assert load_palette(tmp_path / f"a{suffix}").equal(eight_bits)
     with pytest.raises(ValueError, match="256 swatches, or 4096 distinct ones, got 300"):
@@ -245,19 +248,3 @@ def test_the_palette_of_an_indexed_image(tmp_path):
     image.save(tmp_path / "a.png")
     expected = [[10, 20, 30], [10, 20, 30], [0, 0, 0]]
     assert as_bytes(load_palette(tmp_path / "a.png")).tolist() == expected
-
-
-@pytest.mark.parametrize("text", ["#f80", "ff8800", "#FF8800", " f80 "])
-def test_colors_as_text(text):
-    assert parse_color(text) == (255, 136, 0)
-
-
-@pytest.mark.parametrize("text", ["", "#", "#ff", "#gg0000", "#ff00000", "ｆｆ0000", "-12345"])
-def test_what_is_no_color(text):
-    with pytest.raises(ValueError, match="expected a colour such as #ff8000"):
-        parse_color(text)
-
-
-def test_alpha_of_text():
-    assert parse_color("#11223344") == (17, 34, 51, 68)
-    assert parse_color("#1234") == (17, 34, 51, 68)

@@ -29,7 +29,7 @@ from colorquant_nn.cli.options import (
 )
 from colorquant_nn.named_palettes import NAMED_PALETTES
 from colorquant_nn.names import Dither, Effort, Space
-from colorquant_nn.palette_files import PALETTE_FORMATS, parse_color
+from colorquant_nn.palette_files import PALETTE_FORMATS, parse_colors
 
 __all__ = ["main"]
 
@@ -118,7 +118,9 @@ def _add_quantize(commands: Any) -> None:
         "--strength", type=_share, default=1.0, metavar="S", help="of the dither, 0 to 1"
     )
     command.add_argument(
-        "--palette", metavar="NAME|FILE", help="use these colours: a named palette or a file"
+        "--palette",
+        metavar="NAME|LIST|FILE",
+        help="use these colours: a named palette, a list such as '#000,white,#f00', or a file",
     )
     command.add_argument("--shared-palette", action="store_true", help="one palette for all inputs")
     command.add_argument(
@@ -181,7 +183,8 @@ def _add_fitting(command: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="COLOR",
-        help="a colour that is in the palette as it is, such as '#ffffff'; several: with commas",
+        help="a colour that is in the palette as it is, such as '#ffffff' or white; several: with "
+        "commas",
     )
     command.add_argument("--seed", type=int, default=0, metavar="N")
 
@@ -259,7 +262,7 @@ def _number(text: str, low: float, high: float, what: str) -> float:
 
 def _colors(text: str) -> list[tuple[int, ...]]:
     try:
-        return [parse_color(part) for part in text.split(",")]
+        return parse_colors(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
