@@ -182,7 +182,7 @@ def _function(word: str) -> tuple[int, ...] | None:
     if kind == "rgb":
         numbers = [_number(one, 255, 255) for one in words[:3]]
     else:
-        hue = _number(words[0].removesuffix("deg"), 360, None)
+        hue = None if "%" in words[0] else _number(words[0].removesuffix("deg"), 360, None)
         numbers = [hue, *(_number(one.removesuffix("%") + "%", 1, 1) for one in words[1:3])]
     if len(words) == 4:
         numbers.append(_number(words[3], 1, 1))
@@ -201,5 +201,5 @@ def _number(word: str, whole: float, top: float | None) -> float | None:
     found = re.fullmatch(r"([+-]?(?:[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9}))(%?)", word)
     if found is None:
         return None
-    value = float(found[1]) * (whole / 100 if found[2] else 1)
+    value = float(found[1]) * whole / 100 if found[2] else float(found[1])
     return value if top is None or 0 <= value <= top else None

@@ -150,7 +150,7 @@ def read_gimp(data: bytes, name: str) -> Colors:
                 continue
             # Before the first colour, programs put keywords of their own, and descriptions.
             if not begun and _is_prose(text):
-                if found := re.fullmatch(r"channels\s*:\s*(\w+)", text, re.IGNORECASE):
+                if found := re.fullmatch(r"channels\s*:\s*(.*)", text, re.IGNORECASE):
                     channels = {"rgb": 3, "rgba": 4}.get(found[1].lower(), 0)
                     if not channels:
                         raise ValueError(
