@@ -230,7 +230,7 @@ def test_an_opaque_picture_is_drawn_in_opaque_colors(folder, run):
 
 
 def test_kept_colors_are_in_the_palette(folder, run):
-    arguments = ("quantize", "photo.png", "-k", 6, "--keep", "#ffffff,#102030", "--keep", "f0f")
+    arguments = ("quantize", "photo.png", "-k", 6, "--keep", "white,#102030", "--keep", "#f0f")
     code, out, _ = run(*arguments, "--json")
     assert code == 0
     palette = json.loads(out)[0]["palette"]

@@ -19,6 +19,7 @@ from colorquant_nn.palette_files import (
 )
 from colorquant_nn.palettes import encode_palette, load_palette, save_palette
 from tests.helpers import as_bytes, interpreter
+from tests.helpers import colors_of as colors_of_image
 
 THREE = [[1, 2, 3], [4, 5, 6], [250, 0, 7]]
 RAW = bytes(value for row in THREE for value in row)
@@ -293,6 +294,7 @@ def test_eight_digits_that_may_mean_either_are_refused():
     for text, name in [
         ("FF010203 FF040506", "a.hex"),
         ("FF0000FF", "a.hex"),
+        ("FF010203 80040506", "a.hex"),
         ("0x80010203", "a.hex"),
         ("ff0000ff 00ff00ff", "a.txt"),
         ("00ff0080", "a.colors"),
@@ -313,7 +315,7 @@ def test_every_color_of_a_style_sheet():
     """
     assert colors_of(sheet, "a.css") == THREE
     scss = """// #111111
-    $all: (red: #010203, "blue": #040506); $mixed: mix($x, $y);
+    $all: (red: #010203, "blue": #040506); $x: var(--x, 4px);
     .a { &:hover { x: #fa0007; } }"""
     assert colors_of(scss, "a.scss") == THREE
 
@@ -344,6 +346,8 @@ def test_lists_of_css_and_json():
         ("a {\n\n color: #12345 }", "a.css, line 3: expected a colour .* got '#12345'"),
         ("a { color: oklch(0.5 0.1 20) }", r"line 1: .* got 'oklch\(0.5 0.1 20\)'"),
         ("a { color: rgb(var(--x)) }", r"line 1: .* got 'rgb\('?"),
+        ("$a: red;\n$b: lighten(#abc, 10%);", r"line 2: .* got 'lighten\(#abc, 10%\)'"),
+        ("$b: color.adjust(#abc, $red: 1)", r"line 1: .* got 'color.adjust\("),
         ("red;\r\n255 0 0", "a.css, line 2: .* got '255'"),
         ("red; ff000080", "line 1: expected eight digits to have a # before them"),
         ("a { margin: 4px }", "a.css: expected at least one colour, got none"),
@@ -530,6 +534,16 @@ def test_a_palette_as_a_list(tmp_path, monkeypatch):
         load_palette("#000,#ggg")
     with pytest.raises(FileNotFoundError):
         load_palette(tmp_path / "#000,#fff")
+
+
+def test_the_command_takes_colors_as_a_list(folder, run):
+    assert run("quantize", "photo.png", "--palette", "#000,white,rgb(255 0 0)")[0] == 0
+    assert colors_of_image("photo-quantized.png") <= {(0, 0, 0), (255, 255, 255), (255, 0, 0)}
+    keep = ("--keep", "rgb(255, 0, 0),black")
+    code, out, _ = run("palette", "photo.png", "-k", 4, *keep, "-o", "\udcff.css")
+    assert code == 0
+    assert {"#ff0000", "#000000"} <= set(out.split())
+    assert len(load_palette("\udcff.css")) == 4
 
 
 def test_the_table_of_names_is_loaded_when_it_is_needed():

@@ -8,8 +8,14 @@ from colorquant_nn.palette_files.text import decode
 
 __all__ = ["read_css", "write_css"]
 
-# Functions of colours that `parse_color` does not know are found as well, to be refused.
-FUNCTIONS = "rgba?|hsla?|hwb|lab|lch|oklab|oklch|color|color-mix|device-cmyk"
+# Functions of colours that `parse_color` does not know are found as well, to be refused: CSS's
+# others, and those of Sass and Less, whose result is another colour than the one they name.
+FUNCTIONS = (
+    "rgba?|hsla?|hwb|lab|lch|oklab|oklch|color|color-mix|device-cmyk|lighten|darken"
+    "|desaturate|mix|tint|shade|fade|fadein|fadeout|spin|complement|transparentize|opacify"
+    r"|(?:saturate|invert)(?=\([^()]*[#$@])"  # otherwise a filter of CSS
+    "|adjust-hue|(?:adjust|scale|change)-color|color\\.[a-z]+"
+)
 TOKEN = re.compile(
     rf"""
     (?P<comment> /\*.*?(?:\*/|\Z) | (?<!:)//[^\n\r]* )

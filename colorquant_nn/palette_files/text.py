@@ -335,13 +335,14 @@ def write_paint_net(colors: Colors, name: str) -> bytes:
 def _alpha_is_first(rows: list[tuple[int, ...]], marks: set[str], name: str) -> bool:
     """Whether eight digits mean AARRGGBB where nothing but their values and the suffix tells."""
     suffix = os.path.splitext(name)[1].lower()
-    first = all(row[0] == OPAQUE for row in rows)
-    last = all(row[3] == OPAQUE for row in rows)
+    # Most colours are opaque: where FF is, there is alpha.
+    first = sum(row[0] == OPAQUE for row in rows)
+    last = sum(row[3] == OPAQUE for row in rows)
     if all(row == (OPAQUE,) * 4 for row in rows):
         return False
-    if suffix == ".txt" and first and not last:  # as Paint.NET, which may leave out its comments
+    if suffix == ".txt" and last < first == len(rows):  # as Paint.NET has it, with or without ;
         return True
-    if suffix == ".hex" and not first and marks == {""}:
+    if suffix == ".hex" and last >= first < len(rows) and marks == {""}:
         return False
     raise ValueError(
         f"{name}: expected to know whether {bytes(rows[0]).hex()} means RRGGBBAA or AARRGGBB; for "
