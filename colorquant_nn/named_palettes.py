@@ -95,19 +95,6 @@ NAMED_PALETTES: dict[str, NamedPalette] = {
         _cube(_WEB_SAFE_LEVELS, _WEB_SAFE_LEVELS, _WEB_SAFE_LEVELS),
         "216 colours, six levels a channel: https://en.wikipedia.org/wiki/Web_colors",
     ),
-    "eink-bwr": NamedPalette(
-        "000000 ffffff ff0000", "black, white, red panels; the colours asked for"
-    ),
-    "eink-bwy": NamedPalette("000000 ffffff ffff00", "black, white, yellow panels: as eink-bwr"),
-    "eink-6": NamedPalette(
-        "000000 ffffff ffff00 ff0000 0000ff 00ff00",
-        "E Ink Spectra 6, in the panel's order, which leaves out number 4; as a driver asks for "
-        "them, what is seen is duller: epd7in3e.py of https://github.com/waveshareteam/e-Paper",
-    ),
-    "eink-7": NamedPalette(
-        "000000 ffffff 00ff00 0000ff ff0000 ffff00 ff8000",
-        "E Ink ACeP (Gallery Palette), in the panel's order: as eink-6, epd7in3f.py",
-    ),
     "grey-2": NamedPalette(_ramp(2), "equal steps of sRGB"),
     "grey-4": NamedPalette(_ramp(4), "equal steps of sRGB"),
     "grey-16": NamedPalette(_ramp(16), "equal steps of sRGB"),
