@@ -25,8 +25,8 @@ class Patch(NamedTuple):
     top: int
     after: int
     """`KEEP` it, `CLEAR` its area, or `RESTORE` what was there before."""
-    replaces: bool = False
-    """Whether it replaces what it covers, holes included, or is laid over it."""
+    covers: NDArray[np.bool_] | None = None
+    """(H, W): where it replaces what is there, holes included; without, it is laid over it."""
 
 
 def compose(size: tuple[int, int], patches: Iterable[Patch]) -> Iterator[Array]:
@@ -52,8 +52,11 @@ def compose(size: tuple[int, int], patches: Iterable[Patch]) -> Iterator[Array]:
         area = canvas[patch.top :, patch.left :][: len(patch.pixels), : patch.pixels.shape[1]]
         pixels = patch.pixels[: area.shape[0], : area.shape[1]]
         before = area.copy() if patch.after == RESTORE else None
-        if area.size:
-            area[:] = pixels if patch.replaces else _over(area, pixels)
+        if patch.covers is not None:
+            covers = patch.covers[: area.shape[0], : area.shape[1]]
+            np.copyto(area.view(np.uint32), pixels.view(np.uint32), where=covers[..., None])
+        elif area.size:
+            area[:] = _over(area, pixels)
         yield canvas.copy()
         if patch.after == CLEAR:
             area[:] = 0
@@ -62,7 +65,5 @@ def compose(size: tuple[int, int], patches: Iterable[Patch]) -> Iterator[Array]:
 
 
 def _over(below: Array, above: Array) -> Array:
-    if np.isin(above[..., 3], (0, 255)).all():
-        return np.where(above[..., 3:] == 255, above, below)
     images = (Image.fromarray(np.ascontiguousarray(pixels)) for pixels in (below, above))
     return np.asarray(Image.alpha_composite(*images))

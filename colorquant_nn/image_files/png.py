@@ -59,8 +59,8 @@ def scan_png(data: bytes, max_pixels: int) -> Contents:
             yield Decoded(*_decode(data, png, png.frames[0]), *meant)
             return
         for canvas in compose(png.size, (_draw(data, png, frame) for frame in png.frames)):
-            colors = canvas[..., :1] if png.kind in (GREY, GREY_ALPHA) else canvas[..., :3]
-            yield Decoded(_image(colors), canvas[..., 3], *meant)
+            mode = "L" if png.kind in (GREY, GREY_ALPHA) else "RGB"
+            yield Decoded(Image.fromarray(canvas).convert(mode), canvas[..., 3], *meant)
 
     return Contents(frames, [frame.delay for frame in png.frames], png.plays, png.resolution)
 
@@ -223,7 +223,8 @@ def _draw(data: bytes, png: Png, frame: Frame) -> Patch:
     if alpha is not None:
         pixels[..., 3] = alpha
     after = {1: CLEAR, 2: RESTORE}.get(frame.disposal, KEEP)
-    return Patch(pixels, frame.left, frame.top, after, replaces=frame.blend == 0)
+    everywhere = np.broadcast_to(np.True_, pixels.shape[:2])
+    return Patch(pixels, frame.left, frame.top, after, None if frame.blend else everywhere)
 
 
 def _decode(data: bytes, png: Png, frame: Frame) -> tuple[Image.Image, Array | None]:

@@ -96,7 +96,7 @@ class ImageFile:
             image = image.convert("RGB")
         if picture.profile is not None:
             image = self._apply_profile(image, picture.profile)
-        pixels = np.asarray(image.convert("RGB"))
+        pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
         if alpha is not None and alpha.min() < 255:
             pixels = np.dstack([pixels, alpha])
         return TURNS[picture.orientation](pixels)
