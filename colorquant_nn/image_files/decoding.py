@@ -10,7 +10,8 @@ import io
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 
 from PIL import Image, ImageFile
 
@@ -36,10 +37,27 @@ PICTURES: dict[str, tuple[str, ...]] = {
 }
 
 
+for plugin in (
+    "Avif",
+    "Bmp",
+    "Gif",
+    "Ico",
+    "Jpeg",
+    "Jpeg2K",
+    "Pcx",
+    "Png",
+    "Ppm",
+    "Qoi",
+    "Tga",
+    "Tiff",
+    "WebP",
+):
+    with suppress(ImportError):  # AVIF is younger than the oldest Pillow that will do
+        import_module(f"PIL.{plugin}ImagePlugin")
+
+
 def is_format(data: bytes, format: str) -> bool:
     """Whether a file begins as those of a format do."""
-    if format not in Image.OPEN:
-        Image.init()
     _, accept = Image.OPEN.get(format, (None, lambda _: False))
     return accept is None or accept(data[:16]) is True
 

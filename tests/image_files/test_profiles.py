@@ -1,0 +1,110 @@
+"""Colour profiles: what they do counts, not what they are called."""
+
+import io
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from colorquant_nn.image_files import ImageFile, own_palette
+from tests.image_files.files import GREY, INDEXED, icc, png, saved
+
+# Columns of XYZ under D50.
+SRGB = [(0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410)]
+P3 = [(0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407)]
+LEVELS = np.linspace(0, 1, 1024)
+CURVE = np.where(LEVELS <= 0.04045, LEVELS / 12.92, ((LEVELS + 0.055) / 1.055) ** 2.4)
+SRGB_CURVE = np.round(CURVE * 65535).astype(int).tolist()
+COLORS = np.array(
+    [[[10, 10, 10], [55, 55, 55], [128, 128, 128], [255, 0, 0], [0, 255, 0], [200, 120, 40]]],
+    np.uint8,
+)
+
+
+def read(data):
+    (pixels,) = ImageFile(data, "a file")
+    return pixels
+
+
+def converted(image, profile):
+    return np.asarray(
+        ImageCms.profileToProfile(
+            image,
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    )
+
+
+@pytest.mark.parametrize("name", ["sRGB", "P3 gamut with sRGB transfer", "c2"])
+@pytest.mark.parametrize(
+    ("primaries", "curve", "moves"),
+    [(SRGB, SRGB_CURVE, False), (P3, SRGB_CURVE, True), (SRGB, 1.0, True), (SRGB, 1.8, True)],
+)
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
+def test_colors_move_if_the_profile_moves_them(format, name, primaries, curve, moves):
+    profile = icc(primaries, curve, name)
+    options = {"lossless": True} if format == "WEBP" else {}
+    pixels = read(saved(Image.fromarray(COLORS), format, icc_profile=profile, **options))
+    expected = converted(Image.fromarray(COLORS), profile) if moves else COLORS
+    assert np.array_equal(pixels, expected)
+    assert (np.abs(expected.astype(int) - COLORS).max() > 10) == moves
+
+
+def test_a_p3_photograph():
+    image = Image.fromarray(np.tile(COLORS[:, -1:], (16, 16, 1)))
+    pixels = read(saved(image, "JPEG", quality=100, icc_profile=icc(P3, SRGB_CURVE, "sRGB")))
+    assert pixels[8, 8].tolist() == pytest.approx([213, 115, 0], abs=3)
+
+
+def test_greys_with_a_profile_of_greys_or_of_colors():
+    values = np.arange(0, 256, 5, dtype=np.uint8)[None]
+    grey = Image.fromarray(values)
+    expected = np.round(255 * (values / 255.0) ** (1 / 2.4))
+    for profile in (icc(None, 1.0, space=b"GRAY"), icc(SRGB, 1.0)):
+        pixels = read(saved(grey, "PNG", icc_profile=profile))
+        assert np.abs(pixels - pixels[..., :1].astype(int)).max() <= 1
+        assert np.abs(pixels[0, 10:, 0] - expected[0, 10:]).max() < 12
+        assert pixels[0, 10, 0] > 100
+    same = read(saved(grey, "PNG", icc_profile=icc(None, 2.2, space=b"GRAY")))
+    assert np.abs(same[..., 0].astype(int) - values).max() <= 8
+
+
+def test_alpha_and_16_bits_and_palettes():
+    profile = icc(P3, SRGB_CURVE)
+    expected = converted(Image.fromarray(COLORS), profile)
+    clear = np.dstack([COLORS, np.full((1, 6), 90, np.uint8)])
+    pixels = read(saved(Image.fromarray(clear), "PNG", icc_profile=profile))
+    assert np.array_equal(pixels, np.dstack([expected, clear[..., 3:]]))
+    chunks = [(b"iCCP", b"x\0\0" + zlib.compress(profile)), (b"PLTE", COLORS.tobytes())]
+    indexed = png([[[n] for n in range(6)]], 4, INDEXED, *chunks)
+    assert np.array_equal(read(indexed), expected)
+    assert np.array_equal(own_palette(indexed, "a file"), expected[0])
+    deep = png(COLORS.astype(int) * 257, 16, 2, chunks[0])
+    assert np.array_equal(read(deep), expected)
+
+
+def test_frames_are_converted_and_a_broken_profile_is_warned_of_once():
+    frames = [Image.fromarray(COLORS), Image.fromarray(COLORS[:, ::-1])]
+    options = {"save_all": True, "append_images": frames[1:], "lossless": True}
+    profile = icc(P3, SRGB_CURVE)
+    image = ImageFile(saved(frames[0], "WEBP", icc_profile=profile, **options), "a.webp")
+    for pixels, frame in zip(image, frames, strict=True):
+        assert np.array_equal(pixels, converted(frame, profile))
+    image = ImageFile(saved(frames[0], "WEBP", icc_profile=b"nonsense", **options), "a.webp")
+    with pytest.warns(UserWarning, match=r"a\.webp: ICC profile ignored") as caught:
+        found = [*image, *image]
+    assert len(caught) == 1
+    assert np.array_equal(found[2], COLORS)
+
+
+def test_a_profile_of_other_pictures_is_ignored():
+    data = saved(Image.fromarray(COLORS), "PNG", icc_profile=icc(None, 1.0, space=b"GRAY"))
+    with pytest.warns(UserWarning, match="ICC profile ignored .it is one of GRAY and not of RGB"):
+        assert np.array_equal(read(data), COLORS)
+    grey = png([[[7]]], 8, GREY)
+    assert read(grey).tolist() == [[[7, 7, 7]]]
