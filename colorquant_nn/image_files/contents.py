@@ -27,6 +27,7 @@ Resolution = tuple[float, float]
 
 MAX_PIXELS = 178_956_970  # of a frame: half a gigabyte
 FRAMES = 8  # all frames of a file together: as many times that
+MAX_SIDE = 1 << 26  # a row of RGBA in bits, 31 of them, is what Pillow can count
 INCH = 2.54  # centimetres
 MAX_RESOLUTION = 1e6  # dots per inch
 
@@ -62,6 +63,8 @@ def check_sizes(sizes: Sequence[Size], max_pixels: int) -> None:
     for width, height in set(sizes):
         if width < 1 or height < 1:
             raise Refused(f"expected at least one pixel, got {width} x {height}")
+        if max(width, height) >= MAX_SIDE:
+            raise Refused(f"expected sides below {MAX_SIDE} pixels, got {width} x {height}")
         if width * height > max_pixels:
             raise Refused(
                 f"too large to be trusted: {width} x {height} pixels, more than {max_pixels}; "
@@ -98,5 +101,5 @@ def resolution_of(image: Image.Image, orientation: int) -> Resolution | None:
 
 
 def _exif_resolution(exif: Image.Exif) -> list[float]:
-    unit = INCH if exif.get(ExifTags.Base.ResolutionUnit, 2) == 3 else 1
+    unit = {2: 1, 3: INCH}[exif.get(ExifTags.Base.ResolutionUnit, 2)]
     return [exif[tag] * unit for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution)]

@@ -96,9 +96,10 @@ class ImageFile:
             image = image.convert("RGB")
         if picture.profile is not None:
             image = self._apply_profile(image, picture.profile)
-        pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        image = image if image.mode == "RGB" else image.convert("RGB")
         if alpha is not None and alpha.min() < 255:
-            pixels = np.dstack([pixels, alpha])
+            image.putalpha(Image.fromarray(np.ascontiguousarray(alpha)))
+        pixels = np.asarray(image)
         return TURNS[picture.orientation](pixels)
 
     def _apply_profile(self, image: Image.Image, profile: bytes) -> Image.Image:

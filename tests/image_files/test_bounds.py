@@ -55,6 +55,11 @@ def test_a_frame_of_too_many_pixels_is_refused_before_it_has_memory(make):
         tracemalloc.stop()
 
 
+def test_a_row_longer_than_pillow_can_count_is_refused():
+    with pytest.raises(ValueError, match="expected sides below 67108864 pixels, got 100000000 x 1"):
+        ImageFile(big_png(100_000_000, 1), "a file")
+
+
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP", "WEBP", "TIFF", "JPEG2000", "PPM", "TGA"])
 def test_the_bound_is_the_callers(format):
     data = saved(Image.fromarray(PIXELS), format)
