@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
+from colorquant_nn.image_files.colorimetry import profile_of_chunks
 from colorquant_nn.image_files.compositing import CLEAR, KEEP, RESTORE, Patch, compose
 from colorquant_nn.image_files.contents import (
     Contents,
@@ -181,8 +182,8 @@ def _frame(control: bytes, data: Sequence[tuple[int, int]]) -> Frame:
 
 
 def _profile(chunks: dict[bytes, bytes]) -> bytes | None:
-    if b"iCCP" not in chunks:
-        return None
+    if b"cICP" in chunks or b"iCCP" not in chunks:
+        return profile_of_chunks(chunks)
     _, _, packed = chunks[b"iCCP"].partition(b"\0")
     unpacking = zlib.decompressobj()
     try:

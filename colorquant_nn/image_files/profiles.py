@@ -33,6 +33,8 @@ def to_srgb(profile: bytes, mode: str) -> Transform | None:
     Raises:
         ValueError: the profile is broken, or is one of other pictures.
     """
+    if not profile:
+        raise Refused("it cannot be read, or says what is not known here")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = source.profile.xcolor_space.strip()

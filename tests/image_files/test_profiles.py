@@ -1,6 +1,7 @@
 """Colour profiles: what they do counts, not what they are called."""
 
 import io
+import struct
 import zlib
 
 import numpy as np
@@ -108,3 +109,45 @@ def test_a_profile_of_other_pictures_is_ignored():
         assert np.array_equal(read(data), COLORS)
     grey = png([[[7]]], 8, GREY)
     assert read(grey).tolist() == [[[7, 7, 7]]]
+
+
+def numbers(*values):
+    return struct.pack(f">{len(values)}I", *(round(100_000 * value) for value in values))
+
+
+OF_SRGB = numbers(0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+OF_P3 = numbers(0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "profile"),
+    [
+        ([(b"gAMA", numbers(0.45455))], None),
+        ([(b"gAMA", numbers(0.45455)), (b"cHRM", OF_SRGB)], None),
+        ([(b"gAMA", numbers(1)), (b"sRGB", b"\0")], None),
+        ([(b"gAMA", numbers(1))], icc(SRGB, 1.0)),
+        ([(b"gAMA", numbers(1 / 1.8))], icc(SRGB, 1.8)),
+        ([(b"cHRM", OF_P3)], icc(P3, SRGB_CURVE)),
+        ([(b"gAMA", numbers(0.45455)), (b"cHRM", OF_P3)], icc(P3, SRGB_CURVE)),
+        ([(b"cICP", bytes([1, 13, 0, 1]))], None),
+        ([(b"cICP", bytes([12, 13, 0, 1]))], icc(P3, SRGB_CURVE)),
+        ([(b"cICP", bytes([1, 8, 0, 1])), (b"sRGB", b"\0")], icc(SRGB, 1.0)),
+        ([(b"gAMA", numbers(0))], None),
+    ],
+)
+def test_a_png_may_say_its_colors_in_numbers(chunks, profile):
+    pixels = read(png(COLORS, 8, 2, *chunks)).astype(int)
+    if profile is None:
+        assert np.array_equal(pixels, COLORS)
+    else:
+        expected = converted(Image.fromarray(COLORS), profile)
+        assert np.abs(pixels - expected).max() <= 2
+        assert np.abs(pixels - COLORS).max() > 10
+
+
+@pytest.mark.parametrize(
+    "chunk", [(b"cICP", bytes([9, 16, 0, 1])), (b"cHRM", bytes(32)), (b"cHRM", numbers(*[0.3] * 8))]
+)
+def test_numbers_that_are_no_colors_are_warned_of(chunk):
+    with pytest.warns(UserWarning, match="profile ignored"):
+        assert np.array_equal(read(png(COLORS, 8, 2, chunk)), COLORS)
