@@ -103,6 +103,33 @@ def test_frames_are_converted_and_a_broken_profile_is_warned_of_once():
     assert np.array_equal(found[2], COLORS)
 
 
+def inks_profile():
+    """CMYK by a table of two steps: lighter inks than plain arithmetic has, and bluish black."""
+    lab = []
+    for node in range(16):
+        c, m, y, k = (node >> shift & 1 for shift in (3, 2, 1, 0))
+        light = 0.25 if k else 1 - 0.25 * (c + m + y) / 2
+        lab += [round(255 * light), 128 + 30 * (m - c), 128 + 30 * (y - k)]
+    lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0])
+    lut += struct.pack(">9i", *(65536 * (n % 4 == 0) for n in range(9)))
+    lut += bytes(range(256)) * 4 + bytes(lab) + bytes(range(256)) * 3
+    head = struct.pack(">I4xI", 144 + len(lut), 0x02100000) + b"prtrCMYKLab " + bytes(12) + b"acsp"
+    head = (head + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)).ljust(128, b"\0")
+    return head + struct.pack(">I4sII", 1, b"A2B0", 144, len(lut)) + lut
+
+
+@pytest.mark.parametrize("format", ["TIFF", "JPEG"])
+def test_inks_with_a_profile(format):
+    profile = inks_profile()
+    for inks in ((255, 0, 0, 0), (0, 0, 0, 255), (0, 200, 100, 0)):
+        image = Image.new("CMYK", (16, 16), inks)
+        expected = converted(image, profile)[8, 8].astype(int)
+        options = {"quality": 100} if format == "JPEG" else {}
+        pixels = read(saved(image, format, icc_profile=profile, **options))
+        assert pixels[8, 8].tolist() == pytest.approx(expected.tolist(), abs=4)
+        assert np.abs(expected - np.asarray(image.convert("RGB"))[8, 8]).max() > 20
+
+
 def test_a_profile_of_other_pictures_is_ignored():
     data = saved(Image.fromarray(COLORS), "PNG", icc_profile=icc(None, 1.0, space=b"GRAY"))
     with pytest.warns(UserWarning, match="ICC profile ignored .it is one of GRAY and not of RGB"):
