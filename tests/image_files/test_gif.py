@@ -72,7 +72,7 @@ def as_browsers_do(size, frames):
             screen = before
 
 
-@settings(max_examples=40)
+@settings(max_examples=100)
 @given(animations())
 def test_frames_are_composed_as_browsers_do(animation):
     size, frames = animation
@@ -90,18 +90,25 @@ def test_what_no_frame_covers_is_clear():
     assert shown(data)[0].tolist() == [[[0, 0, 0, 0], [255, 0, 0, 255], [0, 0, 0, 0]]]
 
 
-def test_each_frame_has_its_own_disposal():
-    whole = [
-        {"indices": [[1, 1]], "disposal": 2, "transparent": 3},
-        {"indices": [[2, 2]], "disposal": 0, "transparent": 3},
-        {"indices": [[3]], "transparent": 0},
+@pytest.mark.parametrize(
+    ("disposals", "expected"),
+    [
+        ((0, 2, 0), [[RED, RED], [GREEN, GREEN], [BLUE, CLEAR]]),
+        ((2, 0, 0), [[RED, RED], [GREEN, GREEN], [BLUE, GREEN]]),
+        ((1, 3, 0), [[RED, RED], [GREEN, GREEN], [BLUE, RED]]),
+        ((1, 4, 0), [[RED, RED], [GREEN, GREEN], [BLUE, RED]]),
+        ((3, 0, 0), [[RED, RED], [GREEN, GREEN], [BLUE, GREEN]]),
+        ((3, 3, 0), [[RED, RED], [GREEN, GREEN], [BLUE, CLEAR]]),
+    ],
+)
+def test_each_frame_has_its_own_disposal(disposals, expected):
+    indices = [[1, 1]], [[2, 2]], [[3]]
+    frames = [
+        {"indices": values, "disposal": disposal, "transparent": 0}
+        for values, disposal in zip(indices, disposals, strict=True)
     ]
-    frames = shown(gif((2, 1), whole, COLORS))
-    assert [[tuple(p) for p in frame[0].tolist()] for frame in frames] == [
-        [RED, RED],
-        [GREEN, GREEN],
-        [BLUE, GREEN],
-    ]
+    found = shown(gif((2, 1), frames, COLORS))
+    assert [[tuple(pixel) for pixel in frame[0].tolist()] for frame in found] == expected
 
 
 def test_a_frame_beyond_the_screen_is_cut_and_only_a_first_one_enlarges_it():

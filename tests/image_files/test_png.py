@@ -98,7 +98,7 @@ def as_the_specification_says(size, frames):
             screen = before
 
 
-@settings(max_examples=40)
+@settings(max_examples=100)
 @given(animations())
 def test_frames_are_composed_as_the_specification_says(animation):
     size, frames = animation
