@@ -18,6 +18,7 @@ from tests.image_files.files import (
     RGB_ALPHA,
     apng,
     chunk,
+    header,
     png,
     saved,
 )
@@ -152,9 +153,9 @@ def test_missing_frames_and_frames_outside_are_refused():
 def test_a_broken_chunk_matters_if_the_picture_does():
     data = png(flat(1, 2, 3), 8, RGB, (b"tEXt", b"Title\0hello"))
     assert read(data.replace(b"hello", b"hullo"))[0, 0].tolist() == [1, 2, 3]
-    header = data.index(b"IHDR") + 4
+    place = data.index(b"IHDR") + 4
     with pytest.raises(ValueError, match="checksum of IHDR is wrong"):
-        ImageFile(data[:header] + b"\0\0\0\4" + data[header + 4 :], "a.png")
+        ImageFile(data[:place] + b"\0\0\0\4" + data[place + 4 :], "a.png")
 
 
 def test_texts_and_profiles_that_unfold_to_gigabytes_are_not_unfolded():
@@ -164,12 +165,19 @@ def test_texts_and_profiles_that_unfold_to_gigabytes_are_not_unfolded():
         assert read(data)[0, 0].tolist() == [1, 2, 3]
 
 
-def test_an_interlaced_picture_of_16_bits():
-    # Pillow writes no interlaced PNG: one pixel is the same either way.
-    data = png([[[0x1234, 0x80FF, 0xFFFF]]], 16, RGB)
-    header = data[16:28] + b"\1"
-    data = data[:8] + chunk(b"IHDR", header) + data[33:]
-    assert read(data)[0, 0].tolist() == [0x12, 0x80, 0xFF]
+@pytest.mark.parametrize(("kind", "channels"), [(GREY, 1), (RGB, 3), (GREY_ALPHA, 2)])
+def test_an_interlaced_picture_of_16_bits(kind, channels):
+    values = np.random.default_rng(0).integers(0, 65536, (9, 11, channels))
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2)]
+    rows = b""
+    for top, left, down, across in [*passes, (1, 0, 2, 1)]:
+        for row in values[top::down, left::across]:
+            rows += b"\0" + row.astype(">u2").tobytes()
+    head = header(11, 9, 16, kind)
+    head = head[:8] + chunk(b"IHDR", head[16:28] + b"\1")
+    data = head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND")
+    whole = png(values, 16, kind)
+    assert np.array_equal(read(data), read(whole))
 
 
 def test_animations_that_pillow_writes():
