@@ -114,10 +114,12 @@ def load_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Load a picture as 8-bit sRGB.
 
     EXIF orientation is applied, an ICC profile is converted to sRGB. Greyscale, 1-bit, 16-bit,
-    CMYK and indexed files become RGB. Of an animation, the first frame.
+    CMYK and indexed files become RGB. Of an animation, the first frame: a still that is not part
+    of it is left out.
 
     Args:
-        path: a file in one of the usual formats.
+        path: a PNG, JPEG, GIF, WebP, TIFF, BMP, AVIF, JPEG 2000, PNM, ICO, QOI, PCX or TGA file,
+            whatever it is called.
         max_pixels: that a frame may have, 179 million unless said; all frames of a file together
             eight times as many. It keeps small files that unfold to gigabytes out.
 

@@ -10,15 +10,14 @@ from typing import NamedTuple
 from colorquant_nn.cli import report
 from colorquant_nn.cli.options import Output
 from colorquant_nn.files import check_suffix
-from colorquant_nn.image_files import FORMATS
+from colorquant_nn.image_files import FORMATS, PICTURES
 
 __all__ = ["DRAWINGS", "Job", "check_target", "expand", "plan"]
 
 SUFFIX = "-quantized"
 DRAWINGS = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG"}  # comparisons and plots
 # What a folder is searched for; a file that is named is opened whatever it is called.
-PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".jp2"}
-PICTURES |= {".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".qoi", ".jfif", ".apng", ".mpo"}
+SUFFIXES = {suffix for suffixes in PICTURES.values() for suffix in suffixes}
 
 
 class Job(NamedTuple):
@@ -41,7 +40,7 @@ def expand(inputs: Sequence[str], subfolders: bool = False) -> tuple[list[Path],
         found = sorted(
             file
             for file in (path.rglob("*") if subfolders else path.iterdir())
-            if file.suffix.lower() in PICTURES and not file.stem.endswith(SUFFIX) and file.is_file()
+            if file.suffix.lower() in SUFFIXES and not file.stem.endswith(SUFFIX) and file.is_file()
         )
         if not found:
             failures += report.report_failure(f"{path}: no pictures in this folder")
@@ -93,7 +92,7 @@ def _suffix_for(source: Path) -> str:
     from PIL import Image
 
     try:
-        with Image.open(source) as image:
+        with Image.open(source, formats=tuple(PICTURES)) as image:
             return suffix if getattr(image, "n_frames", 1) > 1 else ".png"
     except Exception:  # whatever it is, loading it will say so
         return ".png"

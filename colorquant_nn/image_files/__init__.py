@@ -4,7 +4,10 @@ Arrays are as in Pillow: pictures (H, W, 3) or (H, W, 4) uint8 with straight alp
 uint8, colours (K, 3) or (K, 4) uint8. A ``name`` is what errors and warnings blame.
 """
 
-from colorquant_nn.image_files.reading import MAX_PIXELS, ImageFile, own_palette
+from colorquant_nn.image_files.contents import MAX_PIXELS
+from colorquant_nn.image_files.decoding import PICTURES
+from colorquant_nn.image_files.own_palettes import own_palette
+from colorquant_nn.image_files.reading import ImageFile
 from colorquant_nn.image_files.writing import FORMATS, Display, encode
 
-__all__ = ["FORMATS", "MAX_PIXELS", "Display", "ImageFile", "encode", "own_palette"]
+__all__ = ["FORMATS", "MAX_PIXELS", "PICTURES", "Display", "ImageFile", "encode", "own_palette"]
