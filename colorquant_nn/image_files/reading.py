@@ -101,13 +101,24 @@ def own_palette(data: bytes, name: str) -> Array | None:
     """
     with _reading(name):
         image = Image.open(io.BytesIO(data))
+        if image.format in ("GIF", "BMP") and image.mode in ("1", "L"):
+            # For a table of greys in order Pillow has no palette.
+            count = 2 << (data[10] & 7) if image.format == "GIF" else data[46] or 256
+            step = 1 if image.mode == "L" else 255
+            greys = np.arange(count).astype(np.uint8) * np.uint8(step)
+            return np.repeat(greys[:, None], 3, 1)
         if image.mode != "P" or image.palette is None:
             return None
         alpha = image.info.get("transparency")
         if isinstance(alpha, int):  # GIF, and PNG with one such colour
             alpha = b"\xff" * alpha + b"\0"
         flat = image.getpalette("RGB") or []
-    colors = np.array(flat, np.uint8).reshape(-1, 3)
+        colors = np.array(flat, np.uint8).reshape(-1, 3)
+        if image.format in ("GIF", "TIFF"):
+            # Their tables have 2, 4, 8 ... entries: repeats of the last one are padding.
+            used = max(int(np.asarray(image).max()) + 1, len(alpha or b""))
+            while len(colors) > used and (colors[-1] == colors[-2]).all():
+                colors = colors[:-1]
     if not alpha or not len(colors):
         return colors if len(colors) else None
     channel = np.frombuffer(alpha[: len(colors)].ljust(len(colors), b"\xff"), np.uint8)

@@ -1,0 +1,86 @@
+"""GIF89a, written: https://www.w3.org/Graphics/GIF/spec-gif89a.txt."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import GifImagePlugin, Image
+
+from colorquant_nn.image_files.display import Display, in_hundredths
+from colorquant_nn.image_files.pixels import changed_box
+
+__all__ = ["encode_gif"]
+
+Array = NDArray[np.uint8]
+
+HALF_OPAQUE = 128
+
+
+def encode_gif(frames: Iterator[Array], display: Display, colors: Array | None) -> bytes:
+    """Encode indexed frames with one table of colours, each cropped to what changes.
+
+    Pillow compresses the frames, but merges equal ones and may give each its own colours.
+
+    Args:
+        frames: as in `image_files.encode`.
+        display: as in `image_files.encode`; frames too short for a GIF are left out.
+        colors: as in `image_files.encode`. All are stored, in their order; a GIF has one
+            transparent index, the first colour that is more clear than not, which stands for all
+            such colours.
+
+    Returns:
+        the content of the file.
+
+    Raises:
+        ValueError: there are no ``colors``.
+    """
+    if colors is None:
+        raise ValueError("a GIF holds an indexed image; quantize the picture first")
+    delays = in_hundredths(display.durations)
+    shown = (frame for number, frame in enumerate(frames) if number in delays)
+    same = np.arange(len(colors), dtype=np.uint8)
+    options: dict[str, Any] = {}
+    transparent = None
+    if colors.shape[1] == 4 and (clear := colors[:, 3] < HALF_OPAQUE).any():
+        transparent = options["transparency"] = int(clear.argmax())
+        same[clear] = transparent
+    if len(delays) > 1:
+        # Without transparency a frame stays and the next one replaces what changed; with it, each
+        # frame is cleared: the next one changes an empty screen.
+        options["disposal"] = 1 if transparent is None else 2
+    file = io.BytesIO()
+    before = None
+    for frame, delay in zip(shown, delays.values(), strict=True):
+        indices = frame if transparent is None else same[frame]
+        if before is None:
+            file.write(_header(indices, colors, display, len(delays)))
+        rows, columns = changed_box(before, indices)
+        box = indices[rows, columns]
+        image = Image.frombytes("P", box.shape[::-1], box.tobytes())
+        options["duration"] = 10 * delay
+        offset = columns.start, rows.start
+        file.writelines(GifImagePlugin.getdata(image, offset, **options))
+        if transparent is None:
+            before = indices
+        elif before is None:
+            before = np.full_like(indices, transparent)
+    file.write(b";")
+    return file.getvalue()
+
+
+def _header(indices: Array, colors: Array, display: Display, count: int) -> bytes:
+    height, width = indices.shape
+    bits = max(1, (len(colors) - 1).bit_length())
+    # A table has 2, 4, 8 ... entries. Repeating the last one says how many are meant.
+    table = np.pad(colors[:, :3], ((0, (1 << bits) - len(colors)), (0, 0)), "edge")
+    data = struct.pack("<6sHHBBB", b"GIF89a", width, height, 0xF0 | (bits - 1), 0, 0)
+    data += table.tobytes()
+    if count > 1 and display.plays != 1:
+        repeats = max(0, display.plays - 1)
+        data += b"\x21\xff\x0bNETSCAPE2.0\x03\x01" + struct.pack("<HB", repeats, 0)
+    return data
