@@ -190,6 +190,33 @@ def test_frames_come_back(suffix, channels, true_color):
         assert np.array_equal(found, rgba(colors)[frame])
 
 
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 1 << 32), st.sampled_from(ANIMATED))
+def test_frames_with_holes_come_back(count, change, seed, suffix):
+    numbers = np.random.default_rng(seed)
+    colors = rgba(palette(4, seed=seed))
+    colors[seed % 4] = 0
+    frame = numbers.integers(0, 4, (3, 5)).astype(np.uint8)
+    frames = []
+    for _ in range(count):
+        frame = frame.copy()
+        frame.flat[numbers.integers(0, frame.size, change)] = numbers.integers(0, 4)
+        frames.append(frame)
+    data = encode(frames, suffix, Display([40] * count, 0), colors=colors)
+    for found, frame in zip(frames_of(data), frames, strict=True):
+        assert np.array_equal(found, colors[frame])
+
+
+def test_a_clear_color_that_no_frame_has_costs_a_gif_next_to_nothing():
+    frames = [indices(15, 40, 40) for _ in range(9)]
+    for number, frame in enumerate(frames):
+        frame[number, number] = 1 + frame[number, number] % 14
+    colors = rgba(palette(16))
+    plain = encode(frames, ".gif", Display([40] * 9, 0), colors=colors)
+    colors[15] = 0
+    assert len(encode(frames, ".gif", Display([40] * 9, 0), colors=colors)) == len(plain)
+
+
 def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     """Kind and content; every checksum is right."""
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
@@ -403,6 +430,9 @@ def test_the_longest_sides_are_written(suffix):
 
 
 def test_frames_that_do_not_fit_together():
+    for suffix in ALL:
+        with pytest.raises(ValueError, match="expected at least one frame, got none"):
+            encode([], suffix, Display([]), colors=palette(2))
     small, large = indices(2), indices(2, 6, 14)
     for suffix in ANIMATED:
         with pytest.raises(ValueError, match=r"got 13 x 5 and 14 x 6; use \.tif for pages"):

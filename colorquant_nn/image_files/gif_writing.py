@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from PIL import GifImagePlugin, Image
 
 from colorquant_nn.image_files.display import Display, in_hundredths
-from colorquant_nn.image_files.pixels import changed_box
+from colorquant_nn.image_files.pixels import box_of
 
 __all__ = ["encode_gif"]
 
 Array = NDArray[np.uint8]
 
 HALF_OPAQUE = 128
+LEAVE, CLEAR = 1, 2  # disposal: what becomes of a frame before the next one
 
 
 def encode_gif(frames: Iterator[Array], display: Display, colors: Array | None) -> bytes:
@@ -42,33 +43,39 @@ def encode_gif(frames: Iterator[Array], display: Display, colors: Array | None) 
     if colors is None:
         raise ValueError("a GIF holds an indexed image; quantize the picture first")
     delays = in_hundredths(display.durations)
-    shown = (frame for number, frame in enumerate(frames) if number in delays)
     same = np.arange(len(colors), dtype=np.uint8)
-    options: dict[str, Any] = {}
     transparent = None
     if colors.shape[1] == 4 and (clear := colors[:, 3] < HALF_OPAQUE).any():
-        transparent = options["transparency"] = int(clear.argmax())
+        transparent = int(clear.argmax())
         same[clear] = transparent
-    if len(delays) > 1:
-        # Without transparency a frame stays and the next one replaces what changed; with it, each
-        # frame is cleared: the next one changes an empty screen.
-        options["disposal"] = 1 if transparent is None else 2
+    shown = (same[frame] for number, frame in enumerate(frames) if number in delays)
     file = io.BytesIO()
-    before = None
-    for frame, delay in zip(shown, delays.values(), strict=True):
-        indices = frame if transparent is None else same[frame]
-        if before is None:
-            file.write(_header(indices, colors, display, len(delays)))
-        rows, columns = changed_box(before, indices)
-        box = indices[rows, columns]
-        image = Image.frombytes("P", box.shape[::-1], box.tobytes())
-        options["duration"] = 10 * delay
+    frame, screen = next(shown), None
+    first = frame
+    for delay in delays.values():
+        following = next(shown, first)
+        options: dict[str, Any] = {"duration": 10 * delay}
+        changed = np.ones(frame.shape, np.bool_) if screen is None else screen != frame
+        if screen is None:
+            file.write(_header(frame, colors, display, len(delays)))
+        if len(delays) > 1:
+            options["disposal"] = LEAVE
+        if transparent is not None:
+            options["transparency"] = transparent
+            vanishing = (frame != transparent) & (following == transparent)
+            if vanishing.any():  # a frame can only clear what it covers
+                options["disposal"] = CLEAR
+                changed |= vanishing
+        rows, columns = box_of(changed)
+        pixels = frame[rows, columns]
+        image = Image.frombytes("P", pixels.shape[::-1], pixels.tobytes())
         offset = columns.start, rows.start
         file.writelines(GifImagePlugin.getdata(image, offset, **options))
-        if transparent is None:
-            before = indices
-        elif before is None:
-            before = np.full_like(indices, transparent)
+        screen = frame
+        if options.get("disposal") == CLEAR:
+            screen = frame.copy()
+            screen[rows, columns] = transparent
+        frame = following
     file.write(b";")
     return file.getvalue()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["changed_box", "is_opaque", "pack_rows"]
+__all__ = ["box_of", "changed_box", "is_opaque", "pack_rows"]
 
 Array = NDArray[np.uint8]
 
@@ -58,9 +58,26 @@ def changed_box(before: Array | None, after: Array, step: int = 1) -> tuple[slic
     if before is None:
         return slice(0, height), slice(0, width)
     changed = before != after
-    if changed.ndim == 3:
-        changed = changed.any(-1)
-    rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+    return box_of(changed.any(-1) if changed.ndim == 3 else changed, step)
+
+
+def box_of(mask: NDArray[np.bool_], step: int = 1) -> tuple[slice, slice]:
+    """Find the smallest box that holds all of a mask.
+
+    Args:
+        mask: (H, W).
+        step: of the box's upper left corner.
+
+    Returns:
+        rows and columns; one pixel for an empty mask.
+
+    Examples:
+        >>> import numpy as np
+        >>> from colorquant_nn.image_files.pixels import box_of
+        >>> box_of(np.array([[False, True, True]]))
+        (slice(0, 1, None), slice(1, 3, None))
+    """
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return slice(0, 1), slice(0, 1)
     top, left = (int(places[0]) // step * step for places in (rows, columns))

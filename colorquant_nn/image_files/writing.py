@@ -70,6 +70,8 @@ def encode(
         >>> encode([np.zeros((4, 6, 3), np.uint8)], ".webp")[:4]
         b'RIFF'
     """
+    if not display.durations:
+        raise ValueError("expected at least one frame, got none")
     display, _ = fit_display(display, suffix)
     stream = _checked(frames, len(display.durations), FORMATS[suffix])
     return ENCODERS[FORMATS[suffix]](stream, display, colors)
