@@ -390,13 +390,13 @@ def _encode(
     display: image_files.Display,
     colors: Array | None,
 ) -> bytes:
-    """Errors and warnings name the file."""
+    """Errors and warnings name the file, but errors of the frames, which name theirs."""
     display, lost = image_files.fit_display(display, suffix)
     if lost:
         warnings.warn(f"{path}: {lost}", stacklevel=2)
     try:
         return image_files.encode(frames, suffix, display, colors=colors)
-    except ValueError as error:
+    except image_files.FormatError as error:
         raise ValueError(f"{path}: {error}") from error
 
 

@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from colorquant_nn.image_files import Display, ImageFile, encode, fit_display, own_palette
+from colorquant_nn.image_files import (
+    Display,
+    FormatError,
+    ImageFile,
+    encode,
+    fit_display,
+    own_palette,
+)
 from colorquant_nn.image_files.display import as_fraction, in_hundredths, in_milliseconds
 
 ANIMATED = [".png", ".gif", ".webp"]
@@ -430,10 +437,12 @@ def test_the_longest_sides_are_written(suffix):
 
 
 def test_frames_that_do_not_fit_together():
-    for suffix in ALL:
-        with pytest.raises(ValueError, match="expected at least one frame, got none"):
-            encode([], suffix, Display([]), colors=palette(2))
     small, large = indices(2), indices(2, 6, 14)
+    for suffix in ALL:
+        with pytest.raises(FormatError, match="expected at least one frame, got none"):
+            encode([], suffix, Display([]), colors=palette(2))
+        with pytest.raises(FormatError, match="at most 256 colours for indices, got 257"):
+            encode([small], suffix, colors=palette(257))
     for suffix in ANIMATED:
         with pytest.raises(ValueError, match=r"got 13 x 5 and 14 x 6; use \.tif for pages"):
             encode([small, large], suffix, Display([9, 9]), colors=palette(2))

@@ -144,6 +144,16 @@ def test_frames_of_a_generator_are_counted(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_errors_of_the_frames_are_not_blamed_on_the_target(tmp_path):
+    def frames():
+        yield animation()[0]
+        raise ValueError("in.gif: broken")
+
+    with pytest.raises(ValueError, match=r"^in\.gif: broken$"):
+        save_frames(tmp_path / "a.gif", frames(), [50, 50])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("frames", [5, None, torch.rand(3, 8, 8), quantized(5), [np.eye(3)]])
 def test_what_is_no_sequence_of_frames_is_refused(tmp_path, frames):
     for durations in (None, [9]):

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from colorquant_nn.image_files.display import Display
-from colorquant_nn.image_files.pixels import is_opaque, pack_rows
+from colorquant_nn.image_files.display import Display, FormatError
+from colorquant_nn.image_files.packing import is_opaque, pack_rows
 
 __all__ = ["encode_bmp"]
 
@@ -32,16 +32,16 @@ def encode_bmp(frames: Iterator[Array], display: Display, colors: Array | None) 
         the content of the file.
 
     Raises:
-        ValueError: for several frames, for a pixel that is not opaque, for more than 4 GB.
+        FormatError: for several frames, for a pixel that is not opaque, for more than 4 GB.
     """
     if len(display.durations) > 1:
-        raise ValueError(
+        raise FormatError(
             f"a BMP holds one picture, got {len(display.durations)} frames; "
             "use .gif, .png, .webp or .tif"
         )
     (frame,) = frames
     if not is_opaque(frame, colors):
-        raise ValueError("a BMP has no transparency; use .png")
+        raise FormatError("a BMP has no transparency; use .png")
     height, width = frame.shape[:2]
     if colors is None:
         bits, table = 24, b""
@@ -55,7 +55,7 @@ def encode_bmp(frames: Iterator[Array], display: Display, colors: Array | None) 
     start = HEADERS + len(table)
     size = height * (rows.shape[1] + -rows.shape[1] % 4)
     if start + size > LARGEST:
-        raise ValueError("a BMP holds at most 4 GB; use .png")
+        raise FormatError("a BMP holds at most 4 GB; use .png")
     across, down = (round(dots * METRE) for dots in display.resolution or (0, 0))
     used = 0 if colors is None else len(colors)
     file = struct.pack("<2sIII", b"BM", start + size, 0, start)

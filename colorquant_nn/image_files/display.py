@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 __all__ = [
     "Display",
+    "FormatError",
     "as_fraction",
     "fit_display",
     "in_hundredths",
@@ -17,6 +18,10 @@ __all__ = [
 LONGEST = {".gif": 655_350, ".png": 65_535_000, ".webp": (1 << 24) - 1}  # milliseconds
 MOST_PLAYS = {".gif": 65_536, ".png": (1 << 31) - 1, ".webp": 65_535}
 SHORTEST = 2  # hundredths: browsers show a GIF's frame of 0 or 10 ms for 100 ms
+
+
+class FormatError(ValueError):
+    """A format cannot hold what it was given, which may be right for another."""
 
 
 class Display(NamedTuple):

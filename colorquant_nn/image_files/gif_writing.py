@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import GifImagePlugin, Image
 
-from colorquant_nn.image_files.display import Display, in_hundredths
-from colorquant_nn.image_files.pixels import box_of
+from colorquant_nn.image_files.display import Display, FormatError, in_hundredths
+from colorquant_nn.image_files.packing import box_of
 
 __all__ = ["encode_gif"]
 
@@ -38,10 +38,10 @@ def encode_gif(frames: Iterator[Array], display: Display, colors: Array | None) 
         the content of the file.
 
     Raises:
-        ValueError: there are no ``colors``.
+        FormatError: there are no ``colors``.
     """
     if colors is None:
-        raise ValueError("a GIF holds an indexed image; quantize the picture first")
+        raise FormatError("a GIF holds an indexed image; quantize the picture first")
     delays = in_hundredths(display.durations)
     same = np.arange(len(colors), dtype=np.uint8)
     transparent = None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from colorquant_nn.image_files.display import Display, as_fraction
-from colorquant_nn.image_files.pixels import changed_box, pack_rows
+from colorquant_nn.image_files.packing import changed_box, pack_rows
 
 __all__ = ["encode_png"]
 

@@ -11,8 +11,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from colorquant_nn.image_files.display import Display
-from colorquant_nn.image_files.pixels import is_opaque
+from colorquant_nn.image_files.display import Display, FormatError
+from colorquant_nn.image_files.packing import is_opaque
 
 __all__ = ["directory", "encode_tiff", "resolution_entries"]
 
@@ -38,7 +38,7 @@ def encode_tiff(frames: Iterator[Array], display: Display, colors: Array | None)
         the content of the file.
 
     Raises:
-        ValueError: for more than 4 GB.
+        FormatError: for more than 4 GB.
     """
     file = io.BytesIO()
     file.write(struct.pack("<2sHI", b"II", 42, 0))
@@ -69,7 +69,7 @@ def encode_tiff(frames: Iterator[Array], display: Display, colors: Array | None)
         entries[279] = (LONG, [len(data)])
         at = start + len(data) + len(data) % 2
         if at + 4096 > LARGEST:
-            raise ValueError("a TIFF holds at most 4 GB; use several files")
+            raise FormatError("a TIFF holds at most 4 GB; use several files")
         file.write(data.ljust(at - start, b"\0"))
         file.write(directory(entries, at))
         file.seek(pointer)

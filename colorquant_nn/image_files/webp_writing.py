@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from colorquant_nn.image_files.display import Display, in_milliseconds
-from colorquant_nn.image_files.pixels import changed_box
+from colorquant_nn.image_files.packing import changed_box
 from colorquant_nn.image_files.tiff_writing import directory, resolution_entries
 
 __all__ = ["encode_webp"]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorquant_nn.image_files.bmp_writing import encode_bmp
-from colorquant_nn.image_files.display import Display, fit_display
+from colorquant_nn.image_files.display import Display, FormatError, fit_display
 from colorquant_nn.image_files.gif_writing import encode_gif
 from colorquant_nn.image_files.png_writing import encode_png
 from colorquant_nn.image_files.tiff_writing import encode_tiff
@@ -58,7 +58,7 @@ def encode(
         the content of the file.
 
     Raises:
-        ValueError: the frames differ in size, but in .tif; are not as many as durations; or the
+        FormatError: the frames differ in size, but in .tif; are not as many as durations; or the
             format cannot hold them.
 
     Examples:
@@ -71,7 +71,9 @@ def encode(
         b'RIFF'
     """
     if not display.durations:
-        raise ValueError("expected at least one frame, got none")
+        raise FormatError("expected at least one frame, got none")
+    if colors is not None and len(colors) > 256:
+        raise FormatError(f"expected at most 256 colours for indices, got {len(colors)}")
     display, _ = fit_display(display, suffix)
     stream = _checked(frames, len(display.durations), FORMATS[suffix])
     return ENCODERS[FORMATS[suffix]](stream, display, colors)
@@ -82,21 +84,21 @@ def _checked(frames: Iterable[Array], count: int, form: str) -> Iterator[Array]:
     number, shape = 0, None
     for number, frame in enumerate(frames, 1):
         if number > count:
-            raise ValueError(f"expected a duration for each frame, got {count} for more frames")
+            raise FormatError(f"expected a duration for each frame, got {count} for more frames")
         height, width = frame.shape[:2]
         longest = LONGEST_SIDE.get(form, LONGEST_SIDE_OF_OTHERS)
         if max(height, width) > longest:
             instead = "make the picture smaller" if form not in LONGEST_SIDE else "use .png"
-            raise ValueError(
+            raise FormatError(
                 f"a {form} is at most {longest} pixels wide and high, got {width} x {height}; "
                 f"{instead}"
             )
         shape = shape or frame.shape
         if frame.shape != shape and form != "TIFF":
             first, other = (f"{size[1]} x {size[0]}" for size in (shape, frame.shape))
-            raise ValueError(
+            raise FormatError(
                 f"expected frames of one size, got {first} and {other}; use .tif for pages"
             )
         yield frame
     if number < count:
-        raise ValueError(f"expected a duration for each frame, got {count} for {number} frames")
+        raise FormatError(f"expected a duration for each frame, got {count} for {number} frames")

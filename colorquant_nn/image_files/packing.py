@@ -1,4 +1,4 @@
-"""Pixels of frames that are written: rows of few bits, what changed, what is opaque."""
+"""How pixels are packed into files: in few bits, only what changed, with alpha where it is used."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pack_rows(indices: Array, bits: int) -> Array:
 
     Examples:
         >>> import numpy as np
-        >>> from colorquant_nn.image_files.pixels import pack_rows
+        >>> from colorquant_nn.image_files.packing import pack_rows
         >>> pack_rows(np.array([[3, 0, 1, 2, 3]], np.uint8), 2).tolist()
         [[198, 192]]
     """
@@ -50,7 +50,7 @@ def changed_box(before: Array | None, after: Array, step: int = 1) -> tuple[slic
 
     Examples:
         >>> import numpy as np
-        >>> from colorquant_nn.image_files.pixels import changed_box
+        >>> from colorquant_nn.image_files.packing import changed_box
         >>> changed_box(np.zeros((3, 3), np.uint8), np.eye(3, dtype=np.uint8)[::-1] // [1, 1, 2])
         (slice(1, 3, None), slice(0, 2, None))
     """
@@ -73,7 +73,7 @@ def box_of(mask: NDArray[np.bool_], step: int = 1) -> tuple[slice, slice]:
 
     Examples:
         >>> import numpy as np
-        >>> from colorquant_nn.image_files.pixels import box_of
+        >>> from colorquant_nn.image_files.packing import box_of
         >>> box_of(np.array([[False, True, True]]))
         (slice(0, 1, None), slice(1, 3, None))
     """
@@ -96,7 +96,7 @@ def is_opaque(frame: Array, colors: Array | None) -> bool:
 
     Examples:
         >>> import numpy as np
-        >>> from colorquant_nn.image_files.pixels import is_opaque
+        >>> from colorquant_nn.image_files.packing import is_opaque
         >>> red_and_nothing = np.array([[255, 0, 0, 255], [0, 0, 0, 0]], np.uint8)
         >>> is_opaque(np.array([[0, 0]], np.uint8), red_and_nothing)
         True
