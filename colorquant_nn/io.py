@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 Array = NDArray[np.uint8]
+
+MAX_RESOLUTION = 1_000_000  # dots per inch
 
 
 class Frames(NamedTuple):
@@ -184,10 +187,14 @@ def save_image(
     """Save a picture without loss.
 
     A quantized image becomes an indexed file with the fewest bits per pixel; with more than 256
-    colours a true-colour one. An existing file is replaced as a whole.
+    colours a true-colour one. Index i of the file is colour i of the palette, whether it is used
+    or not; only .webp, and .tif of a picture with alpha, have no palette. In a .gif the first
+    colour that is more clear than not stands for all such colours. An existing file is replaced as
+    a whole.
 
     Args:
-        path: ends in .png, .gif (at most 256 colours; alpha is on or off), .webp or .tif.
+        path: ends in .png, .gif (at most 256 colours; alpha is on or off), .webp, .tif or .bmp
+            (no alpha).
         image: (3, H, W) or (4, H, W), sRGB in [0, 1] or uint8; or a `QuantizedImage`.
         resolution: dots per inch, across and down, for formats that hold it.
 
@@ -208,8 +215,7 @@ def save_image(
         suffix = check_suffix(path, image_files.FORMATS, "an image without loss")
         if suffix == ".gif":
             raise ValueError(f"{path}: a GIF holds an indexed image; quantize the picture first")
-        display = image_files.Display(resolution=resolution)
-        data = image_files.encode([image_array(image)], suffix, display)
+        data = _encode(path, [image_array(image)], suffix, _display([0], 1, resolution), None)
     elif _is_quantized(image):
         data = encode_frames(path, [image], resolution=resolution)
     else:
@@ -229,6 +235,10 @@ def save_frames(
     resolution: tuple[float, float] | None = None,
 ) -> None:
     """Save quantized frames that share one palette as an animation or as pages.
+
+    Times and plays that the format cannot hold become the nearest that it can, with a warning. A
+    GIF counts hundredths of a second: other times are rounded so that their sum stays, and frames
+    shorter than 20 ms, which browsers show for 100 ms, give their time to a neighbour.
 
     Args:
         path: as in `save_image`; in .tif the frames are pages.
@@ -292,28 +302,33 @@ def encode_frames(
     if durations is None:
         frames = list(frames) if isinstance(frames, Iterable) else [frames]
         durations = [0.0] * len(frames)
+    elif not isinstance(frames, Iterable):
+        frames = [frames]
     display = _display(durations, plays, resolution)
     if not durations:
         raise ValueError("expected at least one frame, got none")
     stream = iter(frames)
-    first = _quantized(next(stream, None))
-    palette = first.palette
+    try:
+        first = next(stream)
+    except StopIteration:
+        raise ValueError("expected at least one frame, got none") from None
+    palette = _quantized(first).palette
     colors = palette_array(palette)
     indexed = len(colors) <= 256
     if suffix == ".gif" and not indexed:
-        raise ValueError(f"{path}: a GIF holds at most 256 colours, got {len(colors)}")
+        raise ValueError(
+            f"{path}: a GIF holds at most 256 colours, got {len(colors)}; use .png, .webp or .tif"
+        )
 
     def arrays() -> Iterator[Array]:
         for frame in map(_quantized, chain([first], stream)):
-            if not torch.equal(frame.palette, palette):
+            same = frame.palette is palette
+            if not same and not np.array_equal(palette_array(frame.palette), colors):
                 raise ValueError("expected frames that share one palette, got different ones")
             indices = _index_array(frame.indices, len(colors))
             yield indices.astype(np.uint8) if indexed else image_array(frame.rgb)
 
-    try:
-        return image_files.encode(arrays(), suffix, display, colors=colors if indexed else None)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return _encode(path, arrays(), suffix, display, colors if indexed else None)
 
 
 def palette_array(palette: Tensor) -> Array:
@@ -370,6 +385,23 @@ def image_array(image: Tensor) -> Array:
     return np.ascontiguousarray(_to_bytes(image, "image").transpose(1, 2, 0))
 
 
+def _encode(
+    path: PathLike,
+    frames: Iterable[Array],
+    suffix: str,
+    display: image_files.Display,
+    colors: Array | None,
+) -> bytes:
+    """Errors and warnings name the file, but errors of the frames, which name theirs."""
+    display, lost = image_files.fit_display(display, suffix)
+    if lost:
+        warnings.warn(f"{path}: {lost}", stacklevel=2)
+    try:
+        return image_files.encode(frames, suffix, display, colors=colors)
+    except image_files.FormatError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def _to_tensor(pixels: Array) -> Tensor:
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())  # Pillow's arrays are read-only
 
@@ -391,6 +423,8 @@ def _index_array(indices: Tensor, num_colors: int) -> NDArray[np.int64]:
     _check_tensor(indices, "indices as a tensor (H, W)")
     if indices.ndim != 2 or 0 in indices.shape:
         raise ValueError(f"expected indices of shape (H, W), got {tuple(indices.shape)}")
+    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
+        raise TypeError(f"expected indices as whole numbers, got {indices.dtype}")
     low, high = (x.item() for x in indices.aminmax())
     if not 0 <= low <= high < num_colors:
         raise ValueError(f"expected indices of 0 to {num_colors - 1}, got {low} to {high}")
@@ -426,9 +460,26 @@ def _display(
         raise ValueError(f"expected durations of at least 0 milliseconds, got {min(given)}")
     if plays < 0:
         raise ValueError(f"expected a number of plays of at least 0, got {plays}")
+    if resolution is not None:
+        try:
+            across, down = (float(dots) for dots in resolution)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"expected a resolution as dots per inch, across and down, got {resolution!r}"
+            ) from None
+        if not (0 < across <= MAX_RESOLUTION and 0 < down <= MAX_RESOLUTION):
+            raise ValueError(
+                f"expected a resolution above 0 and of at most {MAX_RESOLUTION} dots per inch, "
+                f"got {across:g} and {down:g}"
+            )
+        resolution = across, down
     return image_files.Display(given, plays, resolution)
 
 
 def _check_tensor(value: object, expected: str) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"expected {expected}, got {type(value).__name__}")
+    if value.layout != torch.strided:
+        raise TypeError(f"expected {expected}, got a sparse one; use .to_dense()")
+    if value.is_meta:
+        raise TypeError(f"expected {expected}, got one without values, on the meta device")

@@ -14,7 +14,7 @@ from colorquant_nn.files import write_atomically
 from colorquant_nn.io import load_frames, load_image, save_image
 from tests.helpers import HEIGHT, WIDTH, as_bytes, bits_per_pixel, photo, quantized
 
-LOSSLESS = (".png", ".gif", ".webp", ".tif")
+LOSSLESS = (".png", ".gif", ".webp", ".tif", ".bmp")
 
 
 @pytest.mark.parametrize("suffix", LOSSLESS)
@@ -53,8 +53,10 @@ def test_alpha_of_a_gif_is_on_or_off(tmp_path):
     assert back[:3, opaque].equal(as_bytes(image.rgb[:3, opaque]))
 
 
-@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
-@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize(
+    ("suffix", "channels"),
+    [(".png", 3), (".png", 4), (".webp", 3), (".webp", 4), (".tif", 3), (".tif", 4), (".bmp", 3)],
+)
 def test_true_color(tmp_path, suffix, channels):
     image = torch.randint(0, 256, (channels, 9, 11), dtype=torch.uint8)
     save_image(tmp_path / f"a{suffix}", image)
@@ -89,6 +91,14 @@ def test_what_cannot_be_saved(tmp_path, image, name, message):
         save_image(tmp_path / name, image)
     with pytest.raises(TypeError, match=r"floating point or uint8, got torch\.int64"):
         save_image(tmp_path / "a.png", torch.ones(3, 4, 4, dtype=torch.int64))
+    for kind in (torch.rand(3, 4, 4).to_sparse(), torch.rand(3, 4, 4, device="meta")):
+        with pytest.raises(TypeError, match=r"as a tensor .*, got (a sparse|one)"):
+            save_image(tmp_path / "a.png", kind)
+    for kind in (np.zeros((4, 4, 3), np.uint8), [[0]], None, "a.png"):
+        with pytest.raises(TypeError, match=r"expected an image as a tensor .*, got "):
+            save_image(tmp_path / "a.png", kind)
+    with pytest.raises(ValueError, match=r"a\.bmp: a BMP has no transparency"):
+        save_image(tmp_path / "a.bmp", torch.rand(4, 4, 4))
     assert not list(tmp_path.iterdir())
 
 

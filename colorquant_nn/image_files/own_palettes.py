@@ -45,7 +45,8 @@ def own_palette(data: bytes, name: str) -> Array | None:
     """
     with decoding(name):
         if is_format(data, "GIF"):
-            return _of_gif(data)
+            colors = _of_gif(data)
+            return colors if colors is None else _without_padding(colors, data)
         if is_format(data, "PNG"):
             return _of_png(data)
         if is_format(data, "BMP"):
@@ -90,8 +91,23 @@ def _of_others(data: bytes) -> Array | None:
     if image.mode not in ("P", "PA") or image.palette is None:
         return None
     colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    if is_format(data, "TIFF"):
+        colors = _without_padding(colors, data)
     profile = image.info.get("icc_profile")
     return colors if profile is None else _to_srgb(colors, profile)
+
+
+def _without_padding(colors: Array, data: bytes) -> Array:
+    """A table as long as its format allows only powers of two: without repeats of its last colour.
+
+    Those that are used, or transparent, stay.
+    """
+    used = int(np.asarray(open_image(data)).max()) + 1
+    if colors.shape[1] == 4:
+        used = max(used, int(np.flatnonzero(colors[:, 3] < 255).max(initial=-1)) + 1)
+    while len(colors) > used and (colors[-1, :3] == colors[-2, :3]).all():
+        colors = colors[:-1]
+    return colors
 
 
 def _with_alpha(flat: bytes, alpha: dict[int | None, int]) -> Array | None:
