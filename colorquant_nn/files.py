@@ -32,12 +32,13 @@ AnyPath = TypeVar("AnyPath", bound=PathLike)
 
 STANDARD = Path("-")  # standard input or output
 MAX_BYTES = 1 << 30  # of a file that is read, as a whole
+MANY = 1000  # names in a folder
 CHUNK = 1 << 20  # bytes of a pipe that are read at once
 FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 PREFIX, SUFFIX = ".colorquant-", ".partial"  # what is being written, beside its target
 
 _partials: set[Path] = set()  # of this process
-_looked: dict[Path, float] = {}  # folder to when it may be searched for leftovers again
+_looked: dict[Path, float] = {}  # large folder to when it may be searched for leftovers again
 
 
 def read_file(path: PathLike, what: str, max_bytes: int = MAX_BYTES) -> bytes:
@@ -221,17 +222,18 @@ def _place(partial: _Partial, replace: bool) -> None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what writers left that were killed; of large folders only now and then."""
+    """Remove what writers left that were killed."""
     start = time.monotonic()
     if start < _looked.get(folder, 0):
         return
     with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
+        names = os.listdir(folder)
+        for name in names:
             if name.startswith(PREFIX) and name.endswith(SUFFIX):
                 with contextlib.suppress(OSError):
                     _remove_leftover(folder / name)
-    end = time.monotonic()
-    _looked[folder] = end + 4 * (end - start)  # no more than a fifth of the time
+        if len(names) > MANY:  # for no more than a fifth of the time
+            _looked[folder] = time.monotonic() + 4 * (time.monotonic() - start)
 
 
 def _remove_leftover(place: Path) -> None:
