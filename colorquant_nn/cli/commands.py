@@ -39,7 +39,7 @@ from colorquant_nn.image import (
     quantize_frames,
     smallest_palette,
 )
-from colorquant_nn.io import Frames, FrameStream, encode_frames, load_frames, load_image
+from colorquant_nn.io import Frames, FrameStream, encode_frames, load_frames
 from colorquant_nn.palette_files import PALETTE_FORMATS
 from colorquant_nn.palettes import encode_palette, load_palette
 from colorquant_nn.plot import comparison, rate_distortion
@@ -93,7 +93,8 @@ def quantize(
                 tqdm.write(text, file=stream)
         failures += outcome.failures
     if output.json:
-        print(json.dumps(entries, indent=2))
+        is_piped = any(str(job.target) == "-" for job in jobs)
+        print(json.dumps(entries, indent=2), file=sys.stderr if is_piped else sys.stdout)
     return _exit_code(len(entries), failures)
 
 
@@ -163,14 +164,18 @@ def compare(original: str, other: str, output: Output, *, max_pixels: int) -> in
     if output.picture is not None:
         check_suffix(output.picture, DRAWINGS, "a picture")
     settle(paths, {"-o": output.picture}, output.force)
-    images = [load_image(path) for path in paths]
+    contents = [read_file(path, "an image") for path in paths]
+    images = [
+        next(iter(FrameStream(data, str(path))))[0]
+        for path, data in zip(paths, contents, strict=True)
+    ]
     sizes = [f"{image.shape[2]} x {image.shape[1]}" for image in images]
     if sizes[0] != sizes[1]:
         raise ValueError(
             f"expected pictures of one size, got {sizes[0]} in {paths[0]} "
             f"and {sizes[1]} in {paths[1]}"
         )
-    entry = report.differences(paths, images)
+    entry = report.differences(paths, [len(data) for data in contents], images)
     if output.picture is not None:
         size = [report.short_size(value) for value in entry["bytes"]]
         colors = [f"{value:,} colours" for value in entry["colors"]]
@@ -221,7 +226,9 @@ def _quantize_file(
     place = f"-{suffix}" if str(target) == "-" else target
     files = {target: encode_frames(place, results, frames.durations, frames.plays)}
     seconds = time.perf_counter() - start
-    entry = report.measure(job.source, target, len(files[target]), frames.images, results, seconds)
+    entry = report.measure(
+        job.source, target, (len(data), len(files[target])), frames.images, results, seconds
+    )
     if job.comparison is not None:
         drawn = report.side_by_side(entry, frames.images[0], results[0])
         files[job.comparison] = _encode_picture(job.comparison, drawn)

@@ -7,7 +7,6 @@ import os
 import stat
 import sys
 import unicodedata
-from collections import ChainMap
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -55,38 +54,34 @@ class Claims:
         self._reads = {key for path in reads for key in _keys(path)}
         self._owners: dict[Hashable, tuple[object, Path]] = {}
 
-    def claim(self, owner: object, targets: Mapping[Path, bool]) -> None:
+    def claim(self, owner: object, *targets: tuple[Path, bool]) -> None:
         """Check targets, and that nobody else has them; all are the owner's, or none is.
 
         Args:
             owner: whose results they are.
-            targets: file to write to whether folders that are missing are made for it.
+            targets: files to write, each with whether folders that are missing are made for it.
 
         Raises:
             ValueError: for a target that cannot or may not be written.
         """
-        claimed: dict[Hashable, tuple[object, Path]] = {}
-        owners = ChainMap(claimed, self._owners)
-        for target, makes_folder in targets.items():
+        own: dict[Hashable, tuple[object, Path]] = {}
+        for target, makes_folder in targets:
             self._check(target, makes_folder)
             real = os.path.realpath(target)
-            folded = unicodedata.normalize("NFC", real).casefold()
-            for key in (*_keys(target), ("folded", folded)):
-                whose, other = owners.get(key, (owner, target))
-                if other == target and whose == owner:
-                    claimed[key] = owner, target
-                elif whose == owner:
-                    raise ValueError(
-                        f"{shown(target)}: expected different files for different results, "
-                        f"got {shown(other)} too"
-                    )
+            folded = "folded", unicodedata.normalize("NFC", real).casefold()
+            keys = {*_keys(target), folded}
+            if not own.keys().isdisjoint(keys):
+                raise ValueError(f"{shown(target)}: expected different files for different results")
+            for key in keys:
+                whose, other = self._owners.get(key, (owner, target))
                 # Where capitals make no difference, it shows as soon as the first file is there.
-                elif key == real or _is_same(target, other):
+                if whose != owner and (key == real or _is_same(target, other)):
                     raise ValueError(
                         f"{shown(owner)}: would replace {shown(target)}, "
                         f"the result of {shown(whose)}"
                     )
-        self._owners |= claimed
+            own |= dict.fromkeys(keys, (owner, target))
+        self._owners |= own
 
     def _check(self, target: Path, makes_folder: bool) -> None:
         found = _status(target)
@@ -166,7 +161,8 @@ def target_for(job: Job, frames: int, data: bytes) -> tuple[Path, str]:
         return STANDARD, suffix
     target = job.target.with_name(job.target.name + suffix) if job.is_open else job.target
     check_suffix(target, FORMATS, "an image without loss")
-    job.claims.claim(job.source, {target: job.makes_folder})
+    comparisons = [] if job.comparison is None else [(job.comparison, True)]
+    job.claims.claim(job.source, (target, job.makes_folder), *comparisons)
     return target, suffix
 
 
@@ -183,7 +179,7 @@ def settle(reads: Sequence[Path], writes: Mapping[str, str | None], force: bool)
     """
     _check_standard(reads)
     targets = [Path(name) for name in writes.values() if name is not None]
-    Claims(reads, force).claim("this command", dict.fromkeys(targets, False))
+    Claims(reads, force).claim("this command", *((target, False) for target in targets))
 
 
 def expand(inputs: Sequence[str], output: Output) -> tuple[list[Path], int]:
@@ -305,20 +301,18 @@ def _job(source: Path, inside: Path, output: Output, several: bool, claims: Clai
         is_open = suffix not in PICTURES or suffix in FORMATS.keys() - {".png"}
         if not is_open:
             target = target.with_name(f"{name}.png")
-    targets: dict[Path, bool] = {}
+    targets: list[tuple[Path, bool]] = []
     if target != STANDARD and not is_open:
         check_suffix(target, FORMATS, "an image without loss")
-        targets[target] = to_folder
+        targets.append((target, to_folder))
     comparison = None if output.picture is None else Path(output.picture)
     if comparison is not None:
         makes_folder = _is_folder(str(output.picture), several)
         if makes_folder:
             comparison = Path(comparison, inside).with_name(f"{stem}{COMPARE}.png")
         check_suffix(comparison, DRAWINGS, "a picture")
-        if comparison in targets:
-            raise ValueError(f"{shown(target)}: expected different files for -o and --compare")
-        targets[comparison] = makes_folder
-    claims.claim(source, targets)
+        targets.append((comparison, makes_folder))
+    claims.claim(source, *targets)
     return Job(source, target, comparison, claims, is_open, to_folder)
 
 
@@ -348,7 +342,7 @@ def _status(path: Path) -> os.stat_result | None:
         if path == STANDARD:
             return os.fstat(sys.stdin.fileno())
         return os.stat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
