@@ -27,6 +27,7 @@ from colorquant_nn.cli.options import (
     Drawing,
     Fitting,
     Output,
+    RankLostError,
     is_one_of_several,
     print_error,
     shown,
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     with warnings.catch_warnings(), streams.guarded() as lost:
         warnings.filterwarnings("always", module="colorquant_nn")
+        warnings.filterwarnings("ignore", category=ResourceWarning)  # of what a signal cuts short
         warnings.showwarning = _show_warning
         if is_one_of_several():
             return _run_as_rank(argv)
@@ -88,6 +90,8 @@ def _run(argv: Sequence[str] | None) -> int:
         if is_one_of_several() and arguments.run != _run_palette:
             raise ValueError("torchrun is for colorquant palette alone: run this without it")
         return arguments.run(arguments)
+    except RankLostError:
+        raise
     except Exception as error:
         print_error(error)
         return EXIT_BAD_INPUT

@@ -22,6 +22,7 @@ __all__ = [
     "Fitting",
     "Outcome",
     "Output",
+    "RankLostError",
     "boundary",
     "is_one_of_several",
     "print_error",
@@ -77,6 +78,10 @@ class Output(NamedTuple):
     """Drop metadata, such as the resolution."""
 
 
+class RankLostError(Exception):
+    """A process ended, or did not answer in time; nothing can be agreed on any more."""
+
+
 class Outcome:
     """What a `boundary` tells of the work in it."""
 
@@ -88,7 +93,7 @@ class Outcome:
 def boundary(name: object) -> Iterator[Outcome]:
     """Keep what goes wrong with one input from all others: it becomes one line on stderr.
 
-    Not so `KeyboardInterrupt`, which signals raise: they end the whole command.
+    Not so what ends the whole command: `KeyboardInterrupt`, which signals raise, and a lost rank.
 
     Args:
         name: of the input, which the line begins with unless the error names it already.
@@ -106,6 +111,8 @@ def boundary(name: object) -> Iterator[Outcome]:
     outcome = Outcome()
     try:
         yield outcome
+    except RankLostError:
+        raise
     except Exception as error:  # libraries raise nearly every kind
         outcome.failures = 1
         text = _describe(error)

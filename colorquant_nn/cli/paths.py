@@ -226,9 +226,6 @@ def _search(inputs: Sequence[str], output: Output) -> tuple[dict[Path, Path], in
                 for file in sorted(files):
                     found.setdefault(file, file.relative_to(path))
             else:
-                if name != "-" and _status(path) is None:
-                    hint = f"; for {name} colours: -k {name}" if name.isdecimal() else ""
-                    raise FileNotFoundError(f"{path}: no such file{hint}")
                 found.setdefault(path, Path(path.name))
         failures += outcome.failures
     return found, failures
@@ -285,6 +282,9 @@ def _check_standard(sources: Sequence[Path]) -> None:
 
 
 def _job(source: Path, inside: Path, output: Output, several: bool, claims: Claims) -> Job:
+    if source != STANDARD and _status(source) is None:
+        hint = f"; for {source} colours: -k {source}" if str(source).isdecimal() else ""
+        raise FileNotFoundError(f"{source}: no such file{hint}")
     stem = "stdin" if source == STANDARD else source.stem
     to_folder = output.file is not None and _is_folder(output.file, several)
     is_open = False
