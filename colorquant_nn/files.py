@@ -123,7 +123,8 @@ def write_atomically(files: Mapping[AnyPath, bytes], replace: bool = True) -> No
         raise ValueError(f"{name}: cannot be written ({error.strerror or error})") from error
     finally:
         for partial in created:  # a later one failed
-            partial.target.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.target.unlink()
         for partial in partials:
             _discard(partial.place)
             if fcntl is not None:

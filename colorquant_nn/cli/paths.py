@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 import unicodedata
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -208,49 +208,38 @@ def _search(inputs: Sequence[str], output: Output) -> tuple[dict[Path, Path], in
     """File to its place below the folder that was searched, and how many inputs failed."""
     found: dict[Path, Path] = {}
     failures = 0
-    for name in inputs:
-        path = to_source(name)
-        with boundary(path) as outcome:
-            if name != "-" and path.is_dir():
-                before = failures
-                files: list[Path] = []
-                for item in _walk(path, output):
-                    if isinstance(item, OSError):
-                        with boundary(item.filename) as unreadable:
-                            raise item
-                        failures += unreadable.failures
-                    else:
-                        files.append(item)
-                if not files and failures == before:
-                    raise ValueError(f"{path}: no pictures in this folder")
-                for file in sorted(files):
-                    found.setdefault(file, file.relative_to(path))
-            else:
-                found.setdefault(path, Path(path.name))
-        failures += outcome.failures
+    for path in map(to_source, inputs):
+        if path == STANDARD or not os.path.isdir(path):
+            found.setdefault(path, Path(path.name))
+            continue
+        files, errors = _walk(path, output)
+        if not files and not errors:
+            errors.append(ValueError(f"{path}: no pictures in this folder"))
+        for error in errors:
+            with boundary(getattr(error, "filename", path)) as outcome:
+                raise error
+            failures += outcome.failures
+        for file in sorted(files):
+            found.setdefault(file, file.relative_to(path))
     return found, failures
 
 
-def _walk(top: Path, output: Output) -> Iterator[Path | OSError]:
-    """The pictures below a folder, and the folders that cannot be read."""
-    results = tuple({SUFFIX, output.suffix or SUFFIX} | ({COMPARE} if output.picture else set()))
-    folders_of_results = {
-        key for name in (output.file, output.picture) if name for key in _inode(Path(name))
-    }
-    errors: list[OSError] = []
-    for place, folders, files in os.walk(top, onerror=errors.append):
+def _walk(top: Path, output: Output) -> tuple[list[Path], list[Exception]]:
+    """The pictures below a folder, and what cannot be read."""
+    endings = tuple({SUFFIX, output.suffix or SUFFIX} | ({COMPARE} if output.picture else set()))
+    results = {key for name in (output.file, output.picture) if name for key in _inode(Path(name))}
+    files: list[Path] = []
+    errors: list[Exception] = []
+    for place, folders, names in os.walk(top, onerror=errors.append):
         folders[:] = [
             name
             for name in folders
-            if not name.startswith(".") and not set(_inode(Path(place, name))) & folders_of_results
+            if not name.startswith(".") and results.isdisjoint(_inode(Path(place, name)))
         ]
-        for name in files:
-            file = Path(place, name)
-            if name.startswith(".") or file.suffix.lower() not in PICTURES:
-                continue
-            if not file.stem.endswith(results) and _may_be_read(file):
-                yield file
-    yield from errors
+        for file in (Path(place, name) for name in names if not name.startswith(".")):
+            if file.suffix.lower() in PICTURES and not file.stem.endswith(endings):
+                files += [file] if _may_be_read(file) else []
+    return files, errors
 
 
 def _may_be_read(file: Path) -> bool:
