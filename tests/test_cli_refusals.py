@@ -228,6 +228,7 @@ def test_an_interruption(folder, run, monkeypatch):
     assert run("quantize", "photo.png") == (130, "", "colorquant: interrupted\n")
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_early_is_no_error(folder):
     """``colorquant ... | true``, with more output than the buffers between hold."""
     code = (

@@ -57,8 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments, or every input failed; 128 and the number of a signal, so 130 interrupted.
     """
     with warnings.catch_warnings(), streams.guarded() as lost:
-        warnings.filterwarnings("always", module="colorquant_nn")
-        warnings.filterwarnings("ignore", category=ResourceWarning)  # of what a signal cuts short
+        warnings.filterwarnings("always", category=UserWarning, module="colorquant_nn")
         warnings.showwarning = _show_warning
         if is_one_of_several():
             return _run_as_rank(argv)
