@@ -339,6 +339,15 @@ def test_pipes_of_a_shell(bare):
 
 
 @pytest.mark.slow
+def test_a_reader_of_a_picture_may_stop_early(bare):
+    Image.effect_noise((500, 500), 99).save("noise.png")
+    shell = '"$@" | head -c 4 | tail -c 3; exit ${PIPESTATUS[0]}'
+    command = [sys.executable, "-m", "colorquant_nn", "quantize", "noise.png", "-q", "-o", "-"]
+    done = interpreter("-c", shell, "bash", *command, directory=bare, program="bash")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "PNG", "")
+
+
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing(bare):
     """A limit on the size of files stands for it."""
     before = contents(bare)

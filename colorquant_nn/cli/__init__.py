@@ -116,7 +116,7 @@ def _joined(argv: Sequence[str]) -> list[str]:
     """Arguments in which a suffix may begin with a dash, as most do."""
     joined: list[str] = []
     for argument in argv:
-        if joined and joined[-1] == "--suffix":
+        if joined[-1:] == ["--suffix"] and "--" not in joined:
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)

@@ -21,8 +21,9 @@ def guarded() -> Iterator[list[OSError]]:
         what went wrong with standard output for another reason, such as a full disk.
     """
     if None in (sys.stdin, sys.stdout, sys.stderr):  # what we open shall not take their places
-        while os.open(os.devnull, os.O_RDWR) <= 2:
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
             pass
+        os.close(descriptor)
     output, error = _Stream(sys.stdout), _Stream(sys.stderr)
     with redirect_stdout(cast(TextIO, output)), redirect_stderr(cast(TextIO, error)):
         try:
