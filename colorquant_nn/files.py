@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 
 try:
     import fcntl
-except ImportError:  # on Windows, where nobody can remove a file that is open
+except ImportError:  # on Windows; leftovers stay there, as nobody can tell whose they are
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
@@ -225,12 +225,13 @@ def _place(partial: _Partial, replace: bool) -> None:
 def _remove_leftovers(folder: Path) -> None:
     """Remove what writers left that were killed."""
     start = time.monotonic()
-    if start < _looked.get(folder, 0):
+    if fcntl is None or start < _looked.get(folder, 0):
         return
     with contextlib.suppress(OSError):
         names = os.listdir(folder)
         for name in names:
-            if name.startswith(PREFIX) and name.endswith(SUFFIX):
+            is_partial = name.startswith(PREFIX) and name.endswith(SUFFIX)
+            if is_partial and folder / name not in _partials:
                 with contextlib.suppress(OSError):
                     _remove_leftover(folder / name)
         if len(names) > MANY:  # for no more than a fifth of the time
@@ -238,16 +239,13 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _remove_leftover(place: Path) -> None:
-    if fcntl is None:
-        place.unlink()
-    elif place not in _partials:
-        # Whatever it is called, opening it must not wait, nor lead elsewhere.
-        descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | FLAGS)
-        try:
-            if _lock(descriptor):  # so its writer does not live
-                place.unlink()
-        finally:
-            os.close(descriptor)
+    # Whatever it is called, opening it must not wait, nor lead elsewhere.
+    descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | FLAGS)
+    try:
+        if _lock(descriptor):  # so its writer does not live
+            place.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool | None:

@@ -12,6 +12,7 @@ import pytest
 
 from colorquant_nn import files
 from colorquant_nn.files import read_file, write_atomically
+from tests.helpers import contents
 
 posix = pytest.mark.skipif(os.name != "posix", reason="modes, pipes and locks are those of POSIX")
 PARTIAL = f"{files.PREFIX}0123456789abcdef{files.SUFFIX}"
@@ -294,6 +295,15 @@ def test_a_writer_whose_file_is_taken_for_a_leftover_begins_again(monkeypatch):
     assert taken
     assert os.listdir() == ["a"]
     assert Path("a").read_bytes() == b"1"
+
+
+def test_a_system_without_locks_has_whole_files_all_the_same(monkeypatch):
+    monkeypatch.setattr(files, "fcntl", None)
+    write_atomically({"a": b"1", "b": b"2"}, replace=False)
+    write_atomically({"a": b"3"})
+    with pytest.raises(ValueError, match="b: exists"):
+        write_atomically({"b": b"4"}, replace=False)
+    assert contents(Path()) == {"a": b"3", "b": b"2"}
 
 
 def test_partial_files_of_this_process_are_discarded(monkeypatch):

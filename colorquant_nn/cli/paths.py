@@ -89,9 +89,9 @@ class Claims:
             if stat.S_ISDIR(found.st_mode):
                 raise ValueError(f"{shown(target)}: expected a file, got a folder")
             if _keys(target) & self._reads:
+                hint = "; --suffix gives results other names" if makes_folder else ""
                 raise ValueError(
-                    f"{shown(target)}: is an input, and inputs are never replaced; --suffix or -o "
-                    "give results other names"
+                    f"{shown(target)}: is an input, and inputs are never replaced{hint}"
                 )
             if not stat.S_ISREG(found.st_mode):
                 raise ValueError(f"{shown(target)}: expected a file to write to, got a device")
