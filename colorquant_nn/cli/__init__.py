@@ -9,13 +9,16 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
+import signal
 import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NoReturn, TextIO, get_args
 
+from colorquant_nn import __version__
+from colorquant_nn.cli import signals, streams
 from colorquant_nn.cli.options import (
     EXIT_BAD_INPUT,
     EXIT_INTERRUPTED,
@@ -24,9 +27,13 @@ from colorquant_nn.cli.options import (
     Drawing,
     Fitting,
     Output,
+    RankLostError,
     is_one_of_several,
     print_error,
+    shown,
 )
+from colorquant_nn.files import discard_partials
+from colorquant_nn.image_files import MAX_PIXELS
 from colorquant_nn.named_palettes import NAMED_PALETTES
 from colorquant_nn.names import Dither, Effort, Space
 from colorquant_nn.palette_files import PALETTE_FORMATS, parse_colors
@@ -35,50 +42,91 @@ __all__ = ["main"]
 
 DEFAULT_COLORS = 256
 MOST_COLORS = 65536
+LARGEST_SEED = 2**63 - 1
+INPUTS = "pictures, or folders, searched with their subfolders; - is standard input"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        argv: the arguments, by default those of the process.
+        argv: the arguments; None: those of the process, which then dies by a signal that ends it.
 
     Returns:
         the exit code: 0 all done; 1 some of several inputs failed, each named on stderr; 2 bad
-        arguments, or every input failed; 130 interrupted.
+        arguments, or every input failed; 128 and the number of a signal, so 130 interrupted.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("always", module="colorquant_nn")
+    with warnings.catch_warnings(), streams.guarded() as lost:
+        warnings.filterwarnings("always", category=UserWarning, module="colorquant_nn")
         warnings.showwarning = _show_warning
-        if not is_one_of_several():
-            return _run(argv)
-        from colorquant_nn.cli import ranks
-
-        return ranks.run(partial(_run, argv))
+        if is_one_of_several():
+            return _run_as_rank(argv)
+        with signals.handled() as came:
+            try:
+                code = _run(argv)
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and not came:
+                    came.append(signal.SIGINT)
+                if not came:
+                    raise
+        if came:
+            discard_partials()
+            code = 128 + came[0]
+            if code == EXIT_INTERRUPTED:
+                print_error("interrupted")
+        sys.stdout.flush()
+        if lost and not came:
+            print_error(f"standard output: {lost[0].strerror}")
+            code = EXIT_BAD_INPUT
+    if came and argv is None:
+        signals.die(came[0])
+    return code
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     try:
         if is_one_of_several() and arguments.run != _run_palette:
             raise ValueError("torchrun is for colorquant palette alone: run this without it")
-        code = arguments.run(arguments)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        print_error("interrupted")
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ValueError, TypeError, OSError) as error:
+        return arguments.run(arguments)
+    except RankLostError:
+        raise
+    except Exception as error:
         print_error(error)
         return EXIT_BAD_INPUT
-    return code
+
+
+def _run_as_rank(argv: Sequence[str] | None) -> int:
+    """All ranks end with one exit code: ``torchrun`` is who heeds signals."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    from colorquant_nn.cli import ranks
+
+    def command() -> int:
+        try:
+            return _run(argv)
+        except KeyboardInterrupt:
+            print_error("interrupted")
+            return EXIT_INTERRUPTED
+
+    return ranks.run(command)
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """Arguments in which a suffix may begin with a dash, as most do."""
+    joined: list[str] = []
+    for argument in argv:
+        if joined[-1:] == ["--suffix"] and "--" not in joined:
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of all commands."""
     parser = _Parser(prog="colorquant", description="The best K colours for pictures.")
+    parser.add_argument("--version", action="version", version=f"colorquant {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_quantize(commands)
     _add_palette(commands)
@@ -93,7 +141,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_BAD_INPUT, f"{self.prog}: {' '.join(message.split())}\n")
+        self.exit(EXIT_BAD_INPUT, f"{self.prog}: {shown(' '.join(message.split()))}\n")
 
 
 def _add_quantize(commands: Any) -> None:
@@ -101,33 +149,60 @@ def _add_quantize(commands: Any) -> None:
         "quantize",
         help="reduce pictures to few colours",
         description="Reduce pictures to few colours, in files without loss. Animations and "
-        "multi-page files keep their frames, with one palette.",
+        "multi-page files keep their frames, with one palette. Inputs are never replaced.",
         epilog=f"Named palettes: {', '.join(NAMED_PALETTES)}.",
     )
-    command.add_argument("inputs", nargs="+", metavar="IN", help="pictures, or folders of them")
+    command.add_argument("inputs", nargs="+", type=_path, metavar="IN", help=INPUTS)
     command.add_argument(
         "-o",
         "--output",
+        type=_path,
         metavar="OUT|DIR",
-        help="a .png, .gif, .webp or .tif file, or a folder; default: NAME-quantized.png beside "
-        "the input (animations keep their format)",
+        help="a .png, .gif, .webp or .tif file; or a folder, which gets the same names and "
+        "subfolders; - is standard output; default: NAME-quantized.png beside the input "
+        "(animations keep their format)",
+    )
+    command.add_argument(
+        "--suffix",
+        type=_suffix,
+        metavar="S",
+        help="ends the names of results, before the dot; default: -quantized beside the input, "
+        "nothing in a folder of -o",
     )
     _add_fitting(command)
-    command.add_argument("--dither", choices=get_args(Dither), default="none")
+    command.add_argument(
+        "--dither",
+        choices=get_args(Dither),
+        default="none",
+        help="mix colours that the palette lacks from dots; default: none",
+    )
     command.add_argument(
         "--strength", type=_share, default=1.0, metavar="S", help="of the dither, 0 to 1"
     )
     command.add_argument(
         "--palette",
+        type=_path,
         metavar="NAME|LIST|FILE",
         help="use these colours: a named palette, a list such as '#000,white,#f00', or a file",
     )
     command.add_argument("--shared-palette", action="store_true", help="one palette for all inputs")
     command.add_argument(
-        "--min-psnr", type=_decibels, metavar="DB", help="the fewest colours that reach this"
+        "--min-psnr",
+        type=_decibels,
+        metavar="DB",
+        help="the fewest colours that reach this, at most as many as -k says",
     )
     command.add_argument(
-        "--compare", metavar="PNG|DIR", help="also a picture: original | quantized | palette"
+        "--compare",
+        type=_path,
+        metavar="PNG|DIR",
+        help="also a picture: original | quantized | palette",
+    )
+    command.add_argument(
+        "--skip-if-larger", action="store_true", help="write no picture larger than its input"
+    )
+    command.add_argument(
+        "--strip", action="store_true", help="drop metadata, such as dots per inch"
     )
     _add_output(command)
     command.set_defaults(run=_run_quantize)
@@ -143,28 +218,42 @@ def _add_palette(commands: Any) -> None:
         "palette FOLDER -k 512 -o OUT. They wait for one that does not answer for "
         f"{TIMEOUT:g} minutes, or as many as {TIMEOUT_VARIABLE} says.",
     )
+    command.add_argument("inputs", nargs="+", type=_path, metavar="IN", help=INPUTS)
     command.add_argument(
-        "inputs", nargs="+", metavar="IN", help="pictures, or folders of them and their subfolders"
-    )
-    command.add_argument(
-        "-o", "--output", metavar="OUT", help=f"a palette file: {', '.join(PALETTE_FORMATS)}"
+        "-o",
+        "--output",
+        type=_path,
+        metavar="OUT",
+        help=f"a palette file: {', '.join(PALETTE_FORMATS)}",
     )
     _add_fitting(command)
     command.add_argument(
-        "--plot", metavar="PNG", help="also a picture: the error over the number of colours"
+        "--plot",
+        type=_path,
+        metavar="PNG",
+        help="also a picture: the error over the number of colours",
     )
-    command.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    command.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="print the palette in colour; default: auto, on a terminal",
+    )
     _add_output(command)
     command.set_defaults(run=_run_palette)
 
 
 def _add_compare(commands: Any) -> None:
     command = commands.add_parser(
-        "compare", help="measure how two pictures differ", description="Measure how two differ."
+        "compare",
+        help="measure how two pictures differ",
+        description="Measure how two pictures of one size differ: MSE, PSNR, SSIM, CIEDE2000.",
     )
-    command.add_argument("original", metavar="A")
-    command.add_argument("other", metavar="B")
-    command.add_argument("-o", "--output", metavar="PNG", help="a picture of both, side by side")
+    command.add_argument("original", type=_path, metavar="A", help="a picture; - is standard input")
+    command.add_argument("other", type=_path, metavar="B", help="another, of the same size")
+    command.add_argument(
+        "-o", "--output", type=_path, metavar="PNG", help="a picture of both, side by side"
+    )
     _add_output(command)
     command.set_defaults(run=_run_compare)
 
@@ -174,9 +263,17 @@ def _add_fitting(command: argparse.ArgumentParser) -> None:
         "-k", "--colors", type=_count, metavar="K", help="how many colours; default: 256"
     )
     command.add_argument(
-        "--space", choices=get_args(Space), default="rgb", help="where distances are measured"
+        "--space",
+        choices=get_args(Space),
+        default="rgb",
+        help="where distances are measured; default: rgb",
     )
-    command.add_argument("--effort", choices=get_args(Effort), default="balanced")
+    command.add_argument(
+        "--effort",
+        choices=get_args(Effort),
+        default="balanced",
+        help="how long better colours are searched for; default: balanced",
+    )
     command.add_argument(
         "--keep",
         type=_colors,
@@ -186,47 +283,72 @@ def _add_fitting(command: argparse.ArgumentParser) -> None:
         help="a colour that is in the palette as it is, such as '#ffffff' or white; several: with "
         "commas",
     )
-    command.add_argument("--seed", type=int, default=0, metavar="N")
+    command.add_argument(
+        "--seed", type=_seed, default=0, metavar="N", help="another one, other colours; default: 0"
+    )
 
 
 def _add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print the results as JSON")
     command.add_argument("-f", "--force", action="store_true", help="replace existing files")
+    command.add_argument(
+        "-q", "--quiet", action="store_true", help="no summary, no progress; errors are told"
+    )
+    command.add_argument(
+        "--max-pixels",
+        type=_pixels,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="refuse frames of more, such as 400M; eight times as many in all frames of a file; "
+        f"default: {MAX_PIXELS // 10**6}M",
+    )
 
 
 def _run_quantize(given: Namespace) -> int:
-    chosen = {"-k": given.colors, "--keep": given.keep, "--shared-palette": given.shared_palette}
-    for option, value in {**chosen, "--min-psnr": given.min_psnr}.items():
-        if given.palette is not None and value:
-            raise ValueError(f"--palette fixes the colours: it does not go with {option}")
-    for option, value in chosen.items():
-        if given.min_psnr is not None and value:
-            raise ValueError(f"--min-psnr chooses the colours: it does not go with {option}")
+    chosen = {"--keep": given.keep, "--shared-palette": given.shared_palette}
+    if given.palette is not None:
+        for option, value in {**chosen, "-k": given.colors, "--min-psnr": given.min_psnr}.items():
+            if value:
+                raise ValueError(f"--palette fixes the colours: it does not go with {option}")
+    if given.min_psnr is not None:
+        for option, value in chosen.items():
+            if value:
+                raise ValueError(f"--min-psnr chooses the colours: it does not go with {option}")
     from colorquant_nn.cli import commands
 
+    output = _output(given, given.output, given.compare)
     return commands.quantize(
         given.inputs,
         _fitting(given),
         Drawing(given.space, given.dither, given.strength),
-        Output(given.output, given.compare, given.json, given.force),
+        output._replace(
+            suffix=given.suffix, skip_if_larger=given.skip_if_larger, strip=given.strip
+        ),
         palette=given.palette,
         shared=given.shared_palette,
         min_psnr=given.min_psnr,
+        max_pixels=given.max_pixels,
     )
 
 
 def _run_palette(given: Namespace) -> int:
     from colorquant_nn.cli import commands
 
-    output = Output(given.output, given.plot, given.json, given.force)
-    return commands.palette(given.inputs, _fitting(given), output, given.color)
+    output = _output(given, given.output, given.plot)
+    return commands.palette(
+        given.inputs, _fitting(given), output, given.color, max_pixels=given.max_pixels
+    )
 
 
 def _run_compare(given: Namespace) -> int:
     from colorquant_nn.cli import commands
 
-    output = Output(None, given.output, given.json, given.force)
-    return commands.compare(given.original, given.other, output)
+    output = _output(given, None, given.output)
+    return commands.compare(given.original, given.other, output, max_pixels=given.max_pixels)
+
+
+def _output(given: Namespace, file: str | None, picture: str | None) -> Output:
+    return Output(file, picture, given.json, given.force, given.quiet)
 
 
 def _fitting(given: Namespace) -> Fitting:
@@ -240,6 +362,36 @@ def _count(text: str) -> int:
             f"expected a number of colours from 1 to {MOST_COLORS}, got {text!r}"
         )
     return int(text)
+
+
+def _seed(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,19}", text) or int(text) > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"expected a seed from 0 to {LARGEST_SEED}, got {text!r}")
+    return int(text)
+
+
+def _pixels(text: str) -> int:
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)([kmg]?)", text, re.IGNORECASE)
+    pixels = 0
+    if found is not None:
+        pixels = int(float(found[1]) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}[found[2].lower()])
+    if pixels < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a number of pixels, such as 400000000 or 400M, got {text!r}"
+        )
+    return pixels
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a name, got an empty one")
+    return text
+
+
+def _suffix(text: str) -> str:
+    if not text or {"/", os.sep, os.altsep} & set(text):
+        raise argparse.ArgumentTypeError(f"expected the end of a name, such as -8, got {text!r}")
+    return text
 
 
 def _share(text: str) -> float:

@@ -23,10 +23,11 @@ from colorquant_nn.cli.options import (
     Drawing,
     Fitting,
     Output,
+    boundary,
 )
-from colorquant_nn.cli.paths import DRAWINGS, Job, check_target, expand, plan
+from colorquant_nn.cli.paths import DRAWINGS, Job, expand, plan, settle, target_for, to_source
 from colorquant_nn.cli.ranks import count_files
-from colorquant_nn.files import check_suffix, write_atomically
+from colorquant_nn.files import check_suffix, read_file, write_atomically
 from colorquant_nn.functional.fitting import round_to_bytes
 from colorquant_nn.functional.histogram import WeightedColors, count
 from colorquant_nn.functional.points import check_kept
@@ -38,7 +39,7 @@ from colorquant_nn.image import (
     quantize_frames,
     smallest_palette,
 )
-from colorquant_nn.io import encode_frames, load_frames, load_image
+from colorquant_nn.io import Frames, FrameStream, encode_frames, load_frames
 from colorquant_nn.palette_files import PALETTE_FORMATS
 from colorquant_nn.palettes import encode_palette, load_palette
 from colorquant_nn.plot import comparison, rate_distortion
@@ -57,6 +58,7 @@ def quantize(
     palette: str | None,
     shared: bool,
     min_psnr: float | None,
+    max_pixels: int,
 ) -> int:
     """``colorquant quantize``: every input into a file of its own.
 
@@ -68,41 +70,37 @@ def quantize(
         palette: a name or a file whose colours are used instead.
         shared: whether all inputs have one palette.
         min_psnr: in dB, that is to be reached with the fewest colours instead.
+        max_pixels: that a frame may have.
 
     Returns:
         the exit code.
     """
-    sources, failures = expand(inputs)
-    count = len(sources) + failures
+    jobs, failures = plan(inputs, output, [] if palette is None else [palette])
+    several = len(jobs) + failures > 1
     given = None if palette is None else load_palette(palette)
-    jobs: list[Job] = []
-    taken: dict[Path, Path] = {}
-    for source in sources:
-        try:
-            jobs.append(plan(source, output, count, taken))
-        except (ValueError, OSError) as error:
-            failures += report.report_failure(error)
     if shared and jobs:
         given, readable = _fit([job.source for job in jobs], fitting)
         failures += len(jobs) - len(readable)
         jobs = [job for job in jobs if job.source in readable]
     entries: list[dict[str, Any]] = []
     for job in report.progress(jobs):
-        try:
-            entry = _quantize_file(job, fitting, drawing, given, min_psnr)
-        except (ValueError, TypeError, OSError) as error:
-            failures += report.report_failure(error)
-            continue
-        entries.append(entry)
-        if not output.json:
-            text = report.summary(entry) if len(sources) == 1 else report.summary_line(entry)
-            tqdm.write(text, file=sys.stdout)
+        with boundary(job.source) as outcome:
+            entry = _quantize_file(job, fitting, drawing, given, min_psnr, output.force)
+            entries.append(entry)
+            if not output.json and not output.quiet:
+                text = report.summary_line(entry) if several else report.summary(entry)
+                stream = sys.stderr if str(job.target) == "-" else sys.stdout
+                tqdm.write(text, file=stream)
+        failures += outcome.failures
     if output.json:
-        print(json.dumps(entries, indent=2))
+        is_piped = any(str(job.target) == "-" for job in jobs)
+        print(json.dumps(entries, indent=2), file=sys.stderr if is_piped else sys.stdout)
     return _exit_code(len(entries), failures)
 
 
-def palette(inputs: Sequence[str], fitting: Fitting, output: Output, color: str) -> int:
+def palette(
+    inputs: Sequence[str], fitting: Fitting, output: Output, color: str, *, max_pixels: int
+) -> int:
     """``colorquant palette``: one palette for all inputs.
 
     Args:
@@ -110,18 +108,19 @@ def palette(inputs: Sequence[str], fitting: Fitting, output: Output, color: str)
         fitting: how the palette is found.
         output: a palette file, and a picture for the plot.
         color: whether it is printed in colour: "auto", "always" or "never".
+        max_pixels: that a frame may have.
 
     Returns:
         the exit code.
     """
-    sources, failures = expand(inputs, subfolders=True)
+    sources, failures = expand(inputs, output)
     for path, formats, what in (
         (output.file, PALETTE_FORMATS, "a palette"),
         (output.picture, DRAWINGS, "a picture"),
     ):
         if path is not None:
             check_suffix(path, formats, what)
-            check_target(Path(path), sources, output.force)
+    settle(sources, {"-o": output.file, "--plot": output.picture}, output.force)
     start = time.perf_counter()
     colors, readable = _fit(sources, fitting)
     if colors is None:
@@ -132,7 +131,7 @@ def palette(inputs: Sequence[str], fitting: Fitting, output: Output, color: str)
         files[output.file] = encode_palette(output.file, colors)
     if output.picture is not None:
         files[output.picture] = _encode_picture(output.picture, _plot(readable, fitting))
-    write_atomically(files)
+    write_atomically(files, replace=output.force)
     if output.json:
         entry = {
             "inputs": [str(source) for source in readable],
@@ -149,29 +148,34 @@ def palette(inputs: Sequence[str], fitting: Fitting, output: Output, color: str)
     return _exit_code(len(readable), failures + len(sources) - len(readable))
 
 
-def compare(original: str, other: str, output: Output) -> int:
+def compare(original: str, other: str, output: Output, *, max_pixels: int) -> int:
     """``colorquant compare``: how two pictures differ.
 
     Args:
         original: a picture.
         other: a picture of the same size.
         output: a picture of both, side by side.
+        max_pixels: that a frame may have.
 
     Returns:
         the exit code.
     """
-    paths = [Path(original), Path(other)]
+    paths = [to_source(original), to_source(other)]
     if output.picture is not None:
         check_suffix(output.picture, DRAWINGS, "a picture")
-        check_target(Path(output.picture), paths, output.force)
-    images = [load_image(path) for path in paths]
+    settle(paths, {"-o": output.picture}, output.force)
+    contents = [read_file(path, "an image") for path in paths]
+    images = [
+        next(iter(FrameStream(data, str(path))))[0]
+        for path, data in zip(paths, contents, strict=True)
+    ]
     sizes = [f"{image.shape[2]} x {image.shape[1]}" for image in images]
     if sizes[0] != sizes[1]:
         raise ValueError(
             f"expected pictures of one size, got {sizes[0]} in {paths[0]} "
             f"and {sizes[1]} in {paths[1]}"
         )
-    entry = report.differences(paths, images)
+    entry = report.differences(paths, [len(data) for data in contents], images)
     if output.picture is not None:
         size = [report.short_size(value) for value in entry["bytes"]]
         colors = [f"{value:,} colours" for value in entry["colors"]]
@@ -182,16 +186,24 @@ def compare(original: str, other: str, output: Output) -> int:
         if captions[0] == captions[1]:
             captions[1] += " (again)"
         drawn = comparison(dict(zip(captions, images, strict=True)))
-        write_atomically({output.picture: _encode_picture(output.picture, drawn)})
+        write_atomically({output.picture: _encode_picture(output.picture, drawn)}, output.force)
     print(json.dumps(entry, indent=2) if output.json else report.comparison_text(entry))
     return 0
 
 
 def _quantize_file(
-    job: Job, fitting: Fitting, drawing: Drawing, given: Tensor | None, min_psnr: float | None
+    job: Job,
+    fitting: Fitting,
+    drawing: Drawing,
+    given: Tensor | None,
+    min_psnr: float | None,
+    force: bool,
 ) -> dict[str, Any]:
     start = time.perf_counter()
-    frames = load_frames(job.source)
+    data = read_file(job.source, "an image")
+    stream = FrameStream(data, str(job.source))
+    frames = Frames([image for image, _ in stream], stream.durations, stream.plays)
+    target, suffix = target_for(job, len(frames.images), data)
     if min_psnr is not None:
         given = smallest_palette(
             frames.images,
@@ -211,17 +223,18 @@ def _quantize_file(
         )
     else:
         results = _draw(frames.images, given, drawing)
-    files = {job.target: encode_frames(job.target, results, frames.durations, frames.plays)}
+    place = f"-{suffix}" if str(target) == "-" else target
+    files = {target: encode_frames(place, results, frames.durations, frames.plays)}
     seconds = time.perf_counter() - start
     entry = report.measure(
-        job.source, job.target, len(files[job.target]), frames.images, results, seconds
+        job.source, target, (len(data), len(files[target])), frames.images, results, seconds
     )
     if job.comparison is not None:
         drawn = report.side_by_side(entry, frames.images[0], results[0])
         files[job.comparison] = _encode_picture(job.comparison, drawn)
     for path in files:
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(files)
+    write_atomically(files, replace=force)
     return entry
 
 

@@ -23,6 +23,7 @@ from colorquant_nn.cli.options import (
     EXIT_INTERRUPTED,
     TIMEOUT,
     TIMEOUT_VARIABLE,
+    RankLostError,
     is_one_of_several,
     print_error,
 )
@@ -32,10 +33,6 @@ from colorquant_nn.functional.histogram import WeightedColors, accumulate, count
 from colorquant_nn.io import load_frames
 
 __all__ = ["count_files", "run"]
-
-
-class RankLostError(Exception):
-    """A process ended, or did not answer in time; nothing can be agreed on any more."""
 
 
 def run(command: Callable[[], int]) -> int:

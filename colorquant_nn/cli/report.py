@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from colorquant_nn.cli.options import print_error
+from colorquant_nn.cli.options import print_error, shown
 from colorquant_nn.functional import metrics
 from colorquant_nn.image import QuantizedImage
 from colorquant_nn.io import palette_array
@@ -28,7 +28,7 @@ COLORS_IN_A_LINE = 8
 def measure(
     source: Path,
     target: Path,
-    size: int,
+    sizes: tuple[int, int],
     images: Sequence[Tensor],
     results: Sequence[QuantizedImage],
     seconds: float,
@@ -41,7 +41,7 @@ def measure(
     Args:
         source: the file that was read.
         target: the file that is written.
-        size: of the target, in bytes.
+        sizes: of both, in bytes.
         images: the frames of the source.
         results: the frames of the target.
         seconds: that it took.
@@ -61,8 +61,8 @@ def measure(
         "width": images[0].shape[2],
         "height": images[0].shape[1],
         "frames": len(images),
-        "bytes_before": source.stat().st_size,
-        "bytes_after": size,
+        "bytes_before": sizes[0],
+        "bytes_after": sizes[1],
         "colors_before": count_colors(images),
         "colors_after": int((counts > 0).sum()),
         "mse": error,
@@ -74,7 +74,9 @@ def measure(
     }
 
 
-def differences(paths: Sequence[Path], images: Sequence[Tensor]) -> dict[str, Any]:
+def differences(
+    paths: Sequence[Path], sizes: Sequence[int], images: Sequence[Tensor]
+) -> dict[str, Any]:
     """What ``colorquant compare`` prints; units as in `measure`."""
     original, other = ([image] for image in images)
     error = mean_squared_error(original, other)
@@ -82,7 +84,7 @@ def differences(paths: Sequence[Path], images: Sequence[Tensor]) -> dict[str, An
         "inputs": [str(path) for path in paths],
         "width": images[0].shape[2],
         "height": images[0].shape[1],
-        "bytes": [path.stat().st_size for path in paths],
+        "bytes": list(sizes),
         "colors": [count_colors([image]) for image in images],
         "mse": error,
         "psnr": _finite(psnr(error)),
@@ -97,7 +99,7 @@ def summary(entry: dict[str, Any]) -> str:
     frames = f", {entry['frames']} frames" if entry["frames"] > 1 else ""
     return "\n".join(
         [
-            f"{entry['input']} -> {entry['output']}",
+            f"{shown(entry['input'])} -> {shown(entry['output'])}",
             f"  size       {before:,} -> {after:,} bytes ({100 * after / before:.1f} %)",
             f"  colours    {entry['colors_before']:,} -> {entry['colors_after']:,}{frames}",
             f"  MSE        {entry['mse']:.6f}",
@@ -111,7 +113,7 @@ def summary(entry: dict[str, Any]) -> str:
 def summary_line(entry: dict[str, Any]) -> str:
     """One input of several on one line."""
     return (
-        f"{entry['output']}: {short_size(entry['bytes_before'])} -> "
+        f"{shown(entry['output'])}: {short_size(entry['bytes_before'])} -> "
         f"{short_size(entry['bytes_after'])}, {entry['colors_after']} colours, "
         f"{decibels(entry['psnr'])}, {entry['seconds']:.2f} s"
     )
@@ -122,7 +124,7 @@ def comparison_text(entry: dict[str, Any]) -> str:
     first, second = entry["bytes"]
     return "\n".join(
         [
-            f"{entry['inputs'][0]} and {entry['inputs'][1]}, {entry['width']} x {entry['height']}",
+            f"{' and '.join(map(shown, entry['inputs']))}, {entry['width']} x {entry['height']}",
             f"  size       {first:,} and {second:,} bytes ({100 * second / first:.1f} %)",
             f"  colours    {entry['colors'][0]:,} and {entry['colors'][1]:,}",
             f"  MSE        {entry['mse']:.6f}",

@@ -1,0 +1,67 @@
+"""Signals that end a process: it cleans up, then dies by them as if it had not heeded them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from colorquant_nn.files import discard_partials
+
+__all__ = ["Stopped", "die", "handled"]
+
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the process to end.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def handled() -> Iterator[list[int]]:
+    """Turn signals into `Stopped`, but those that are ignored, as under ``nohup``.
+
+    A second signal ends the process at once: whoever sends it has no time.
+
+    Yields:
+        those that came. What is raised may be lost in a library that catches all.
+    """
+    came: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 1:
+            die(number)
+        raise Stopped(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                before[number] = signal.signal(number, stop)
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def die(number: int) -> None:
+    """End this process by a signal, so that a shell sees it and its loops end."""
+    discard_partials()
+    signal.signal(number, signal.SIG_DFL)
+    if os.name == "posix":
+        os.kill(os.getpid(), number)
