@@ -298,5 +298,12 @@ def test_error_diffusion_with_alpha_is_its_definition(dither):
     assert {0, 1, 2} == set(opacity(points).unique().tolist())
 
 
+@pytest.mark.parametrize("dither", [floyd_steinberg, ordered])
+def test_opaque_pixels_mix_soft_colours_where_none_is_opaque(dither):
+    centroids = torch.tensor([[0.0, 0, 0, 0.9], [0.8, 0.8, 0.8, 0.8], [0.0, 0, 0, 0]])
+    grey = torch.tensor([0.4, 0.4, 0.4, 1.0]).expand(16, 16, 4)
+    assert set(dither(grey, centroids).unique().tolist()) == {0, 1}
+
+
 def test_bayer_matrix_holds_each_threshold_once():
     assert sorted(bayer_matrix(8).ravel()) == list(range(64))

@@ -41,6 +41,15 @@ def test_each_point_takes_the_nearest_of_its_opacity(kinds: tuple[int, ...], opa
         assert distances[index] <= distances[allowed].min() * (1 + 1e-6)
 
 
+def test_an_opaque_point_is_no_hole_where_nothing_is_opaque() -> None:
+    centroids = torch.tensor([[0.0, 0, 0, 0], [0.4, 0.4, 0.4, 0.4]])
+    black = torch.tensor([[0.0, 0, 0, 1], [0.0, 0, 0, 0.5]])
+    centroids[1, :3] *= 0.1
+    assert assign(black, centroids).tolist() == [1, 1]
+    loud = torch.tensor([[0.0, 0, 0, 0], [1.5, 1.5, 1.5, 0.5]])  # even where that is further
+    assert assign(black, loud).tolist() == [1, 0]
+
+
 def test_what_rounds_to_an_opaque_byte_is_opaque() -> None:
     points = torch.tensor([[0.5, 0.5, 0.5, alpha] for alpha in (0.0, 1e-9, 0.998, 0.9981, 1.0)])
     assert opacity(points).tolist() == [CLEAR, SOFT, SOFT, OPAQUE, OPAQUE]

@@ -96,8 +96,9 @@ def mix(
     return indices
 
 
-def _as_array(kinds: Tensor | None) -> NDArray[np.uint8]:
-    return np.zeros((0, 0), np.uint8) if kinds is None else kinds.contiguous().numpy()
+def _as_array(kinds: Tensor | None) -> NDArray[np.uint8] | None:
+    """None is a type of its own to numba: what asks for kinds is not compiled then."""
+    return None if kinds is None else kinds.contiguous().numpy()
 
 
 def _prepare(
@@ -238,7 +239,6 @@ def nearest(first, second, third, fourth, centroids, grid):
 def _diffuse(points, kinds, colors, steps, shares, rules, indices):
     """Error diffusion over (H, W, C) points in serpentine order, into ``indices`` (H, W)."""
     centroids, grid, opaque_grid = colors
-    has_kinds = kinds.size > 0
     height, width, channels = points.shape
     margin = 2  # the longest step
     errors = np.zeros((3, width + 2 * margin, 4), np.float32)  # this row and the next two
@@ -247,7 +247,7 @@ def _diffuse(points, kinds, colors, steps, shares, rules, indices):
         direction = 1 if row % 2 == 0 else -1
         column = 0 if row % 2 == 0 else width - 1
         for _ in range(width):
-            kind = kinds[row, column] if has_kinds else 1
+            kind = 1 if kinds is None else kinds[row, column]
             if kind == 0:
                 indices[row, column] = 0
                 column += direction
@@ -290,7 +290,7 @@ def _diffuse(points, kinds, colors, steps, shares, rules, indices):
         errors[here] = 0
 
 
-@subroutine(EXACT)
+@subroutine(EXACT, inline="always")
 def _list(color, centroids, grid, ranks, strength, limit, mixture):
     """Fill a mixture of a colour with the ranks of its centroids, in ascending order."""
     first, second, third, fourth = color
@@ -333,7 +333,6 @@ def _mix_bands(counter, num_tasks, points, kinds, colors, matrix, rules, indices
     """Ordered dither of (H, W, C) points, into ``indices`` (H, W), by bands of rows."""
     thresholds, order, ranks, levels, band = matrix
     centroids, grid, opaque_grid = colors
-    has_kinds = kinds.size > 0
     height, width, channels = points.shape
     keys = np.full((CACHE_SIZE, 4), np.nan, np.float32)  # NaN equals nothing: empty
     lists = np.empty((CACHE_SIZE, levels), np.int32)
@@ -343,7 +342,7 @@ def _mix_bands(counter, num_tasks, points, kinds, colors, matrix, rules, indices
             break
         for row in range(task * band, min((task + 1) * band, height)):
             for column in range(width):
-                kind = kinds[row, column] if has_kinds else 1
+                kind = 1 if kinds is None else kinds[row, column]
                 if kind == 0:
                     indices[row, column] = 0
                     continue
