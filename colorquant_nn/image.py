@@ -6,6 +6,7 @@ Letters: B pictures, H rows, W columns, K colours of a palette, C channels (3, o
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from colorquant_nn import kernels
 from colorquant_nn.functional.clustering import distortion
-from colorquant_nn.functional.color import SPACES, to_working_space
+from colorquant_nn.functional.color import SPACES, color_space, to_working_space
 from colorquant_nn.functional.dither import DITHERS
 from colorquant_nn.functional.fitting import (
     EFFORTS,
@@ -23,14 +24,21 @@ from colorquant_nn.functional.fitting import (
     round_to_bytes,
     smallest_count,
 )
-from colorquant_nn.functional.histogram import ColorHistogram, count, list_pixels, split_floats
+from colorquant_nn.functional.histogram import (
+    ColorHistogram,
+    count,
+    list_pixels,
+    split_floats,
+)
 from colorquant_nn.functional.metrics import mse_to_psnr
+from colorquant_nn.functional.opacity import assign
 from colorquant_nn.functional.points import (
     check_count,
     check_image,
     check_images,
     check_kept,
     check_palette,
+    check_seed,
     check_strength,
     in_working_space,
     to_pixels,
@@ -94,8 +102,11 @@ def fit_palette(
             any sizes, or of tuples whose first item they are, as a DataLoader gives them; or a
             `ColorHistogram`. With alpha (C = 4), distances are between premultiplied colours, and
             fully transparent pixels do not vote; if there are any, one colour of several is
-            transparent. Beside images with alpha, those without it are opaque.
-        num_colors: K, at least 1.
+            transparent. Opaque pixels have opaque colours, unless there is a single colour beside
+            the transparent one, for mostly soft pixels. Beside images with alpha, those without it
+            are opaque.
+        num_colors: K, at least 1. A single colour is that of the pixels that are seen, and a
+            warning says so if some are transparent.
         space: where distances are taken: "rgb", "linear", "lab" or "oklab".
         effort: "fast", "balanced" or "best".
         weights: importance of each pixel, (H, W) or (B, H, W), at least 0, or a mask; for an
@@ -108,7 +119,8 @@ def fit_palette(
         colours.
 
     Raises:
-        ValueError: for a wrong shape, range or name, or if no pixel has a vote.
+        ValueError: for a wrong shape, range or name, if no pixel has a vote, or if colours to keep
+            leave no room for a transparent one.
         TypeError: for something else than tensors, or a wrong dtype.
 
     References:
@@ -128,16 +140,24 @@ def fit_palette(
     check_name("a colour space", space, SPACES)
     check_name("an effort", effort, EFFORTS)
     kept = check_kept(keep, num_colors)
+    seed = check_seed(seed)
     colors = count(images, weights, num_colors)
     if isinstance(images, Tensor):
         warn_of_pictures(images)
+    if num_colors == 1 and colors.hole is not None and len(colors.codes) > 0 and kept is None:
+        warnings.warn(
+            "a single colour for pictures with transparent pixels, which get it, too; with two, "
+            "one is transparent",
+            stacklevel=2,
+        )
     return fit(colors, num_colors, space, effort, kept, seed)
 
 
 def smallest_palette(
-    image: Tensor | Sequence[Tensor],
+    image: Tensor | ColorHistogram | Iterable[Any],
     min_psnr: float,
     *,
+    max_colors: int = 256,
     space: Space = "rgb",
     effort: Effort = "balanced",
     seed: int = 0,
@@ -149,18 +169,23 @@ def smallest_palette(
     log K, along which a handful of fits close in on K.
 
     Args:
-        image: (C, H, W) sRGB, float in [0, 1] or uint8; or several, as for `quantize_frames`.
+        image: (C, H, W) sRGB, float in [0, 1] or uint8; several in a list or a batch, as for
+            `quantize_frames`; a `ColorHistogram`, whose PSNR is that of its `distortion`; or a
+            stream of images, as for `fit_palette`, where floats count as their bytes.
         min_psnr: in dB.
+        max_colors: K is at most this, at least 1.
         space: see `fit_palette`.
         effort: see `fit_palette`.
         seed: see `fit_palette`.
 
     Returns:
         (K, C) float32 sRGB, dark to light: K colours reach ``min_psnr``, the fit of K - 1 does
-        not. For uint8 they are rounded to bytes.
+        not. They are rounded to bytes, but for float images. With transparent pixels K is at least
+            2, with nothing else 1.
 
     Raises:
-        ValueError: for a wrong shape or name, or a ``min_psnr`` that is not a number.
+        ValueError: for a wrong shape or name, or a ``min_psnr`` that is not a number, or that
+            ``max_colors`` do not reach; it says how far they come.
         TypeError: for something else than tensors, or a wrong dtype.
 
     References:
@@ -177,72 +202,118 @@ def smallest_palette(
     check_name("an effort", effort, EFFORTS)
     if math.isnan(min_psnr):
         raise ValueError(f"expected min_psnr in dB, got {min_psnr}")
-    whole = _one_picture(_list_frames(image))
-    warn_of_pictures(whole)
-    points, of_bytes = to_pixels(whole), whole.dtype == torch.uint8
-    colors = count(whole)
-    pixels = colors if of_bytes else list_pixels(points)  # a float differs from its byte's mean
+    max_colors, seed = check_count(max_colors, "max_colors"), check_seed(seed)
+    points = None
+    if isinstance(image, (Tensor, list, tuple)):
+        whole = _one_picture(_list_frames(image))
+        warn_of_pictures(whole)
+        image = count(whole)
+        if whole.dtype != torch.uint8:
+            points = to_pixels(whole)  # a float differs from its byte's mean
+    colors = count(image)
+    pixels = colors if points is None else list_pixels(points)
+    if len(colors.codes) == 0:
+        if colors.hole is None:
+            raise ValueError("expected an image with at least one finite pixel")
+        return colors.hole[None].to(colors.device)
     fits: dict[int, tuple[float, Tensor]] = {}
 
     def psnr(num_colors: int) -> float:
         if num_colors not in fits:
             palette = fit(colors, num_colors, space, effort, seed=seed)
-            palette = round_to_bytes(palette) if of_bytes else palette
-            error = palette_error(pixels, palette.cpu(), space)
+            palette = round_to_bytes(palette) if points is None else palette
+            if isinstance(image, ColorHistogram):
+                error = image.distortion(palette, space=space)
+            else:
+                error = palette_error(pixels, palette.cpu(), space)
             fits[num_colors] = (float(mse_to_psnr(error)), palette)
         return fits[num_colors][0]
 
     def fewest() -> int:
-        most = len(colors.codes) + (colors.hole is not None)
-        if most == 0:
-            raise ValueError("expected an image with at least one finite pixel")
-        return smallest_count(psnr, min_psnr, most)
+        least = 1 + (colors.hole is not None)
+        distinct = len(colors.codes) + least - 1
+        most = min(distinct, max_colors)
+        exact = most == distinct and colors.bits == 8 and not isinstance(image, ColorHistogram)
+        if most < least or not (exact or psnr(most) >= min_psnr):
+            raise ValueError(
+                f"{most} colours reach {psnr(most):.1f} dB, not {min_psnr:g}: expected a smaller "
+                f"min_psnr, or max_colors of more than {max_colors}"
+            )
+        return smallest_count(psnr, min_psnr, most, least)
 
     num_colors = fewest()
-    if psnr(num_colors) < min_psnr and not of_bytes:  # floats of one byte are to be told apart
+    if points is not None and psnr(num_colors) < min_psnr:  # floats of one byte are told apart
         colors = split_floats(points, None, colors)
         fits.clear()
         num_colors = fewest()
-        psnr(num_colors)
+    psnr(num_colors)
     return fits[num_colors][1]
 
 
-def match_palette(palette: Tensor, image: Tensor) -> Tensor:
-    """Give a palette the channels of the picture that is to be drawn in it.
+def match_palette(
+    palette: Tensor,
+    image: Tensor | Sequence[Tensor],
+    *,
+    most: int | None = None,
+    space: Space = "rgb",
+) -> Tensor:
+    """Give a palette what the picture, or the frames, that are to be drawn in it ask for.
+
+    Colour i stays colour i, a transparent one too, which an opaque picture need not use.
 
     Args:
         palette: (K, 3) or (K, 4) sRGB, float in [0, 1] or uint8.
-        image: (C, H, W) sRGB, float in [0, 1] or uint8.
+        image: (C, H, W) sRGB, float in [0, 1] or uint8; or several, as for `quantize_frames`.
+        most: colours that a file can hold. Where K is as many, and a transparent one is missing,
+            it takes the place of the colour that is used least (the last of these), and a warning
+            names that colour.
+        space: where distances are taken to see which that is.
 
     Returns:
-        (K', C) float32: for an opaque picture the colours that are not fully transparent, as opaque
-        ones; for one with alpha, the colours as opaque ones, and before them a transparent one if
-        it has fully transparent pixels.
+        (K, C) or (K + 1, C) float32, with alpha if one of the arguments has it; a transparent
+        colour comes last if there are fully transparent pixels and had been none.
 
     Raises:
-        ValueError: for a wrong shape or range, or if the picture is opaque and all colours are
-            fully transparent.
+        ValueError: for a wrong shape, range or name, or if the picture is opaque and all colours
+            are fully transparent.
         TypeError: for something else than tensors, or a wrong dtype.
 
     Examples:
         >>> import torch
         >>> from colorquant_nn import match_palette
         >>> match_palette(torch.ones(1, 3), torch.zeros(4, 8, 8))
-        tensor([[0., 0., 0., 0.],
-                [1., 1., 1., 1.]])
+        tensor([[1., 1., 1., 1.],
+                [0., 0., 0., 0.]])
     """
-    check_image(image)
+    check_name("a colour space", space, SPACES)
+    frames = _list_frames(image)
     colors = check_palette(palette, alpha=True)
-    if colors.shape[1] == image.shape[0]:
-        return colors
-    if image.shape[0] == 3:
-        visible = colors[colors[:, 3] > 0, :3]
-        if len(visible) == 0:
+    with_holes = [frame for frame in frames if len(frame) == 4]
+    if not with_holes:
+        if colors.shape[1] == 4 and not bool((colors[:, 3] > 0).any()):
             raise ValueError("expected a palette with a visible colour, for the picture is opaque")
-        return visible
+        return colors
     colors = with_alpha(colors)
-    hole = colors.new_zeros(int((image[3] <= 0).any()), 4)
-    return torch.cat([hole, colors])
+    has_holes = any(bool((frame[3] <= 0).any()) for frame in with_holes)
+    if not has_holes or bool((colors[:, 3] <= 0).any()):
+        return colors
+    if most is None or len(colors) != most or most == 1:
+        return torch.cat([colors, colors.new_zeros(1, 4)])
+    uses = torch.zeros(len(colors), dtype=torch.int64, device=colors.device)
+    for frame in frames:
+        indices = apply_palette(frame, colors, space=space).indices
+        seen = indices[frame[3] > 0] if len(frame) == 4 else indices
+        uses += seen.flatten().bincount(minlength=len(colors)).to(uses.device)
+    place = len(colors) - 1 - int(uses.flip(0).argmin())
+    code = "".join(f"{value:02x}" for value in (colors[place] * 255).round().int().tolist())
+    warnings.warn(
+        f"colour {place} of the palette, #{code.removesuffix('ff')}, gives its place to the "
+        f"transparent one: {most} colours are full, and {int(uses[place])} pixels use it",
+        stacklevel=2,
+    )
+    colors = colors.clone()
+    colors[place] = 0
+    return colors
 
 
 def apply_palette(
@@ -254,6 +325,9 @@ def apply_palette(
     strength: float = 1.0,
 ) -> QuantizedImage:
     """Draw an image, or each one of a batch, in the colours of a palette.
+
+    Fully transparent pixels get a fully transparent colour if there is one, opaque pixels an opaque
+    one, and no dither changes which pixels are fully transparent.
 
     Args:
         image: (C, H, W) or (B, C, H, W) sRGB, float in [0, 1] or uint8. Without alpha, it counts
@@ -286,7 +360,7 @@ def apply_palette(
     image = image.detach()
     channels = max(image.shape[-3], palette.shape[1])
     palette = with_alpha(palette) if channels == 4 else palette
-    centroids = to_working_space(palette, space)
+    centroids, opaque = to_working_space(palette, space), color_space(space).lightness
     shape = image.shape[:-3] + image.shape[-2:]
     indices = torch.empty(shape, dtype=torch.int64, device=image.device)
     rgb = torch.empty(
@@ -299,7 +373,7 @@ def apply_palette(
         else:
             points = in_working_space(picture.flatten(1).T, channels, space)
             points = points.view(*its_indices.shape, channels)
-            its_indices.copy_(DITHERS[dither](points, centroids, strength))
+            its_indices.copy_(DITHERS[dither](points, centroids, strength, opaque))
         _paint(palette, its_indices, its_rgb)
     return QuantizedImage(rgb, indices, palette)
 
@@ -312,7 +386,11 @@ def _assign(image: Tensor, centroids: Tensor, space: Space, indices: Tensor) -> 
     for start in range(0, len(flat), size):
         part = pixels[start : start + size]
         points = part if plain else in_working_space(part, channels, space)
-        flat[start : start + size] = kernels.assign(points[None], centroids[None], clamp=plain)[0]
+        if channels == 4:
+            found = assign(points, centroids, color_space(space).lightness)
+        else:
+            found = kernels.assign(points[None], centroids[None], clamp=plain)[0]
+        flat[start : start + size] = found
 
 
 def quantize_image(
@@ -457,6 +535,8 @@ def within_cluster_sum_of_squares(
 ) -> Tensor:
     """Sum the squared distances of the pixels from their nearest colours: what k-means minimises.
 
+    With alpha, these are the colours that `apply_palette` takes: opaque ones for opaque pixels.
+
     Args:
         image: (C, H, W) or (B, C, H, W) sRGB, float in [0, 1] or uint8; pixels that are not finite,
             or fully transparent, do not count.
@@ -490,9 +570,12 @@ def within_cluster_sum_of_squares(
         for start in range(0, len(pixels), CHUNK):
             part = pixels[start : start + CHUNK]
             votes = torch.isfinite(part).all(1)
-            if channels == 4:
-                votes &= part[:, 3] > 0
             points = in_working_space(part, channels, space)
+            if channels == 4:
+                points = points[votes & (part[:, 3] > 0)]
+                nearest = assign(points, centroids[0], color_space(space).lightness)
+                total += (points - centroids[0, nearest]).to(total.dtype).square().sum()
+                continue
             clustered = kernels.cluster(points[None], centroids, weights=votes[None].float())
             total += distortion(clustered.moments[0])
     return total

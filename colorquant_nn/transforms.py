@@ -241,6 +241,8 @@ class ApplyPalette(PictureTransform):
         drawn = []
         for frame in frames:
             palette = match_palette(self.palette, frame)
+            if len(frame) == 3 and palette.shape[1] == 4:  # a batch has one number of channels
+                palette = palette[palette[:, 3] > 0, :3]
             result = apply_palette(
                 frame, palette, space=self.space, dither=self.dither, strength=self.strength
             )

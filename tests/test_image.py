@@ -230,8 +230,110 @@ def test_kept_colours_without_alpha_are_opaque(space: str) -> None:
     keep = torch.tensor([[0.0, 0, 0, 0], [1, 0, 1, 1]])
     own = fit_palette(with_hole(1), 5, space=space, keep=keep)  # it is transparent already
     assert (own[:, 3] == 0).sum() == 1
-    nothing = with_hole(1)[:, :5]
-    assert torch.equal(fit_palette(nothing, 1, keep=torch.ones(1, 3)), torch.ones(1, 4))
+
+
+@pytest.mark.parametrize("function", [fit_palette, quantize_image])
+def test_colours_to_keep_leave_room_for_the_transparent_one(function: Callable[..., Any]) -> None:
+    white, image = torch.ones(1, 3), with_hole(1)
+    with pytest.raises(ValueError, match=r"room for the transparent .* beside 1 colours to keep"):
+        function(image, 1, keep=white)
+    both = torch.cat([torch.zeros(1, 4), torch.ones(1, 4)])
+    assert torch.equal(quantize_image(image, 2, keep=white).palette[:, 2:], both[:, 2:])
+    assert torch.equal(fit_palette(image, 2, keep=both), both)
+    assert torch.equal(fit_palette(image, 1, keep=both[:1]), both[:1])
+
+
+def test_a_picture_of_nothing_has_one_transparent_colour() -> None:
+    nothing = with_hole(0)[:, :4]
+    for image in (nothing, nothing / 255):
+        for found in (
+            fit_palette(image, 7),
+            fit_palette([image, image], 7),
+            quantize_image(image, 7, dither="ordered").palette,
+            quantize_frames([image, image], 7, dither="atkinson")[0].palette,
+            smallest_palette(image, 40),
+        ):
+            assert found[:, 3].tolist() == [0]
+    mixed = with_hole(0)
+    with pytest.raises(ValueError, match="a vote"):
+        fit_palette(mixed, 4, weights=torch.zeros(mixed.shape[1:]))
+    weights = (mixed[3] > 0).float()
+    assert (fit_palette(mixed, 4, weights=weights)[:, 3] == 0).sum() == 1
+
+
+@given(
+    st.integers(0, 10**6),
+    st.integers(2, 16),
+    st.sampled_from(list(DITHERS)),
+    st.sampled_from(list(SPACES)),
+    st.sampled_from([0.0, 0.3, 1.0]),
+)
+@settings(max_examples=40, deadline=None)
+def test_opaque_stays_opaque_and_clear_clear(
+    seed: int, count: int, dither: Dither, space: Space, softness: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(4, 9, 12, generator=generator)
+    hard = torch.randint(2, (9, 12), generator=generator).float()
+    is_soft = torch.rand(9, 12, generator=generator) < softness / 2
+    image[3] = torch.where(is_soft, image[3].clamp(min=0.01), hard)
+    image[3, 0, :2] = torch.tensor([0.0, 1.0])
+    if softness == 1:
+        image[:3] *= torch.rand(3, 1, 1, generator=generator)
+    image = (image * 255).round().byte() if seed % 2 else image
+    opaque, clear = image[3] == image.new_tensor(1) * (255 if seed % 2 else 1), image[3] == 0
+    plain = quantize_image(image, count, space=space)
+    drawn = apply_palette(image, plain.palette, space=space, dither=dither)
+    assert (drawn.rgb[3, clear] == 0).all()
+    assert (drawn.rgb[3, opaque] > 0).all()
+    if count > 2 or softness == 0:
+        assert (drawn.rgb[3, opaque] == image[3, opaque]).all()
+    assert torch.equal(drawn.rgb[3] == 0, plain.rgb[3] == 0)  # no dither moves the outline
+
+
+@pytest.mark.parametrize("space", list(SPACES))
+@pytest.mark.parametrize("dither", list(DITHERS))
+def test_opaque_colours_with_alpha_are_drawn_as_without(dither: Dither, space: Space) -> None:
+    image = picture(7)
+    palette = fit_palette(image, 8)
+    with_clear = torch.cat([palette, torch.ones(8, 1)], 1)
+    with_clear = torch.cat([with_clear, torch.tensor([[1.0, 0, 0, 0]])])
+    expected = apply_palette(image, palette, space=space, dither=dither).indices
+    for same in (image, torch.cat([image, torch.full_like(image[:1], 255)])):
+        found = apply_palette(same, with_clear, space=space, dither=dither).indices
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["floyd-steinberg", "atkinson"])
+def test_errors_do_not_cross_holes(name: Dither) -> None:
+    image = torch.cat([torch.full((3, 12, 21), 0.5), torch.ones(1, 12, 21)])
+    image[3, :, 9:12] = 0
+    palette = torch.tensor([[0.0, 0, 0, 1], [1, 1, 1, 1], [0, 0, 0, 0]])
+    before = apply_palette(image, palette, dither=name).indices
+    image[:3, :, :9] = torch.rand(3, 1, 1)
+    image[:3, :, 9:12] = 1
+    after = apply_palette(image, palette, dither=name).indices
+    assert torch.equal(before[:, 9:], after[:, 9:])
+
+
+def test_entries_become_opaque_where_it_costs_little() -> None:
+    """A disc with a soft edge: nearly opaque means become opaque; the error hardly grows."""
+    y, x = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
+    alpha = ((20 - ((x - 23.5) ** 2 + (y - 23.5) ** 2).sqrt()) / 6 + 0.5).clamp(0, 1)
+    image = torch.stack([0.95 - 0.25 * x / 48, 0.75 + 0.2 * y / 48, 0.3 + 0.3 * x / 48, alpha])
+    for count in (2, 3, 4, 8, 16):
+        result = quantize_image(image, count)
+        assert (result.rgb[3, alpha == 1] == 1).all()
+        seen = within_cluster_sum_of_squares(image, result.palette)
+        free = torch.where(result.palette[:, 3:] == 1, 0.999 - 0.01 / count, result.palette[:, 3:])
+        loose = torch.cat([result.palette[:, :3], free], 1)
+        assert seen < 1.1 * within_cluster_sum_of_squares(image, loose)
+    mostly_soft = image.clone()
+    mostly_soft[3] = alpha * 0.6
+    mostly_soft[3, :1] = 1
+    alone = fit_palette(mostly_soft, 2)  # one is transparent, the other cannot be both
+    assert 0 < alone[1, 3] < 1
+    assert (fit_palette(mostly_soft, 3)[:, 3] == 1).sum() == 1
 
 
 @pytest.mark.parametrize("space", list(SPACES))
@@ -248,9 +350,10 @@ def test_opaque_alpha_changes_nothing(space: str) -> None:
 @pytest.mark.parametrize("space", list(SPACES))
 def test_a_single_colour_is_that_of_the_opaque_pixels(space: str) -> None:
     image = with_hole(2)
-    assert fit_palette(image, 1, space=space)[:, 3].tolist() == [1]
     alone = fit_palette(image[:, 5:], 1, space=space)
-    assert torch.equal(fit_palette(image, 1, space=space), alone)
+    assert alone[:, 3].tolist() == [1]
+    with pytest.warns(UserWarning, match="with two, one is transparent"):
+        assert torch.equal(fit_palette(image, 1, space=space), alone)
     assert torch.equal(fit_palette(image, 2, space=space)[1:], alone)
     hidden = fit_palette(image[:, :5], 3, space=space)
     assert torch.equal(hidden, torch.tensor([[1.0, 1, 0, 0]]))
@@ -405,13 +508,45 @@ def test_a_palette_is_matched_to_the_picture() -> None:
     assert torch.equal(match_palette((plain * 255).to(torch.uint8)[1:], opaque), plain[1:])
     assert torch.equal(match_palette(plain, mixed[:, 5:]), torch.cat([plain, ones], dim=1))
     with_clear = match_palette(plain, mixed)
-    assert torch.equal(with_clear, torch.cat([torch.zeros(1, 4), torch.cat([plain, ones], 1)]))
-    assert torch.equal(match_palette(with_clear, mixed), with_clear)
-    assert torch.equal(match_palette(with_clear, opaque), plain)
-    faint = torch.tensor([[0.0, 0.5, 1.0, 0.01], [1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0]])
-    assert torch.equal(match_palette(faint, opaque), plain)  # as opaque colours
+    assert torch.equal(with_clear, torch.cat([torch.cat([plain, ones], 1), torch.zeros(1, 4)]))
+    for picture_or_frames in (mixed, opaque, [opaque, mixed], mixed[None]):
+        assert torch.equal(match_palette(with_clear, picture_or_frames), with_clear)
+    assert torch.equal(match_palette(plain, [opaque, mixed]), with_clear)
+    assert torch.equal(match_palette(with_clear[:2], mixed), with_clear)
     with pytest.raises(ValueError, match="visible colour"):
-        match_palette(with_clear[:1], opaque)
+        match_palette(with_clear[2:], opaque)
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_an_index_is_the_colour_of_the_palette_given(place: int) -> None:
+    """With a transparent colour anywhere or none, for pictures with and without holes."""
+    palette = torch.cat([few_colors(3, 5)[:, 0, :5].T / 255, torch.ones(5, 1)], 1)
+    palette[place] = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    indices = torch.tensor([[i for i in range(5) if i != place] * 2])
+    image = palette[indices].movedim(-1, 0)
+    for drawn in (image, image[:3], (image * 255).round().byte()):
+        matched = match_palette(palette, drawn)
+        assert torch.equal(matched, palette)
+        assert torch.equal(apply_palette(drawn, matched).indices, indices)
+    image[3, 0, :2] = 0
+    assert apply_palette(image, palette).indices[0, :2].tolist() == [place] * 2
+    others = palette[palette[:, 3] > 0, :3]
+    added = apply_palette(image, match_palette(others, image))
+    assert added.indices[0].tolist() == [4, 4, 2, 3, 0, 1, 2, 3]
+    assert torch.equal(added.palette[:4, :3], others)
+
+
+def test_a_full_palette_gives_its_least_used_colour_for_the_transparent_one() -> None:
+    palette = torch.tensor([[0, 0, 0], [255, 0, 0], [0, 0, 255], [255, 255, 255]]).byte()
+    indices = torch.tensor([[0, 0, 1, 2, 3, 3]])
+    image = torch.cat([palette[indices].movedim(-1, 0), torch.full((1, 1, 6), 255).byte()])
+    assert len(match_palette(palette, image, most=4)) == 4
+    image[3, 0, 0] = 0  # each of 0, 1 and 2 is used once now
+    with pytest.warns(UserWarning, match=r"colour 2 of the palette, #0000ff, gives its place"):
+        matched = match_palette(palette, [image, image], most=4)
+    assert (matched * 255)[:, 2:].tolist() == [[0, 255], [0, 255], [0, 0], [255, 255]]
+    assert len(match_palette(palette, image, most=5)) == 5
+    assert len(match_palette(palette, image, most=3)) == 5  # no file of so few colours anyway
 
 
 def test_streams_are_exact_and_may_mix_alpha() -> None:
@@ -445,6 +580,31 @@ def test_smallest_palette(space: str, alpha: bool, of_bytes: bool) -> None:
         smaller = (smaller * 255).round() / 255 if of_bytes else smaller
         assert psnr_of(image, smaller, space) < least + 1e-4
     assert len(smallest_palette(image, -5.0, space=space)) == 1
+
+
+def test_the_smallest_palette_has_a_largest() -> None:
+    image = picture(10, height=20, width=30)
+    best = psnr_of(image, (fit_palette(image, 12) * 255).round() / 255)
+    reached = rf"12 colours reach {best:.1f} dB, not 50: .* max_colors of more than 12"
+    with pytest.raises(ValueError, match=reached):
+        smallest_palette(image, 50, max_colors=12)
+    assert len(smallest_palette(image, best - 0.01, max_colors=12)) <= 12
+    expected = smallest_palette(image, best - 2)
+    assert torch.equal(smallest_palette(image, best - 2, max_colors=200), expected)
+
+
+def test_the_smallest_palette_of_a_stream_and_of_a_histogram() -> None:
+    frames = [picture(seed, height=20, width=30) for seed in (10, 11)]
+    expected = smallest_palette(frames, 24)
+    assert torch.equal(smallest_palette(iter(frames), 24), expected)
+    histogram = ColorHistogram().update(frames)
+    found = smallest_palette(histogram, 24)
+    assert abs(len(found) - len(expected)) <= 2
+    assert histogram.distortion(found) <= 10**-2.4
+    with pytest.raises(ValueError, match="colours reach"):
+        smallest_palette(histogram, 70, max_colors=10**6)  # that of its cells is not 0
+    holes = smallest_palette(with_hole(1), 5)
+    assert holes[:, 3].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("of_bytes", [True, False])
@@ -506,7 +666,26 @@ def test_the_smallest_palette_reaches_infinity() -> None:
         (lambda x: apply_palette(x, torch.rand(2, 3), strength=2), ValueError, "got 2"),
         (lambda x: apply_palette(x, torch.rand(2, 5)), ValueError, r"\(2, 5\)"),
         (lambda x: apply_palette(x, torch.rand(2, 3) + 1), ValueError, r"in \[0, 1\]"),
-        (lambda x: match_palette(torch.rand(2, 3), x[None]), ValueError, "one image"),
+        (lambda x: match_palette(torch.rand(2, 3), x[:2]), ValueError, "one image"),
+        (lambda x: match_palette(torch.rand(2, 3), x, space="hsv"), ValueError, "hsv"),
+        (
+            lambda x: fit_palette(x, 4, seed=-1),
+            ValueError,
+            r"a seed from 0 to 2 \*\* 64 - 1, got -1",
+        ),
+        (lambda x: quantize_image(x, 4, seed=1 << 64), ValueError, "seed from 0 to"),
+        (
+            lambda x: smallest_palette(x, 20, seed=1.0),
+            TypeError,
+            r"seed as a whole number, got 1\.0",
+        ),
+        (lambda x: smallest_palette(x, 20, max_colors=0), ValueError, "max_colors of at least 1"),
+        (lambda x: fit_palette(x.to("meta"), 4), ValueError, "images with values, got .* meta"),
+        (lambda x: quantize_image(x.to_sparse(), 4), ValueError, r"dense tensor.*\.to_dense\(\)"),
+        (lambda x: apply_palette(x, torch.rand(2, 3, device="meta")), ValueError, "on the meta"),
+        (lambda x: quantize_frames([x.to("meta")], 4), ValueError, "on the meta device"),
+        (lambda x: smallest_palette(x.to_sparse(), 4), ValueError, "dense tensor"),
+        (lambda x: apply_palette(x, torch.eye(3).to_sparse()), ValueError, "palette as a dense"),
         (lambda x: smallest_palette(x, float("nan")), ValueError, "nan"),
         (lambda x: within_cluster_sum_of_squares(x, torch.rand(2, 4)), ValueError, r"\(2, 4\)"),
     ],

@@ -267,9 +267,8 @@ def _kept(fitting: Fitting) -> Tensor | None:
 
 
 def _draw(images: Sequence[Tensor], palette: Tensor, drawing: Drawing) -> list[QuantizedImage]:
-    return [
-        apply_palette(image, match_palette(palette, image), **drawing._asdict()) for image in images
-    ]
+    colors = match_palette(palette, images, most=256, space=drawing.space)
+    return [apply_palette(image, colors, **drawing._asdict()) for image in images]
 
 
 def _plot(sources: Sequence[Path], fitting: Fitting) -> Image.Image:

@@ -14,9 +14,15 @@ import torch
 from torch import Tensor
 
 from colorquant_nn import kernels
-from colorquant_nn.functional.color import from_working_space, rgb_to_linear, to_working_space
+from colorquant_nn.functional.color import (
+    color_space,
+    from_working_space,
+    rgb_to_linear,
+    to_working_space,
+)
 from colorquant_nn.functional.histogram import WeightedColors, count
 from colorquant_nn.functional.metrics import weighted_mse
+from colorquant_nn.functional.opacity import assign, keep_opaque
 from colorquant_nn.functional.points import (
     check_count,
     check_palette,
@@ -131,7 +137,8 @@ def fit(
         fewer colours.
 
     Raises:
-        ValueError: there is no colour, or one to keep has an alpha that the others have not.
+        ValueError: there is no colour, one to keep has an alpha that the others have not, or
+            colours to keep leave no room for a transparent one.
 
     References:
         Lloyd 1982, "Least squares quantization in PCM"; Arthur and Vassilvitskii 2007,
@@ -153,8 +160,9 @@ def fit(
         rows = torch.cat([pinned, colors.colors]).unique(dim=0)
         if len(rows) <= num_colors:
             return dark_to_light(rows).to(colors.device)
+    points = to_working_space(_with_opaque_cells(colors), space)
     centroids = fit_centroids(
-        to_working_space(colors.colors, space),
+        points,
         colors.weights,
         colors.codes,
         num_colors,
@@ -162,12 +170,25 @@ def fit(
         EFFORTS[effort],
         seed,
     )
+    if points.shape[1] == 4:
+        opaque = color_space(space).lightness
+        centroids = keep_opaque(points, colors.weights, centroids, len(pinned), opaque)
     found = from_working_space(centroids[len(pinned) :], space)
     return dark_to_light(torch.cat([pinned, found])).to(colors.device)
 
 
+def _with_opaque_cells(colors: WeightedColors) -> Tensor:
+    """The colours, whose alpha is 1 where they are in the last cell of it: of opaque pixels."""
+    if colors.colors.shape[1] == 3:
+        return colors.colors
+    alpha = colors.colors[:, 3:]
+    cells = (alpha * 255 + 0.5).to(torch.int64) >> (8 - colors.bits)
+    is_last = cells == (1 << colors.bits) - 1
+    return torch.cat([colors.colors[:, :3], torch.where(is_last, 1, alpha)], dim=1)
+
+
 def _pinned(colors: WeightedColors, num_colors: int, keep: Tensor | None) -> Tensor:
-    """The colours (J, C) that are given: those to keep and, of several, a transparent one."""
+    """The colours (J, C) that are given: those to keep, and a transparent one beside any."""
     channels = colors.colors.shape[1]
     kept = colors.colors[:0] if keep is None else keep
     if channels == 4:
@@ -177,9 +198,16 @@ def _pinned(colors: WeightedColors, num_colors: int, keep: Tensor | None) -> Ten
             f"expected colours to keep (J, {channels}) for images of {channels} channels, "
             f"got {tuple(kept.shape)}"
         )
-    room = num_colors - len(kept) - (len(colors.codes) > 0)
-    if colors.hole is None or room < 1 or bool((kept[:, 3] == 0).any()):
+    if colors.hole is None or bool((kept[:, 3] == 0).any()):
         return kept
+    if len(kept) == 0 and num_colors == 1 and len(colors.codes) > 0:
+        return kept  # the one colour is for what is seen
+    if len(kept) == num_colors:
+        raise ValueError(
+            f"expected room for the transparent pixels' colour beside {len(kept)} colours to keep, "
+            f"got num_colors={num_colors}: more colours are needed, or a transparent one among "
+            "those to keep"
+        )
     return torch.cat([kept, colors.hole[None]])
 
 
@@ -274,16 +302,17 @@ def _pool(points: Tensor, weights: Tensor, codes: Tensor, bits: int) -> tuple[Te
     return torch.from_numpy(means), torch.from_numpy(total)
 
 
-def smallest_count(psnr: Callable[[int], float], min_psnr: float, most: int) -> int:
+def smallest_count(psnr: Callable[[int], float], min_psnr: float, most: int, least: int = 1) -> int:
     """Find the smallest K whose PSNR is at least ``min_psnr``, with few calls.
 
     Args:
         psnr: of a number of colours, in dB; about linear in log K.
         min_psnr: in dB.
         most: a number of colours that is known to reach it.
+        least: the smallest number of colours to try, at most ``most``.
 
     Returns:
-        K from 1 to ``most``; that of K - 1 does not reach it.
+        K from ``least`` to ``most``; that of K - 1 does not reach it.
 
     Examples:
         >>> import math
@@ -291,7 +320,7 @@ def smallest_count(psnr: Callable[[int], float], min_psnr: float, most: int) -> 
         >>> smallest_count(lambda count: 10 * math.log10(count), 20.0, most=1000)
         100
     """
-    low, high = 0, most
+    low, high = least - 1, most
     low_psnr, high_psnr = -math.inf, math.inf
     guess, halve = min(16, most), False
     while high - low > 1:
@@ -302,7 +331,7 @@ def smallest_count(psnr: Callable[[int], float], min_psnr: float, most: int) -> 
             high, high_psnr = guess, reached
         else:
             low, low_psnr = guess, reached
-        if low == 0:
+        if math.isinf(low_psnr):
             guess = high // 4
         elif math.isinf(high_psnr):
             # MSE falls about as K to the power of -2/3: 20 dB for each factor of 1000.
@@ -316,10 +345,14 @@ def smallest_count(psnr: Callable[[int], float], min_psnr: float, most: int) -> 
 
 def palette_error(colors: WeightedColors, palette: Tensor, space: Space) -> Tensor:
     """The `weighted_mse` in sRGB, when each colour takes the one that is nearest in a space."""
-    centroids = to_working_space(palette, space)[None]
+    centroids, opaque = to_working_space(palette, space), color_space(space).lightness
     total = colors.weights.new_zeros(())
     for part, weights in zip(colors.colors.split(CHUNK), colors.weights.split(CHUNK), strict=True):
-        nearest = kernels.assign(to_working_space(part, space)[None], centroids)[0]
+        points = to_working_space(part, space)
+        if points.shape[1] == 4:
+            nearest = assign(points, centroids, opaque)
+        else:
+            nearest = kernels.assign(points[None], centroids[None])[0]
         total += weighted_mse(part, palette[nearest], weights) * weights.sum()
     return total / colors.weights.sum()
 

@@ -535,7 +535,8 @@ def _visible(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Te
     if flat.shape[1] == 4:
         transparent = flat[:, 3] <= 0
         voting &= flat[:, 3] > 0
-        if bool(transparent.any()):
+        # Where all that is seen has no weight, there is nothing to go by.
+        if bool(transparent.any()) and (bool(voting.any()) or bool(transparent.all())):
             hole = sanitize(flat[int(transparent.byte().argmax())], clamp=True).to(torch.float32)
     if flat.is_floating_point():
         voting &= flat.isfinite().all(1)

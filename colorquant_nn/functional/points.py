@@ -64,6 +64,14 @@ def check_tensor(value: object, expected: str) -> None:
     raise TypeError(f"expected {expected}, got {kind.__name__}{remedy}")
 
 
+def check_values(tensor: Tensor, what: str) -> None:
+    """Raise a ValueError unless a tensor has values to read: dense, and not on the meta device."""
+    if tensor.layout != torch.strided:
+        raise ValueError(f"expected {what} as a dense tensor, got {tensor.layout}; use .to_dense()")
+    if tensor.is_meta:
+        raise ValueError(f"expected {what} with values, got a tensor on the meta device")
+
+
 def check_images(
     images: Tensor, alpha: bool = True, batch: bool = True, of_bytes: bool = True
 ) -> None:
@@ -94,6 +102,8 @@ def check_images(
             f"expected {'images' if batch else 'one image'} {_shapes(alpha, batch)}, channels "
             f"first, got {tuple(images.shape)}{_remedy(images.shape, alpha)}"
         )
+    if of_bytes:  # which layers do not take; they trace shapes, too
+        check_values(images, "images")
     if images.is_floating_point() or (of_bytes and images.dtype == torch.uint8):
         return
     if of_bytes:
@@ -261,6 +271,8 @@ def check_weights(weights: Tensor, images: Tensor, wait: bool = True) -> Tensor:
         raise ValueError(
             f"expected weights of the image's size {tuple(shape)}, got {tuple(weights.shape)}"
         )
+    if weights.layout != torch.strided:
+        check_values(weights, "weights")
     weights = weights.detach().reshape(-1, shape[-2] * shape[-1]).to(torch.float32)
     if not (wait or is_at_hand(weights)):
         return weights.nan_to_num(0, 0, 0).clamp_min(0)
@@ -305,6 +317,7 @@ def check_palette(palette: Tensor, alpha: bool = False, what: str = "a palette")
     check_tensor(palette, f"{what} as a tensor {shapes}")
     if palette.dim() != 2 or palette.shape[1] not in (3, 4)[: 1 + alpha] or len(palette) == 0:
         raise ValueError(f"expected {what} {shapes}, got {tuple(palette.shape)}")
+    check_values(palette, what)
     palette = palette.detach()
     if palette.dtype == torch.uint8:
         return palette.to(torch.float32) / 255
@@ -422,6 +435,16 @@ def check_count(count: Any, name: str = "num_colors") -> int:
     number = operator.index(count)
     if number < 1:
         raise ValueError(f"expected {name} of at least 1, got {number}")
+    return number
+
+
+def check_seed(seed: Any) -> int:
+    """Check that a seed is a whole number from 0 to 2 ** 64 - 1; make it an int."""
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise TypeError(f"expected seed as a whole number, got {seed!r}")
+    number = operator.index(seed)
+    if not 0 <= number < 1 << 64:
+        raise ValueError(f"expected a seed from 0 to 2 ** 64 - 1, got {number}")
     return number
 
 

@@ -499,11 +499,12 @@ def convert_color(colors: Tensor, stages: list[str], matrices: list[float]) -> T
 
 def diffuse(
     points: Tensor,
+    kinds: Tensor | None,
     centroids: Tensor,
     steps: Tensor,
     shares: Tensor,
     strength: float,
-    limit: float,
+    limits: list[float],
 ) -> Tensor:
     """Error diffusion in serpentine order: each pixel passes its error on to later ones.
 
@@ -511,12 +512,15 @@ def diffuse(
 
     Args:
         points: (H, W, 3) or (H, W, 4) float32, finite.
+        kinds: (H, W) uint8: 0 leaves a pixel out, with index 0, no error going to it or from it; 1
+            takes any centroid; 2 one of those with the largest last channel, which the pixel has,
+            too. All 1 without it.
         centroids: (K, C) float32.
         steps: (S, 2) int64; how many pixels on in the direction of travel, at most 2 either way,
             and how many rows down, at most 2.
         shares: (S,) float32 of the error, for each step.
         strength: how much of the error is passed on.
-        limit: errors that are longer are cut to it.
+        limits: two; errors of pixels of kind 1 and of kind 2 that are longer are cut to them.
 
     Returns:
         (H, W) int64.
@@ -526,20 +530,21 @@ def diffuse(
         >>> from colorquant_nn.kernels import diffuse
         >>> centroids = torch.tensor([[0.0] * 3, [1.0] * 3])
         >>> steps, shares = torch.tensor([[1, 0]]), torch.ones(1)
-        >>> diffuse(torch.full((1, 5, 3), 0.6), centroids, steps, shares, 1.0, 9.0)
+        >>> diffuse(torch.full((1, 5, 3), 0.6), None, centroids, steps, shares, 1.0, [9.0, 9.0])
         tensor([[1, 0, 1, 0, 1]])
     """
-    return call("diffuse", points, centroids, steps, shares, strength, limit)
+    return call("diffuse", points, kinds, centroids, steps, shares, strength, limits)
 
 
 def mix(
     points: Tensor,
+    kinds: Tensor | None,
     centroids: Tensor,
     thresholds: Tensor,
     order: Tensor,
     levels: int,
     strength: float,
-    limit: float,
+    limits: list[float],
 ) -> Tensor:
     """Ordered dither for any palette: a pixel depends on its colour and place alone.
 
@@ -550,12 +555,15 @@ def mix(
 
     Args:
         points: (H, W, 3) or (H, W, 4) float32, finite.
+        kinds: (H, W) uint8: 0 leaves a pixel out, with index 0, no error going to it or from it; 1
+            takes any centroid; 2 one of those with the largest last channel, which the pixel has,
+            too. All 1 without it.
         centroids: (K, C) float32.
         thresholds: (S, S) int64 from 0 to ``levels`` - 1.
         order: (K,) int64, the centroids in the order of a list.
         levels: the length of a list.
         strength: how much of the error is passed on.
-        limit: errors that are longer are cut to it.
+        limits: two; errors of pixels of kind 1 and of kind 2 that are longer are cut to them.
 
     Returns:
         (H, W) int64.
@@ -565,10 +573,11 @@ def mix(
         >>> from colorquant_nn.kernels import mix
         >>> centroids = torch.tensor([[0.0] * 3, [1.0] * 3])
         >>> matrix, order = torch.tensor([[0, 1], [1, 0]]), torch.tensor([0, 1])
-        >>> mix(torch.full((1, 4, 3), 0.4), centroids, matrix, order, 2, 1.0, 9.0)
+        >>> points, limits = torch.full((1, 4, 3), 0.4), [9.0, 9.0]
+        >>> mix(points, None, centroids, matrix, order, 2, 1.0, limits)
         tensor([[0, 1, 0, 1]])
     """
-    return call("mix", points, centroids, thresholds, order, levels, strength, limit)
+    return call("mix", points, kinds, centroids, thresholds, order, levels, strength, limits)
 
 
 def unpack_moments(moments: Tensor) -> Moments:

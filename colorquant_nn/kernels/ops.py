@@ -144,14 +144,14 @@ OPS = {
         cpu="kernels.cpu.convert:convert_color",
     ),
     "diffuse": Op(
-        "(Tensor points, Tensor centroids, Tensor steps, Tensor shares, float strength,"
-        " float limit) -> Tensor",
+        "(Tensor points, Tensor? kinds, Tensor centroids, Tensor steps, Tensor shares,"
+        " float strength, float[] limits) -> Tensor",
         _fake_assign,
         cpu="kernels.cpu.dither:diffuse",
     ),
     "mix": Op(
-        "(Tensor points, Tensor centroids, Tensor thresholds, Tensor order, int levels,"
-        " float strength, float limit) -> Tensor",
+        "(Tensor points, Tensor? kinds, Tensor centroids, Tensor thresholds, Tensor order,"
+        " int levels, float strength, float[] limits) -> Tensor",
         _fake_assign,
         cpu="kernels.cpu.dither:mix",
     ),

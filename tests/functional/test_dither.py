@@ -1,5 +1,7 @@
 """Dithers against slow loops in numpy, and what each promises about the mean."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -7,12 +9,14 @@ from torch import Tensor
 
 from colorquant_nn.functional.dither import (
     DITHERS,
+    _longest_gap,
     atkinson,
     bayer_matrix,
     floyd_steinberg,
     nearest,
     ordered,
 )
+from colorquant_nn.functional.opacity import opacity
 
 # (pixels ahead, rows down, share of the error), as published.
 FLOYD_STEINBERG = ((1, 0, 7 / 16), (-1, 1, 3 / 16), (0, 1, 5 / 16), (1, 1, 1 / 16))
@@ -48,18 +52,44 @@ def longest_gap(centroids: np.ndarray) -> float:
     raise AssertionError
 
 
+def limits_of(centroids):
+    """`longest_gap` of a part of the centroids, each part once."""
+    return cache(lambda allowed: longest_gap(centroids[np.frombuffer(allowed, bool)]))
+
+
+def may_take(point, centroids):
+    """Which centroids a pixel may take, if it is not left out; and the one it has if it is."""
+    every = np.ones(len(centroids), bool)
+    if len(point) == 3:
+        return every, None
+    clear, opaque = centroids[:, 3] == 0, centroids[:, 3] == 1
+    nearest_one = ((point - centroids) ** 2).sum(1).argmin()
+    if point[3] == 0:
+        return every, clear.argmax() if clear.any() else nearest_one
+    if point[3] == 1 and opaque.any():
+        return opaque, None
+    return ~clear, nearest_one if clear[nearest_one] and point[3] < 1 else None
+
+
 def diffuse_slowly(points, centroids, strength, targets):
     """The definition, one pixel at a time, in float64."""
     points = points.double().numpy().copy()
     centroids = centroids.double().numpy()
-    limit = longest_gap(centroids)
+    given, limit_of = points.copy(), limits_of(centroids)
     height, width, _ = points.shape
     indices = np.zeros((height, width), np.int64)
     for row in range(height):
         direction = -1 if row % 2 else 1
         for column in range(width)[::direction]:
+            allowed, left_out = may_take(given[row, column], centroids)
+            if left_out is not None:
+                indices[row, column] = left_out
+                continue
+            if allowed.sum() < len(centroids) and centroids[allowed, 3].min() == 1:
+                points[row, column, 3] = 1  # no error of alpha
+            limit = limit_of(allowed.tobytes())
             distances = ((points[row, column] - centroids) ** 2).sum(-1)
-            index = indices[row, column] = distances.argmin()
+            index = indices[row, column] = np.where(allowed, distances, np.inf).argmin()
             error = points[row, column] - centroids[index]
             error *= min(1, limit / max(np.linalg.norm(error), 1e-30)) * strength
             for ahead, down, share in targets:
@@ -72,19 +102,26 @@ def diffuse_slowly(points, centroids, strength, targets):
 def mix_slowly(points, centroids, strength):
     """The definition, one pixel at a time, in float64."""
     points, centroids = points.double().numpy(), centroids.double().numpy()
-    centered = centroids - centroids.mean(0)
-    axis = np.linalg.svd(centered, full_matrices=False)[2][0]
+    seen = centroids[:, -1] > 0 if centroids.shape[1] == 4 else np.ones(len(centroids), bool)
+    centered = centroids - centroids[seen].mean(0)
+    axis = np.linalg.svd(centered[seen], full_matrices=False)[2][0]
     order = np.argsort(centered @ axis * np.sign(axis[np.abs(axis).argmax()]), kind="stable")
     ranks = np.argsort(order)
-    limit = longest_gap(centroids)
+    limit_of = limits_of(centroids)
     matrix = np.zeros((1, 1), int)
     for _ in range(3):
         matrix = np.block([[4 * matrix, 4 * matrix + 2], [4 * matrix + 3, 4 * matrix + 1]])
     indices = np.zeros(points.shape[:2], np.int64)
     for row, column in np.ndindex(*indices.shape):
         error, mixture = np.zeros(points.shape[2]), []
+        allowed, left_out = may_take(points[row, column], centroids)
+        if left_out is not None:
+            indices[row, column] = left_out
+            continue
+        limit = limit_of(allowed.tobytes())
         for _ in range(16):
-            index = ((points[row, column] + error - centroids) ** 2).sum(1).argmin()
+            distances = ((points[row, column] + error - centroids) ** 2).sum(1)
+            index = np.where(allowed, distances, np.inf).argmin()
             mixture.append(ranks[index])
             error += (points[row, column] - centroids[index]) * strength * 0.7
             error *= min(1, limit / max(np.linalg.norm(error), 1e-30))
@@ -234,6 +271,38 @@ def test_bad_arguments_are_named(name):
         DITHERS[name](points, torch.rand(5, 4), 1.0)
     with pytest.raises(ValueError, match=r"from 0 to 1, got 1\.5"):
         DITHERS[name](points, centroids, 1.5)
+
+
+@pytest.mark.parametrize("colors", [3000, 20000])
+def test_the_longest_gap_of_many_colours_is_that_of_some(colors):
+    generator = torch.Generator().manual_seed(0)
+    cloud = torch.rand(colors, 3, generator=generator) * 0.4
+    apart = torch.cat([cloud, cloud + torch.tensor([1.0, 0.0, 0.0])])
+    assert _longest_gap(apart) == pytest.approx(0.6, abs=0.05)
+    assert _longest_gap(apart[:1].expand(colors, -1)) == 0
+
+
+@pytest.mark.parametrize("dither", [floyd_steinberg, atkinson])
+def test_error_diffusion_with_alpha_is_its_definition(dither):
+    """Holes and opaque pixels among soft ones; the loop knows the rules one by one."""
+    points, centroids = random_problem(5, 24, 31, 10, 4)
+    points[..., 3] = (points[..., 3] * 3 - 1).clamp(0, 1)
+    centroids[:3, 3], centroids[3] = 1, 0
+    targets = FLOYD_STEINBERG if dither is floyd_steinberg else ATKINSON
+    expected = diffuse_slowly(points, centroids, 1.0, targets)
+    indices = dither(points, centroids)
+    assert (indices == expected).double().mean() > 0.98
+    assert indices[:8].equal(expected[:8])
+    agree = ordered(points, centroids) == mix_slowly(points, centroids, 1.0)
+    assert agree.double().mean() > 0.99
+    assert {0, 1, 2} == set(opacity(points).unique().tolist())
+
+
+@pytest.mark.parametrize("dither", [floyd_steinberg, ordered])
+def test_opaque_pixels_mix_soft_colours_where_none_is_opaque(dither):
+    centroids = torch.tensor([[0.0, 0, 0, 0.9], [0.8, 0.8, 0.8, 0.8], [0.0, 0, 0, 0]])
+    grey = torch.tensor([0.4, 0.4, 0.4, 1.0]).expand(16, 16, 4)
+    assert set(dither(grey, centroids).unique().tolist()) == {0, 1}
 
 
 def test_bayer_matrix_holds_each_threshold_once():

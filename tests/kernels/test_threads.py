@@ -36,7 +36,10 @@ def everything():
         lookup(centroids.expand(4, -1, -1), (200 * weights).long()),
         *distinct_colors(points, weights),
         convert_color(points, ["srgb_decode", "cube_root"], []),
-        mix(points, centroids[0, :9], torch.arange(16).view(4, 4), torch.arange(9), 16, 0.7, 0.5),
+        mix(
+            points, None, centroids[0, :9], torch.arange(16).view(4, 4), torch.arange(9), 16, 0.7,
+            [0.5, 0.5],
+        ),
         search(
             points[0, :5000], weights[0, :5000], torch.zeros(3, 9, 3), 0,
             torch.rand(3, 9, 2, generator=generator), torch.ones(3, 4, 2, 9), 2, 2,

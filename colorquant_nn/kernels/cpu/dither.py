@@ -48,71 +48,97 @@ class Rules(NamedTuple):
     """Share of the error."""
     limit: np.float32
     """Longer errors are cut to this."""
+    opaque_limit: np.float32
+    """Those of opaque pixels to this."""
 
 
 def diffuse(
     points: Tensor,
+    kinds: Tensor | None,
     centroids: Tensor,
     steps: Tensor,
     shares: Tensor,
     strength: float,
-    limit: float,
+    limits: list[float],
 ) -> Tensor:
     """See `colorquant_nn.kernels.diffuse`."""
     indices = torch.empty(points.shape[:2], dtype=torch.int64)
-    colors = _in_four_channels(centroids)
-    rules = Rules(np.float32(strength), np.float32(limit))
+    colors, rules = _prepare(points, kinds, centroids, strength, limits)
     _diffuse(
-        points.numpy(), colors, _build_grid(points, colors, rules.limit), steps.numpy(),
-        shares.numpy(), rules, indices.numpy(),
+        points.numpy(), _as_array(kinds), colors, steps.numpy(), shares.numpy(), rules,
+        indices.numpy(),
     )  # fmt: skip
     return indices
 
 
 def mix(
     points: Tensor,
+    kinds: Tensor | None,
     centroids: Tensor,
     thresholds: Tensor,
     order: Tensor,
     levels: int,
     strength: float,
-    limit: float,
+    limits: list[float],
 ) -> Tensor:
     """See `colorquant_nn.kernels.mix`."""
     indices = torch.empty(points.shape[:2], dtype=torch.int64)
-    colors = _in_four_channels(centroids)
-    rules = Rules(np.float32(strength), np.float32(limit))
+    colors, rules = _prepare(points, kinds, centroids, strength, limits)
     # Bands start at whole matrices, so how many there are changes nothing. Each has a memory of
     # mixtures of its own, so there are no more of them than threads.
     band = -(-len(points) // (len(thresholds) * torch.get_num_threads())) * len(thresholds)
     run(
         _mix_bands, -(-len(points) // band), 100.0 * levels * indices.numel(),
-        points.numpy(), colors, _build_grid(points, colors, rules.limit),
+        points.numpy(), _as_array(kinds), colors,
         (thresholds.numpy(), order.numpy(), order.argsort().numpy(), levels, band), rules,
         indices.numpy(),
     )  # fmt: skip
     return indices
 
 
-def _in_four_channels(centroids: Tensor) -> NDArray[np.float32]:
+def _as_array(kinds: Tensor | None) -> NDArray[np.uint8] | None:
+    """None is a type of its own to numba: what asks for kinds is not compiled then."""
+    return None if kinds is None else kinds.contiguous().numpy()
+
+
+def _prepare(
+    points: Tensor, kinds: Tensor | None, centroids: Tensor, strength: float, limits: list[float]
+) -> tuple[tuple[NDArray[np.float32], Grid, Grid], Rules]:
+    """Centroids in four channels, the grids of all and of the opaque ones; the rules."""
     colors = np.zeros((len(centroids), 4), np.float32)
     colors[:, : centroids.shape[1]] = centroids.to(torch.float32).numpy()
-    return colors
+    rules = Rules(np.float32(strength), np.float32(limits[0]), np.float32(limits[1]))
+    opaque = np.flatnonzero(colors[:, 3] == colors[:, 3].max()).astype(np.int32)
+    longest = max(rules.limit, rules.opaque_limit)
+    # Where they do not differ, the last channel tells nothing. What no pixel asks for is not built.
+    if len(opaque) == len(colors) or (kinds is not None and not bool((kinds == 1).any())):
+        grid = _build_grid(points, colors, opaque, 3, longest)
+        return (colors, grid, grid), rules
+    everything = np.arange(len(colors), dtype=np.int32)
+    grid = opaque_grid = _build_grid(points, colors, everything, 4, longest)
+    if kinds is not None and bool((kinds == 2).any()):
+        opaque_grid = _build_grid(points, colors, opaque, 3, longest)
+    return (colors, grid, opaque_grid), rules
 
 
-def _build_grid(points: Tensor, colors: NDArray[np.float32], limit: np.float32) -> Grid:
+def _build_grid(
+    points: Tensor,
+    colors: NDArray[np.float32],
+    some: NDArray[np.int32],
+    channels: int,
+    limit: np.float32,
+) -> Grid:
     """Candidate lists over a box, by halving its cells, for points with errors up to ``limit``."""
-    channels = points.shape[2]
+    points = points[..., :channels]
     low = np.minimum(points.amin((0, 1)).numpy(), colors[:, :channels].min(0)) - limit
     high = np.maximum(points.amax((0, 1)).numpy(), colors[:, :channels].max(0)) + limit
     doublings = 4 if channels == 4 else 5 + (points.shape[0] * points.shape[1] > 1 << 20)
-    origin = np.zeros(4, np.float32)
+    origin = colors[some[0]].copy()  # what the channels that are not divided have in common
     origin[:channels] = low
     scale = np.zeros(4, np.float32)
-    everything = np.arange(len(colors), dtype=np.int32)
-    one_cell = np.array([0, len(colors)], np.int32)
+    one_cell = np.array([0, len(some)], np.int32)
     nowhere = np.zeros(4, np.int64)
-    grid = Grid(origin, scale, np.zeros(4, np.float32), nowhere, one_cell, everything)
+    grid = Grid(origin, scale, np.zeros(4, np.float32), nowhere, one_cell, some)
     for doubling in range(1, doublings + 1):
         cells = 1 << doubling
         last = np.zeros(4, np.float32)
@@ -146,7 +172,7 @@ def _refine(centroids, grid, parent):
     A centroid is a candidate if it is nearer to the cell's middle than the nearest one plus the
     cell's diagonal. ``grid.candidates`` has room for all; returns how many there are.
     """
-    middle = np.zeros(4, np.float32)
+    middle = grid.origin.copy()
     distances = np.empty(len(centroids), np.float32)
     diagonal = np.float32(0)
     for channel in range(4):
@@ -210,9 +236,9 @@ def nearest(first, second, third, fourth, centroids, grid):
 
 
 @kernel(EXACT)
-def _diffuse(points, centroids, grid, steps, shares, rules, indices):
+def _diffuse(points, kinds, colors, steps, shares, rules, indices):
     """Error diffusion over (H, W, C) points in serpentine order, into ``indices`` (H, W)."""
-    strength, limit = rules
+    centroids, grid, opaque_grid = colors
     height, width, channels = points.shape
     margin = 2  # the longest step
     errors = np.zeros((3, width + 2 * margin, 4), np.float32)  # this row and the next two
@@ -221,23 +247,33 @@ def _diffuse(points, centroids, grid, steps, shares, rules, indices):
         direction = 1 if row % 2 == 0 else -1
         column = 0 if row % 2 == 0 else width - 1
         for _ in range(width):
+            kind = 1 if kinds is None else kinds[row, column]
+            if kind == 0:
+                indices[row, column] = 0
+                column += direction
+                continue
             beside = column + margin
             first = points[row, column, 0] + errors[here, beside, 0]
             second = points[row, column, 1] + errors[here, beside, 1]
             third = points[row, column, 2] + errors[here, beside, 2]
             fourth = NOTHING
-            if channels == 4:
-                fourth = points[row, column, 3] + errors[here, beside, 3]
-            index = nearest(first, second, third, fourth, centroids, grid)
+            if kind == 2:
+                fourth = points[row, column, 3]
+                index = nearest(first, second, third, fourth, centroids, opaque_grid)
+            else:
+                if channels == 4:
+                    fourth = points[row, column, 3] + errors[here, beside, 3]
+                index = nearest(first, second, third, fourth, centroids, grid)
             indices[row, column] = index
             first -= centroids[index, 0]
             second -= centroids[index, 1]
             third -= centroids[index, 2]
             fourth -= centroids[index, 3]
             squared = first * first + second * second + third * third + fourth * fourth
-            factor = strength
+            limit = rules.opaque_limit if kind == 2 else rules.limit
+            factor = rules.strength
             if squared > limit * limit:
-                factor = strength * (limit / np.sqrt(squared))
+                factor = rules.strength * (limit / np.sqrt(squared))
             first *= factor
             second *= factor
             third *= factor
@@ -254,11 +290,49 @@ def _diffuse(points, centroids, grid, steps, shares, rules, indices):
         errors[here] = 0
 
 
+@subroutine(EXACT, inline="always")
+def _list(color, centroids, grid, ranks, strength, limit, mixture):
+    """Fill a mixture of a colour with the ranks of its centroids, in ascending order."""
+    first, second, third, fourth = color
+    error_first = error_second = error_third = error_fourth = NOTHING
+    for length in range(len(mixture)):
+        index = nearest(
+            first + error_first,
+            second + error_second,
+            third + error_third,
+            fourth + error_fourth,
+            centroids,
+            grid,
+        )
+        rank = ranks[index]
+        place = length
+        while place > 0 and mixture[place - 1] > rank:
+            mixture[place] = mixture[place - 1]
+            place -= 1
+        mixture[place] = rank
+        error_first += (first - centroids[index, 0]) * strength
+        error_second += (second - centroids[index, 1]) * strength
+        error_third += (third - centroids[index, 2]) * strength
+        error_fourth += (fourth - centroids[index, 3]) * strength
+        squared = (
+            error_first * error_first
+            + error_second * error_second
+            + error_third * error_third
+            + error_fourth * error_fourth
+        )
+        if squared > limit * limit:
+            factor = limit / np.sqrt(squared)
+            error_first *= factor
+            error_second *= factor
+            error_third *= factor
+            error_fourth *= factor
+
+
 @kernel(EXACT)
-def _mix_bands(counter, num_tasks, points, centroids, grid, matrix, rules, indices):
+def _mix_bands(counter, num_tasks, points, kinds, colors, matrix, rules, indices):
     """Ordered dither of (H, W, C) points, into ``indices`` (H, W), by bands of rows."""
     thresholds, order, ranks, levels, band = matrix
-    strength, limit = rules
+    centroids, grid, opaque_grid = colors
     height, width, channels = points.shape
     keys = np.full((CACHE_SIZE, 4), np.nan, np.float32)  # NaN equals nothing: empty
     lists = np.empty((CACHE_SIZE, levels), np.int32)
@@ -268,6 +342,10 @@ def _mix_bands(counter, num_tasks, points, centroids, grid, matrix, rules, indic
             break
         for row in range(task * band, min((task + 1) * band, height)):
             for column in range(width):
+                kind = 1 if kinds is None else kinds[row, column]
+                if kind == 0:
+                    indices[row, column] = 0
+                    continue
                 first = points[row, column, 0]
                 second = points[row, column, 1]
                 third = points[row, column, 2]
@@ -282,38 +360,12 @@ def _mix_bands(counter, num_tasks, points, centroids, grid, matrix, rules, indic
                     key[1] = second
                     key[2] = third
                     key[3] = fourth
-                    error_first = error_second = error_third = error_fourth = NOTHING
-                    for length in range(levels):
-                        index = nearest(
-                            first + error_first,
-                            second + error_second,
-                            third + error_third,
-                            fourth + error_fourth,
-                            centroids,
-                            grid,
-                        )
-                        rank = ranks[index]
-                        place = length
-                        while place > 0 and mixture[place - 1] > rank:
-                            mixture[place] = mixture[place - 1]
-                            place -= 1
-                        mixture[place] = rank
-                        error_first += (first - centroids[index, 0]) * strength
-                        error_second += (second - centroids[index, 1]) * strength
-                        error_third += (third - centroids[index, 2]) * strength
-                        error_fourth += (fourth - centroids[index, 3]) * strength
-                        squared = (
-                            error_first * error_first
-                            + error_second * error_second
-                            + error_third * error_third
-                            + error_fourth * error_fourth
-                        )
-                        if squared > limit * limit:
-                            factor = limit / np.sqrt(squared)
-                            error_first *= factor
-                            error_second *= factor
-                            error_third *= factor
-                            error_fourth *= factor
+                    color = (first, second, third, fourth)
+                    if kind == 2:
+                        limit = rules.opaque_limit
+                        _list(color, centroids, opaque_grid, ranks, rules.strength, limit, mixture)
+                    else:
+                        _list(color, centroids, grid, ranks, rules.strength, rules.limit, mixture)
                 threshold = thresholds[row % thresholds.shape[0], column % thresholds.shape[1]]
                 indices[row, column] = order[mixture[threshold]]
 
