@@ -60,6 +60,7 @@ def read_file(path: PathLike, what: str, max_bytes: int = MAX_BYTES) -> bytes:
     file = _to_path(path)
     try:
         if file == STANDARD:
+            path = "standard input"
             if sys.stdin is None or sys.stdin.isatty():
                 raise ValueError(f"{path}: expected {what} in a pipe, got no standard input")
             data = _read_at_most(sys.stdin.buffer, path, max_bytes)

@@ -6,6 +6,7 @@ same. Boxes are (left, top, right, bottom) in pixels.
 """
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from numbers import Real
 
@@ -34,6 +35,7 @@ SMALLEST_PANEL = 320  # pixels, the longer edge; smaller pictures are enlarged b
 LARGEST_PANEL = 1024
 ROOM = 240  # pixels at least for what stands beside or above a thin picture
 PANELS_IN_A_ROW = 4
+WIDE = 3  # times as wide as high: such pictures are stacked
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -73,41 +75,42 @@ def comparison(
         palette_array(palette)  # checked before anything is drawn
     panels = [_panel(image_array(image)) for image in images.values()]
     width = max(ROOM, *(panel.width for panel in panels))  # captions need it
-    height = max(0 if palette is None else ROOM, *(panel.height for panel in panels))
     captions = [caption.split("\n") for caption in images]
-    text = min(max(width // 26, 15), 30)
-    boxes = len(panels) + (palette is not None)
-    columns = boxes if boxes <= PANELS_IN_A_ROW else math.ceil(math.sqrt(boxes))
-    rows = math.ceil(boxes / columns)
-    lines = max(len(caption) for caption in captions)
+    heights = [panel.height for panel in panels]
     if palette is not None:
         shares = "" if counts is None else "share of the pixels"
         captions.append([f"palette, {len(palette)} colour{'s' * (len(palette) != 1)}", shares])
-        lines = max(lines, 1 + bool(shares))
+        heights.append(ROOM)
+    boxes = len(captions)
+    columns = boxes if boxes <= PANELS_IN_A_ROW else math.ceil(math.sqrt(boxes))
+    if all(panel.width > WIDE * panel.height for panel in panels):
+        columns = 1
+    text = min(max(width // 26, 15), 30)
     gap = text
-    above = round(text * (1.9 + 1.35 * (lines - 1)))
-    palette_width = max(min(width, 460), 300) if palette is not None else 0
-    narrow = palette is not None and rows == 1
-    total = gap + columns * (width + gap) + ((palette_width - width) if narrow else 0)
-    canvas, draw = _canvas(total, gap // 2 + rows * (above + height + gap))
+    above = round(text * (1.9 + 1.35 * (max(map(len, captions)) - 1)))
+    rows = [max(heights[first : first + columns]) for first in range(0, boxes, columns)]
+    tops = [gap // 2 + row * (above + gap) + sum(rows[:row]) for row in range(len(rows))]
+    palette_width = width
+    if len(rows) == 1 and palette is not None:
+        palette_width = max(min(width, 460), 300)
+    total = gap + columns * (width + gap) + palette_width - width
+    canvas, draw = _canvas(total, tops[-1] + above + rows[-1] + gap)
     for number, caption in enumerate(captions):
         left = gap + number % columns * (width + gap)
-        top = gap // 2 + number // columns * (above + height + gap)
+        top = tops[number // columns]
         room = width
         if number == len(panels):
-            room = palette_width if narrow else width
+            room = palette_width
             assert palette is not None
-            _draw_palette(
-                canvas, (left, top + above, left + room, top + above + height), palette, counts
-            )
+            bottom = top + above + rows[-1]
+            _draw_palette(canvas, (left, top + above, left + room, bottom), palette, counts)
         else:
             canvas.paste(panels[number], (left, top + above))
         for line, words in enumerate(caption):
             size = text if line == 0 else round(text * 0.85)
             place = (left, top + round(text * (0.5 + 1.35 * line)))
-            draw.text(
-                place, _fit(draw, words, size, room), INK if line == 0 else FAINT, _font(size)
-            )
+            words = _fit(draw, words, size, room)
+            draw.text(place, words, INK if line == 0 else FAINT, _font(size))
     return canvas
 
 
@@ -131,9 +134,9 @@ def palette_swatch(palette: Tensor, counts: Tensor | None = None) -> Image.Image
         >>> palette_swatch(torch.rand(5, 3)).mode
         'RGB'
     """
-    count = len(palette_array(palette))
+    count, channels = palette_array(palette).shape
     columns = min(count, 8 if count <= 64 else 16)
-    cell = 96 if count <= 64 else 48
+    cell = 96 if count <= 64 else 16 * channels  # for the codes
     rows = math.ceil(count / columns)
     bar = 0 if counts is None else 56
     canvas, _ = _canvas(32 + columns * cell, 32 + rows * cell + bar)
@@ -314,11 +317,11 @@ def _columns(count: int, aspect: float) -> int:
 
 def _label(draw: ImageDraw.ImageDraw, cell: Box, color: Sequence[int], share: float | None) -> None:
     width, height = cell[2] - cell[0], cell[3] - cell[1]
-    lines = [bytes(int(value) for value in color[:3]).hex()]
+    lines = [bytes(int(value) for value in color).hex()]
     if share is not None:
         percent = 100 * share
         lines.insert(0, f"{percent:.0f} %" if percent >= 10 else f"{percent:.1f} %")
-    size = min(22, int(width / 4.6))
+    size = min(22, int(width / (4.6 if len(color) == 3 else 5.8)))
     while lines and len(lines) * size * 1.25 + 6 > height:
         lines.pop()
     if size < 11 or not lines:
@@ -375,7 +378,14 @@ def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 
 
 def _fit(draw: ImageDraw.ImageDraw, text: str, size: int, width: int) -> str:
-    """The text, cut with an ellipsis if it is wider than there is room."""
+    """The text in letters that the font has, cut with an ellipsis where there is no room."""
+    letters = unicodedata.normalize("NFKD", text)
+    letters = "".join(
+        letter if letter.isprintable() else "?"
+        for letter in letters
+        if not unicodedata.combining(letter)
+    )
+    text = letters.encode("ascii", "replace").decode()
     if draw.textlength(text, _font(size)) <= width:
         return text
     while text and draw.textlength(text + "…", _font(size)) > width:

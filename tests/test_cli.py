@@ -14,7 +14,8 @@ from PIL import Image
 
 from colorquant_nn import fit_palette, quantize_image, smallest_palette
 from colorquant_nn import names as names_of
-from colorquant_nn.cli import commands, report
+from colorquant_nn.cli import measures, report
+from colorquant_nn.cli import palette as palette_command
 from colorquant_nn.io import load_frames, load_image
 from colorquant_nn.palettes import load_palette
 from tests.helpers import (
@@ -53,7 +54,7 @@ def test_one_picture(folder, run):
         assert word in out
 
 
-def test_a_palette_is_of_subfolders_too(folder, run):
+def test_folders_are_searched_with_their_subfolders(folder, run):
     Path("data/class").mkdir(parents=True)
     for seed, name in enumerate(["one.png", "class/two.png"]):
         Image.fromarray(photo(seed)).save(f"data/{name}")
@@ -67,7 +68,7 @@ def test_a_palette_is_of_subfolders_too(folder, run):
 def test_json_tells_what_was_measured(folder, run):
     code, out, _ = run("quantize", "photo.png", "-k", 8, "--json")
     assert code == 0
-    (entry,) = json.loads(out)
+    entry = json.loads(out)
     result = load_image("photo-quantized.png").numpy().transpose(1, 2, 0)
     error = ((result / 255 - photo() / 255) ** 2).mean()
     assert entry["mse"] == pytest.approx(error, rel=1e-5)
@@ -83,8 +84,7 @@ def entry_of(run, *arguments) -> dict:
     """What ``quantize --json`` tells of one input."""
     code, out, err = run("quantize", *arguments, "--json", "-f")
     assert (code, err) == (0, "")
-    (entry,) = json.loads(out)
-    return entry
+    return json.loads(out)
 
 
 def over_white(path) -> np.ndarray:
@@ -107,17 +107,20 @@ def test_transparent_pixels_are_one_color(folder, run):
     visible = len(np.unique(pixels[pixels[:, 3] > 0], axis=0))
     assert entry_of(run, "clear.png", "-k", 8)["colors_before"] == visible + 1
     frame = load_image("clear.png")
-    assert report.count_colors([frame, frame.flip(1)]) == visible + 1  # of both together
+    found = measures.DistinctColors()
+    for image in (frame, frame.flip(1)):
+        found.add(image)
+    assert len(found) == visible + 1  # of both together
 
 
 @pytest.mark.parametrize("name", ["photo.png", "film.gif"])
 def test_large_pictures_are_measured_in_bands(folder, run, monkeypatch, name):
     whole = entry_of(run, name, "-k", 8)
-    monkeypatch.setattr(report, "BAND_PIXELS", 300)
+    monkeypatch.setattr(measures, "BAND_PIXELS", 300)
     bands = entry_of(run, name, "-k", 8)
     for what in ("mse", "psnr", "ciede2000"):
         assert bands[what] == pytest.approx(whole[what], rel=1e-4)
-    monkeypatch.setattr(report, "SAMPLED_PIXELS", 1000)
+    monkeypatch.setattr(measures, "SAMPLED_PIXELS", 1000)
     assert entry_of(run, name, "-k", 8)["mse"] == pytest.approx(whole["mse"], rel=1e-4)
     sampled = entry_of(run, name, "-k", 8)["ciede2000"]
     assert sampled != whole["ciede2000"]
@@ -144,7 +147,7 @@ def test_few_colors_come_back_exactly(folder, run):
     Image.fromarray(flat).save("flat.png")
     code, out, _ = run("quantize", "flat.png", "-k", 16, "--json")
     assert code == 0
-    assert json.loads(out)[0]["psnr"] is None
+    assert json.loads(out)["psnr"] is None
     assert np.array_equal(load_image("flat-quantized.png").numpy().transpose(1, 2, 0), flat)
     assert bits_per_pixel("flat-quantized.png") == 2
 
@@ -233,7 +236,7 @@ def test_kept_colors_are_in_the_palette(folder, run):
     arguments = ("quantize", "photo.png", "-k", 6, "--keep", "white,#102030", "--keep", "#f0f")
     code, out, _ = run(*arguments, "--json")
     assert code == 0
-    palette = json.loads(out)[0]["palette"]
+    palette = json.loads(out)["palette"]
     assert len(palette) == 6
     assert {"#ffffff", "#102030", "#ff00ff"} <= set(palette)
     check_error(run("quantize", "photo.png", "-k", 1, "--keep", "#fff,#000", "-f"), "at most 1")
@@ -242,16 +245,29 @@ def test_kept_colors_are_in_the_palette(folder, run):
 def test_minimal_psnr(folder, run):
     code, out, _ = run("quantize", "photo.png", "--min-psnr", 30, "--json")
     assert code == 0
-    entry = json.loads(out)[0]
+    entry = json.loads(out)
     assert entry["psnr"] >= 30
     fewer = str(max(1, len(entry["palette"]) // 2))
     code, out, _ = run("quantize", "photo.png", "-k", fewer, "--json", "-f")
-    assert json.loads(out)[0]["psnr"] < 30
+    assert json.loads(out)["psnr"] < 30
     options = {"space": "oklab", "effort": "fast", "seed": 3}
     written = [f"--{name}={value}" for name, value in options.items()]
     found = entry_of(run, "photo.png", "--min-psnr", 30, *written)
     expected = smallest_palette(load_image("photo.png"), 30, **options)
     assert found["palette"] == report.hex_codes(expected)
+
+
+def test_a_psnr_that_is_out_of_reach_writes_nothing(folder, run):
+    before = contents(folder)
+    check_error(run("quantize", "photo.png", "--min-psnr", 30, "-k", 4), "4 colours reach", "30")
+    assert contents(folder) == before
+    assert run("quantize", "photo.png", "other.jpg", "--min-psnr", 15, "-k", 6)[0] == 0
+
+
+def test_a_psnr_with_a_dither_is_said_to_be_of_the_colors(folder, run):
+    code, _, err = run("quantize", "photo.png", "--min-psnr", 20, "--dither", "atkinson")
+    assert (code, err.count("\n")) == (0, 1)
+    assert "warning: --min-psnr" in err
 
 
 def test_transparent_pixels_stay_transparent(folder, run):
@@ -276,7 +292,13 @@ def test_several_inputs_and_a_folder(folder, run):
     code, out, err = run("quantize", "in", "holes.png", "-k", 8, "-o", "out")
     assert (code, err) == (0, "")
     assert set(os.listdir("out")) == {"photo.png", "other.png", "holes.png"}
-    assert len(out.splitlines()) == 3
+    *lines, total = out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "out/other.png",
+        "out/photo.png",
+        "out/holes.png",
+    ]
+    assert total.startswith("3 pictures: ")
 
 
 def test_one_palette_for_several_pictures(folder, run):
@@ -399,9 +421,11 @@ def test_small_pictures_can_be_compared(folder, run, size):
 def curve_of(run, monkeypatch, *arguments) -> dict[int, float]:
     """What ``palette --plot`` measured."""
     curves = []
-    draw = commands.rate_distortion
+    draw = palette_command.rate_distortion
     monkeypatch.setattr(
-        commands, "rate_distortion", lambda curve, *more: curves.append(curve) or draw(curve, *more)
+        palette_command,
+        "rate_distortion",
+        lambda curve, *more: curves.append(curve) or draw(curve, *more),
     )
     assert run("palette", *arguments, "--plot", "curve.png", "-f")[0] == 0
     return curves[-1]
@@ -490,5 +514,5 @@ def test_as_a_module_in_a_pipe(folder):
     command = ["quantize", "photo.png", "other.jpg", "-k", "4"]
     done = interpreter("-m", "colorquant_nn", *command, directory=folder)
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == 2
+    assert len(done.stdout.splitlines()) == 3
     assert load_image("photo-quantized.png").shape == (3, HEIGHT, WIDTH)

@@ -139,10 +139,10 @@ def test_results_of_two_inputs_are_two_files(bare, quantize):
     assert code == 1
     assert "two/b.png: would replace to/b.png, the result of one/b.png" in err
     code, out, err = quantize("a.png", "a.bmp")
-    assert (code, len(out.splitlines())) == (1, 1)
+    assert (code, len(out.splitlines())) == (1, 2)
     assert "a.bmp: would replace a-quantized.png, the result of a.png" in err
     code, out, err = quantize("a.png", "a.bmp", "-f", "--suffix=-x", "--compare", "sides")
-    assert (code, len(out.splitlines())) == (1, 1)
+    assert (code, len(out.splitlines())) == (1, 2)
 
 
 def test_capitals_matter_where_they_name_two_files(bare, quantize):
@@ -411,7 +411,10 @@ def test_the_other_commands_read_pipes(bare, run, monkeypatch):
 
 
 def test_a_pipe_that_is_no_picture(bare, quantize, monkeypatch):
-    for data, reason in ((b"", "-: the file is empty"), (b"hello", "-: not an image")):
+    for data, reason in (
+        (b"", "standard input: the file is empty"),
+        (b"hello", "standard input: not an image"),
+    ):
         feed(monkeypatch, data)
         check_error(quantize("-"), reason)
 
@@ -537,6 +540,6 @@ def test_odd_names_are_no_obstacle(bare, run, name):
     Path(text).write_text("hello")
     code, out, err = run("quantize", name, text, "-k", 4)
     assert code == 1
-    assert len(out.splitlines()) == len(err.splitlines()) == 1
+    assert (len(out.splitlines()), len(err.splitlines())) == (2, 1)
     assert "\x1b" not in out + err
     assert Path(Path(name).stem + "-quantized.png").exists()

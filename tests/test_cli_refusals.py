@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from colorquant_nn.cli import commands
+from colorquant_nn.cli import quantize
 from colorquant_nn.io import load_image
 from tests.helpers import (
     HEIGHT,
@@ -35,7 +35,8 @@ def test_one_bad_file_does_not_stop_the_others(folder, run):
     ]:
         (line,) = [line for line in err.splitlines() if name in line]
         assert reason in line
-    assert len(out.splitlines()) == 2
+    assert len(out.splitlines()) == 3
+    assert "2 pictures, 4 failed: " in out.splitlines()[-1]
     made = {name for name in names(folder) if "quantized" in name or "partial" in name}
     assert made == {"photo-quantized.png", "other-quantized.png"}
     assert run("quantize", "text.png", "empty.png")[0] == 2
@@ -224,7 +225,7 @@ def test_an_interruption(folder, run, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "quantize", interrupted)
+    monkeypatch.setattr(quantize, "FrameStream", interrupted)
     assert run("quantize", "photo.png") == (130, "", "colorquant: interrupted\n")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from colorquant_nn.cli import commands, main, signals, streams
+from colorquant_nn.cli import main, quantize, signals, streams
 from colorquant_nn.cli.options import print_error
 from tests.helpers import ROOT, check_error, contents, interpreter, names, photo
 
@@ -42,7 +42,7 @@ def interrupted_by(number: int):
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_the_command(bare, run, monkeypatch, number):
     before = signal.getsignal(number)
-    monkeypatch.setattr(commands, "quantize", interrupted_by(number))
+    monkeypatch.setattr(quantize, "quantize", interrupted_by(number))
     signal.signal(number, signal.SIG_DFL)
     try:
         said = "colorquant: interrupted\n" if number == signal.SIGINT else ""
@@ -59,7 +59,7 @@ def test_a_signal_that_a_library_swallows_ends_the_command_all_the_same(bare, ru
         except BaseException:
             return 0
 
-    monkeypatch.setattr(commands, "quantize", work)
+    monkeypatch.setattr(quantize, "quantize", work)
     assert run("quantize", "a.png") == (128 + signal.SIGTERM, "", "")
 
 
@@ -69,7 +69,7 @@ def test_signals_that_are_ignored_stay_ignored(bare, run, monkeypatch):
             os.kill(os.getpid(), number)
         return 0
 
-    monkeypatch.setattr(commands, "quantize", work)
+    monkeypatch.setattr(quantize, "quantize", work)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
     try:
         assert run("quantize", "a.png") == (0, "", "")
@@ -80,7 +80,7 @@ def test_signals_that_are_ignored_stay_ignored(bare, run, monkeypatch):
 
 def test_handlers_of_somebody_else_stay(bare, run, monkeypatch):
     came = []
-    monkeypatch.setattr(commands, "quantize", lambda *_, **__: os.kill(os.getpid(), 15) or 0)
+    monkeypatch.setattr(quantize, "quantize", lambda *_, **__: os.kill(os.getpid(), 15) or 0)
     before = signal.signal(signal.SIGTERM, lambda *_: came.append(1))
     try:
         assert run("quantize", "a.png")[0] == 0

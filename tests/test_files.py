@@ -101,17 +101,17 @@ class Input(io.TextIOWrapper):
 def test_standard_input_is_a_file(monkeypatch):
     monkeypatch.setattr(sys, "stdin", Input(b"\xff\0"))
     assert read_file("-", "an image") == b"\xff\0"
-    with pytest.raises(ValueError, match="-: the file is empty"):
+    with pytest.raises(ValueError, match="standard input: the file is empty"):
         read_file("-", "an image")
     monkeypatch.setattr(sys, "stdin", Input(b"12345"))
-    with pytest.raises(ValueError, match="-: larger than 4 bytes"):
+    with pytest.raises(ValueError, match="standard input: larger than 4 bytes"):
         read_file("-", "an image", max_bytes=4)
 
 
 @pytest.mark.parametrize("stream", [None, Input(b"", terminal=True)])
 def test_nobody_is_asked_to_type_a_picture(monkeypatch, stream):
     monkeypatch.setattr(sys, "stdin", stream)
-    with pytest.raises(ValueError, match="-: expected an image in a pipe"):
+    with pytest.raises(ValueError, match="standard input: expected an image in a pipe"):
         read_file("-", "an image")
 
 

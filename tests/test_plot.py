@@ -59,6 +59,26 @@ def test_thin_pictures_leave_room_for_captions_and_palettes():
             assert area_of(picture, color) > 200 * 200 / 4
 
 
+def test_wide_pictures_are_stacked():
+    wide = flat([0.5, 0.5, 0.5], 30, 900)
+    picture = comparison({"a": wide, "b": wide}, palette=torch.eye(3))
+    assert picture.width < 1000
+    assert area_of(picture, (128, 128, 128)) >= 2 * 30 * 900
+    assert area_of(picture, (255, 0, 0)) > 200 * 200
+
+
+def test_letters_that_the_font_lacks_are_told_by_others():
+    image = flat([1.0, 0, 0])
+    for name, drawn in (("naïve.png", "naive.png"), ("写真\udcff.png", "???.png"), ("a\x1b", "a?")):
+        assert comparison({name: image}).tobytes() == comparison({drawn: image}).tobytes()
+
+
+def test_codes_of_half_transparent_colors_have_their_alpha():
+    almost = [palette_swatch(torch.tensor([[0.0, 0, 0, alpha / 255]])) for alpha in (254, 255)]
+    changed = [(np.asarray(almost[0]).astype(int) - np.asarray(almost[1])) > 9]
+    assert np.any(changed)  # more than the ground, which changes by 1
+
+
 def test_many_pictures_make_rows():
     pictures = {str(number): flat([number / 8, 0, 0], 320, 320) for number in range(1, 8)}
     picture = comparison(pictures)

@@ -1,7 +1,7 @@
 """The command ``colorquant``: what a user may write, and how errors are told.
 
-What the commands do is in `commands`, which is imported only when one runs: help and wrong options
-need no torch.
+What the commands do is in `quantize`, `palette` and `compare`, which are imported only when one
+runs: help and wrong options need no torch.
 """
 
 from __future__ import annotations
@@ -314,10 +314,10 @@ def _run_quantize(given: Namespace) -> int:
         for option, value in chosen.items():
             if value:
                 raise ValueError(f"--min-psnr chooses the colours: it does not go with {option}")
-    from colorquant_nn.cli import commands
+    from colorquant_nn.cli.quantize import quantize
 
     output = _output(given, given.output, given.compare)
-    return commands.quantize(
+    return quantize(
         given.inputs,
         _fitting(given),
         Drawing(given.space, given.dither, given.strength),
@@ -332,19 +332,17 @@ def _run_quantize(given: Namespace) -> int:
 
 
 def _run_palette(given: Namespace) -> int:
-    from colorquant_nn.cli import commands
+    from colorquant_nn.cli.palette import palette
 
     output = _output(given, given.output, given.plot)
-    return commands.palette(
-        given.inputs, _fitting(given), output, given.color, max_pixels=given.max_pixels
-    )
+    return palette(given.inputs, _fitting(given), output, given.color, max_pixels=given.max_pixels)
 
 
 def _run_compare(given: Namespace) -> int:
-    from colorquant_nn.cli import commands
+    from colorquant_nn.cli.compare import compare
 
     output = _output(given, None, given.output)
-    return commands.compare(given.original, given.other, output, max_pixels=given.max_pixels)
+    return compare(given.original, given.other, output, max_pixels=given.max_pixels)
 
 
 def _output(given: Namespace, file: str | None, picture: str | None) -> Output:

@@ -24,6 +24,7 @@ __all__ = [
     "Output",
     "RankLostError",
     "boundary",
+    "exit_code",
     "is_one_of_several",
     "print_error",
     "shown",
@@ -120,6 +121,13 @@ def boundary(name: object) -> Iterator[Outcome]:
             text = f"{name}: {text}"
         with _beside_the_bar():
             print_error(text.replace(str(name), shown(name)))
+
+
+def exit_code(done: int, failures: int) -> int:
+    """Of inputs that were done, and of others that failed."""
+    if not failures:
+        return 0
+    return EXIT_SOME_FAILED if done else EXIT_BAD_INPUT
 
 
 def is_one_of_several() -> bool:

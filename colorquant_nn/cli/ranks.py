@@ -12,9 +12,11 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -24,15 +26,25 @@ from colorquant_nn.cli.options import (
     TIMEOUT,
     TIMEOUT_VARIABLE,
     RankLostError,
+    boundary,
     is_one_of_several,
     print_error,
 )
-from colorquant_nn.cli.report import progress, report_failure
+from colorquant_nn.cli.report import name_of, progress
+from colorquant_nn.files import STANDARD, read_file
 from colorquant_nn.functional.gathering import gather_colors
 from colorquant_nn.functional.histogram import WeightedColors, accumulate, count_each, merge_colors
-from colorquant_nn.io import load_frames
+from colorquant_nn.io import FrameStream
 
-__all__ = ["count_files", "run"]
+__all__ = ["count_files", "read_image", "run"]
+
+
+Read = Callable[[Path], bytes]
+
+
+def read_image(source: Path) -> bytes:
+    """The content of an image file."""
+    return read_file(source, "an image")
 
 
 def run(command: Callable[[], int]) -> int:
@@ -62,56 +74,79 @@ def run(command: Callable[[], int]) -> int:
             dist.destroy_process_group()
 
 
-def count_files(sources: Sequence[Path]) -> tuple[WeightedColors | None, list[Path]]:
-    """Count the colours of files, with the help of the other ranks where there are any.
+def count_files(
+    sources: Sequence[Path], max_pixels: int, read: Read = read_image
+) -> tuple[WeightedColors | None, list[Path]]:
+    """Count the colours of all frames of files, with the help of other ranks where there are any.
 
     Args:
         sources: pictures; those that cannot be read are told on stderr.
+        max_pixels: that a frame may have.
+        read: gives the content of a file; other ranks read as they do.
 
     Returns:
         the colours, None if there is no picture; and the files that can be read.
     """
     if not is_one_of_several():
-        return _count(sources, 0, 1)
-    _tell([str(source) for source in sources])
-    return _count(sources, 0, dist.get_world_size())
+        return _count(sources, max_pixels, 0, 1, read)
+    if STANDARD in sources:
+        raise ValueError("standard input is of one process: run this without torchrun")
+    _tell((max_pixels, [str(source) for source in sources]))
+    return _count(sources, max_pixels, 0, dist.get_world_size())
 
 
 def _count(
-    sources: Sequence[Path], rank: int, world: int
+    sources: Sequence[Path], max_pixels: int, rank: int, world: int, read: Read = read_image
 ) -> tuple[WeightedColors | None, list[Path]]:
     """What `count_files` returns, on rank 0; every rank reads its share."""
     failed: list[int] = []
-    holes: list[int] = []  # the first picture with a fully transparent pixel, whose colour counts
+    holes: list[tuple[int, Tensor]] = []  # the first fully transparent pixel, whose colour counts
+    films: list[WeightedColors] = []  # merged: one at most
 
-    def images() -> Iterator[Tensor]:
+    def stills() -> Iterator[Tensor]:
+        """Pictures, to be counted many at once; an animation is, as a whole or not at all, here."""
         for place in progress(range(rank, len(sources), world), hidden=rank > 0):
-            try:
-                frames = load_frames(sources[place]).images
-            except (ValueError, OSError) as error:
-                report_failure(error)
+            image = None
+            with boundary(name_of(sources[place])) as outcome:
+                data = read(sources[place])
+                frames = FrameStream(data, name_of(sources[place]), max_pixels)
+                if len(frames) == 1:
+                    [(image, _)] = frames
+                    hole = _first_clear(image)
+                else:
+                    film = merge_colors(count_each(frames))
+                    hole = film.hole
+                    films[:] = [part for part in [accumulate([*films, film])] if part is not None]
+                if hole is not None and not holes:
+                    holes.append((place, hole))
+            if outcome.failures:
                 failed.append(place)
-                continue
-            if not holes and any(len(x) == 4 and bool((x[3] == 0).any()) for x in frames):
-                holes.append(place)
-            yield from frames
+            elif image is not None:
+                yield image
 
-    own = accumulate(count_each(images()))
-    parts = [] if own is None else [own]
+    parts = [part for part in [accumulate(count_each(stills()))] if part is not None] + films
     if world == 1:
         colors = merge_colors(parts) if parts else None
     else:
         shares: list[Any] = [None] * world
-        hole = [(place, part.hole) for place in holes for part in parts]
         with _others():
-            dist.gather_object((failed, hole), shares if rank == 0 else None)
+            dist.gather_object((failed, holes), shares if rank == 0 else None)
             colors = gather_colors(parts)
         if colors is not None:
-            first = min((hole for _, found in shares for hole in found), default=(0, None))
-            colors = colors._replace(hole=first[1])
             failed = [place for places, _ in shares for place in places]
+            holes = [hole for _, found in shares for hole in found]
+    if colors is not None:
+        _, first = min(holes, key=itemgetter(0), default=(0, None))
+        colors = colors._replace(hole=first)
     bad = set(failed)
     return colors, [source for place, source in enumerate(sources) if place not in bad]
+
+
+def _first_clear(image: Tensor) -> Tensor | None:
+    """The first fully transparent pixel of (C, H, W) bytes, as `count_each` has it."""
+    if len(image) == 3 or not bool((clear := image[3].flatten() == 0).any()):
+        return None
+    return image.flatten(1)[:, int(clear.byte().argmax())].to(torch.float32) / 255
 
 
 def _lead(command: Callable[[], int]) -> int:
@@ -140,11 +175,12 @@ def _help() -> int:
         if isinstance(box[0], int):
             _ignore_the_end()
             return box[0]
-        _count([Path(name) for name in box[0]], dist.get_rank(), dist.get_world_size())
+        max_pixels, names = box[0]
+        _count(list(map(Path, names)), max_pixels, dist.get_rank(), dist.get_world_size())
 
 
-def _tell(what: list[str] | int) -> None:
-    """Send files to count, or the exit code, to the other ranks."""
+def _tell(what: tuple[int, list[str]] | int) -> None:
+    """Send the largest size and files to count, or the exit code, to the other ranks."""
     with _others():
         dist.broadcast_object_list([what])
 

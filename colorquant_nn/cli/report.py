@@ -1,106 +1,55 @@
-"""What the commands tell: measures, summaries as text, swatches in the terminal."""
+"""What the commands tell: summaries as text and as JSON, swatches in the terminal."""
 
 from __future__ import annotations
 
-import math
+import io
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from colorquant_nn.cli.options import print_error, shown
-from colorquant_nn.functional import metrics
+from colorquant_nn.cli.measures import SSIM_SIDE
+from colorquant_nn.cli.options import Output, shown
+from colorquant_nn.cli.paths import DRAWINGS
+from colorquant_nn.files import STANDARD
 from colorquant_nn.image import QuantizedImage
 from colorquant_nn.io import palette_array
 from colorquant_nn.plot import comparison, is_light
 
-BAND_PIXELS = 1 << 20  # measured at once: pictures may be larger than memory likes
-SAMPLED_PIXELS = 1 << 20  # CIEDE2000 is slow; its mean over a grid of pixels is exact enough
 COLORS_IN_A_LINE = 8
+GROUND = 240  # the grey below colours that are not opaque
 
 
-def measure(
-    source: Path,
-    target: Path,
-    sizes: tuple[int, int],
-    images: Sequence[Tensor],
-    results: Sequence[QuantizedImage],
-    seconds: float,
-) -> dict[str, Any]:
-    """The summary of one input, as ``--json`` prints it.
-
-    Errors are of the colours over white. ``mse`` is in units of the range [0, 1], ``psnr`` in
-    dB (None: no error).
+def tell(entry: Mapping[str, Any], text: str, output: Output, beside: bool = False) -> None:
+    """Print what was measured: for programs on a line of JSON, or for people.
 
     Args:
-        source: the file that was read.
-        target: the file that is written.
-        sizes: of both, in bytes.
-        images: the frames of the source.
-        results: the frames of the target.
-        seconds: that it took.
-
-    Returns:
-        what was measured, by name.
+        entry: what was measured, by name; nothing where it is for people alone.
+        text: the same for people, on lines.
+        output: says for whom.
+        beside: whether it goes to stderr, since a picture goes to standard output.
     """
-    drawn = [result.rgb for result in results]
-    error = mean_squared_error(images, drawn)
-    palette = results[0].palette
-    counts = torch.zeros(len(palette), dtype=torch.int64)
-    for result in results:
-        counts += result.indices.flatten().bincount(minlength=len(palette)).cpu()
-    return {
-        "input": str(source),
-        "output": str(target),
-        "width": images[0].shape[2],
-        "height": images[0].shape[1],
-        "frames": len(images),
-        "bytes_before": sizes[0],
-        "bytes_after": sizes[1],
-        "colors_before": count_colors(images),
-        "colors_after": int((counts > 0).sum()),
-        "mse": error,
-        "psnr": _finite(psnr(error)),
-        "ciede2000": mean_ciede2000(images, drawn),
-        "seconds": round(seconds, 4),
-        "palette": hex_codes(palette),
-        "counts": counts.tolist(),
-    }
+    file = sys.stderr if beside else sys.stdout
+    line = (json.dumps(entry) if entry else "") if output.json else "" if output.quiet else text
+    if line:
+        with tqdm.external_write_mode(file=file):  # the bar, if any, makes room
+            print(line, file=file, flush=True)
 
 
-def differences(
-    paths: Sequence[Path], sizes: Sequence[int], images: Sequence[Tensor]
-) -> dict[str, Any]:
-    """What ``colorquant compare`` prints; units as in `measure`."""
-    original, other = ([image] for image in images)
-    error = mean_squared_error(original, other)
-    return {
-        "inputs": [str(path) for path in paths],
-        "width": images[0].shape[2],
-        "height": images[0].shape[1],
-        "bytes": list(sizes),
-        "colors": [count_colors([image]) for image in images],
-        "mse": error,
-        "psnr": _finite(psnr(error)),
-        "ssim": metrics.ssim(*[_over_white(image) for image in images]).item(),
-        "ciede2000": mean_ciede2000(original, other),
-    }
-
-
-def summary(entry: dict[str, Any]) -> str:
+def summary(entry: Mapping[str, Any]) -> str:
     """One input on a few lines."""
     before, after = entry["bytes_before"], entry["bytes_after"]
     frames = f", {entry['frames']} frames" if entry["frames"] > 1 else ""
     return "\n".join(
         [
-            f"{shown(entry['input'])} -> {shown(entry['output'])}",
-            f"  size       {before:,} -> {after:,} bytes ({100 * after / before:.1f} %)",
+            f"{shown(entry['input'])} -> {_target(entry)}",
+            f"  size       {before:,} -> {after:,} bytes ({share(after, before)}){_larger(entry)}",
             f"  colours    {entry['colors_before']:,} -> {entry['colors_after']:,}{frames}",
             f"  MSE        {entry['mse']:.6f}",
             f"  PSNR       {decibels(entry['psnr'])}",
@@ -110,54 +59,99 @@ def summary(entry: dict[str, Any]) -> str:
     )
 
 
-def summary_line(entry: dict[str, Any]) -> str:
+def summary_line(entry: Mapping[str, Any]) -> str:
     """One input of several on one line."""
     return (
-        f"{shown(entry['output'])}: {short_size(entry['bytes_before'])} -> "
-        f"{short_size(entry['bytes_after'])}, {entry['colors_after']} colours, "
+        f"{_target(entry)}: {short_size(entry['bytes_before'])} -> "
+        f"{short_size(entry['bytes_after'])}{_larger(entry)}, {colors(entry['colors_after'])}, "
         f"{decibels(entry['psnr'])}, {entry['seconds']:.2f} s"
     )
 
 
-def comparison_text(entry: dict[str, Any]) -> str:
-    """What `differences` found, on a few lines."""
+class Totals:
+    """What several inputs add up to."""
+
+    def __init__(self) -> None:
+        self.done = self.skipped = self.before = self.after = 0
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Count an input that was written, or was skipped since it would be no smaller."""
+        self.done += 1
+        self.skipped += entry["skipped"]
+        self.before += entry["bytes_before"]
+        self.after += entry["bytes_before" if entry["skipped"] else "bytes_after"]
+
+    def line(self, failures: int) -> str:
+        """For people."""
+        parts = [f"{self.done} picture{'s' * (self.done != 1)}"]
+        parts += [f"{self.skipped} of them skipped"] * bool(self.skipped)
+        parts += [f"{failures} failed"] * bool(failures)
+        sizes = f"{short_size(self.before)} -> {short_size(self.after)}"
+        return f"{', '.join(parts)}: {sizes} ({share(self.after, self.before)})"
+
+
+def comparison_text(entry: Mapping[str, Any]) -> str:
+    """What `compare` found, on a few lines."""
+    names = [shown(name) for name in entry["inputs"]]
     first, second = entry["bytes"]
-    return "\n".join(
-        [
-            f"{' and '.join(map(shown, entry['inputs']))}, {entry['width']} x {entry['height']}",
-            f"  size       {first:,} and {second:,} bytes ({100 * second / first:.1f} %)",
-            f"  colours    {entry['colors'][0]:,} and {entry['colors'][1]:,}",
-            f"  MSE        {entry['mse']:.6f}",
-            f"  PSNR       {decibels(entry['psnr'])}",
-            f"  SSIM       {entry['ssim']:.4f}",
-            f"  CIEDE2000  {entry['ciede2000']:.2f}",
-        ]
-    )
-
-
-def side_by_side(entry: dict[str, Any], image: Tensor, result: QuantizedImage) -> Image.Image:
-    """Original, quantized and the palette with its shares."""
-    count = entry["colors_after"]
-    quality = f"{decibels(entry['psnr'])}, CIEDE2000 {entry['ciede2000']:.2f}"
-    captions = [
-        f"original, {entry['colors_before']:,} colours\n"
-        f"{Path(entry['input']).name}, {short_size(entry['bytes_before'])}",
-        f"quantized, {count} colour{'s' * (count != 1)}\n"
-        f"{short_size(entry['bytes_after'])}, {quality}",
+    frames = f", {entry['frames']} frames" if entry["frames"] > 1 else ""
+    ssim = entry["ssim"]
+    lines = [
+        f"{names[0]} and {names[1]}, {entry['width']} x {entry['height']}{frames}",
+        f"  size       {first:,} and {second:,} bytes ({share(second, first)})",
+        f"  colours    {entry['colors'][0]:,} and {entry['colors'][1]:,}",
+        f"  MSE        {entry['mse']:.6f}",
+        f"  PSNR       {decibels(entry['psnr'])}",
+        f"  SSIM       {f'needs sides of {SSIM_SIDE} pixels' if ssim is None else f'{ssim:.4f}'}",
+        f"  CIEDE2000  {entry['ciede2000']:.2f}",
     ]
-    counts = torch.tensor(entry["counts"])
+    if not entry["same_timing"]:
+        told = [
+            f"{milliseconds / 1000:.2f} s {_plays(plays)}"
+            for milliseconds, plays in zip(entry["milliseconds"], entry["plays"], strict=True)
+        ]
+        other = ", but not of each frame" if told[0] == told[1] else ""
+        lines.append(f"  timing     {told[0]} and {told[1]}{other}")
+    return "\n".join(lines)
+
+
+def side_by_side(entry: Mapping[str, Any], image: Tensor, result: QuantizedImage) -> Image.Image:
+    """Original, quantized and the palette with its shares; of several frames the first."""
+    quality = f"{decibels(entry['psnr'])}, CIEDE2000 {entry['ciede2000']:.2f}"
+    frame = "" if entry["frames"] == 1 else f"first of {entry['frames']} frames, "
+    captions = [
+        f"original, {colors(entry['colors_before'])}\n"
+        f"{frame}{short_size(entry['bytes_before'])}, {file_name(entry['input'])}",
+        f"quantized, {colors(entry['colors_after'])}\n"
+        f"{frame}{short_size(entry['bytes_after'])}, {quality}",
+    ]
     images = dict(zip(captions, (image, result.rgb), strict=True))
-    return comparison(images, palette=result.palette, counts=counts)
+    return comparison(images, palette=result.palette, counts=torch.tensor(entry["counts"]))
+
+
+def both(entry: Mapping[str, Any], images: Sequence[Tensor]) -> Image.Image:
+    """Two pictures that were compared; of several frames the first."""
+    frame = "" if entry["frames"] == 1 else f"first of {entry['frames']} frames, "
+    facts = [
+        f"{frame}{short_size(size)}, {colors(number)}"
+        for size, number in zip(entry["bytes"], entry["colors"], strict=True)
+    ]
+    facts[1] += f", {decibels(entry['psnr'])}"
+    captions = [
+        f"{file_name(name)}\n{fact}" for name, fact in zip(entry["inputs"], facts, strict=True)
+    ]
+    return comparison(dict(zip(captions, images, strict=True)))
 
 
 def terminal_swatch(palette: Tensor) -> str:
-    """The colours as 24-bit escape sequences, eight to a line."""
+    """The colours as 24-bit escape sequences, eight to a line; over light grey."""
     cells = []
-    for code, (red, green, blue) in zip(
-        hex_codes(palette), palette_array(palette)[:, :3].tolist(), strict=True
-    ):
-        ink = "0;0;0" if is_light((red, green, blue)) else "255;255;255"
-        cells.append(f"\x1b[48;2;{red};{green};{blue}m\x1b[38;2;{ink}m {code} \x1b[0m")
+    for code, row in zip(hex_codes(palette), palette_array(palette).tolist(), strict=True):
+        alpha = row[3] / 255 if len(row) == 4 else 1.0
+        seen = [round(value * alpha + GROUND * (1 - alpha)) for value in row[:3]]
+        ink = "0;0;0" if is_light(seen) else "255;255;255"
+        ground = ";".join(map(str, seen))
+        cells.append(f"\x1b[48;2;{ground}m\x1b[38;2;{ink}m {code} \x1b[0m")
     lines = [cells[i : i + COLORS_IN_A_LINE] for i in range(0, len(cells), COLORS_IN_A_LINE)]
     return "\n".join("".join(line) for line in lines)
 
@@ -167,35 +161,29 @@ def hex_codes(palette: Tensor) -> list[str]:
     return [f"#{bytes(row).hex()}" for row in palette_array(palette)]
 
 
-def count_colors(images: Sequence[Tensor]) -> int:
-    """Distinct colours of uint8 pictures; all that are fully transparent are one."""
-    if all(image.shape[0] == 3 for image in images):
-        seen = np.zeros(1 << 24, bool)
-        for image in images:
-            seen[_pack(image)] = True
-        return int(seen.sum())
-    distinct = [np.unique(_pack(image)) for image in images]
-    return len(np.unique(np.concatenate(distinct)))
-
-
-def mean_squared_error(images: Sequence[Tensor], others: Sequence[Tensor]) -> float:
-    """`metrics.mse` of the pixels of all frames over white, a band of rows at a time."""
-    return _mean_over_bands(metrics.mse, images, others)
-
-
-def mean_ciede2000(images: Sequence[Tensor], others: Sequence[Tensor]) -> float:
-    """`metrics.mean_ciede2000` likewise, of a regular grid of pixels in a large picture."""
-    return _mean_over_bands(metrics.mean_ciede2000, images, others, SAMPLED_PIXELS)
-
-
-def psnr(mse: float) -> float:
-    """In dB, for a peak of 1."""
-    return float(metrics.mse_to_psnr(torch.tensor(mse, dtype=torch.float64)))
+def colors(number: int) -> str:
+    """For people."""
+    return f"{number:,} colour{'s' * (number != 1)}"
 
 
 def decibels(psnr: float | None) -> str:
     """For people."""
     return "no error" if psnr is None else f"{psnr:.2f} dB"
+
+
+def share(part: int, whole: int) -> str:
+    """For people."""
+    return f"{100 * part / whole:.1f} %"
+
+
+def name_of(source: Path) -> str:
+    """What messages call an input."""
+    return "standard input" if source == STANDARD else str(source)
+
+
+def file_name(name: str | Path) -> str:
+    """Of a path, for people."""
+    return shown(Path(name).name)
 
 
 def short_size(size: int) -> str:
@@ -211,53 +199,22 @@ def progress(items: Sequence[Any], hidden: bool = False) -> Any:
     return tqdm(items, unit="file", leave=False, disable=hidden)
 
 
-def report_failure(error: object) -> int:
-    """Print the line of an error of one input; 1, to be added up."""
-    with tqdm.external_write_mode(file=sys.stderr):  # the bar, if any, makes room
-        print_error(error)
-    return 1
+def encode(path: Path, picture: Image.Image) -> bytes:
+    """The content of a comparison or a plot, in the format that the file's name asks for."""
+    file = io.BytesIO()
+    picture.save(file, DRAWINGS[path.suffix.lower()], quality=95, optimize=True)
+    return file.getvalue()
 
 
-def _mean_over_bands(
-    measure: Callable[[Tensor, Tensor], Tensor],
-    images: Sequence[Tensor],
-    others: Sequence[Tensor],
-    sampled: float = math.inf,
-) -> float:
-    total = pixels = 0.0
-    for image, other in zip(images, others, strict=True):
-        height, width = image.shape[1:]
-        step = math.ceil(math.sqrt(height * width / sampled)) or 1
-        rows = max(1, BAND_PIXELS // width) * step
-        mean = 0.0
-        for top in range(0, height, rows):
-            band, other_band = (
-                _over_white(each[:, top : top + rows : step, ::step]) for each in (image, other)
-            )
-            mean += measure(band, other_band).item() * band.shape[1]
-        total += mean / math.ceil(height / step) * height * width
-        pixels += height * width
-    return total / pixels
+def _target(entry: Mapping[str, Any]) -> str:
+    name = shown(entry["output"])
+    return f"{name}: skipped, would be no smaller" if entry["skipped"] else name
 
 
-def _over_white(image: Tensor) -> Tensor:
-    if not image.is_floating_point():
-        image = image.to(torch.float32) / 255
-    if image.shape[0] == 3:
-        return image
-    return image[:3] * image[3:] + (1 - image[3:])
+def _larger(entry: Mapping[str, Any]) -> str:
+    is_larger = entry["bytes_after"] > entry["bytes_before"] and not entry["skipped"]
+    return ", larger" if is_larger else ""
 
 
-def _pack(image: Tensor) -> Any:
-    """Each pixel as one number."""
-    codes = np.zeros(image[0].numel(), np.uint32)
-    for channel in image:
-        codes <<= 8
-        codes |= channel.flatten().numpy()
-    if image.shape[0] == 4:
-        codes[codes & 0xFF == 0] = 0
-    return codes
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _plays(plays: int) -> str:
+    return {0: "for ever", 1: "once"}.get(plays, f"{plays} times")

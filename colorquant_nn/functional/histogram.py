@@ -561,10 +561,11 @@ def _means(codes: NDArray[np.int64], colors: Tensor, weights: Tensor) -> Weighte
     first = np.flatnonzero(np.diff(codes, prepend=-1))
     lengths = np.diff(first, append=len(codes))
     base = colors.numpy()[first]
-    offsets = (colors.numpy() - np.repeat(base, lengths, axis=0)) * weights.numpy()[:, None]
     total = np.add.reduceat(weights.numpy(), first)
-    sums = np.add.reduceat(offsets, first, axis=0)
-    means = (base + sums / total[:, None]).astype(base.dtype)
+    means = np.empty_like(base)
+    for channel, value in enumerate(colors.numpy().T):  # one by one: a stream has a million
+        offsets = (value - np.repeat(base[:, channel], lengths)) * weights.numpy()
+        means[:, channel] = base[:, channel] + np.add.reduceat(offsets, first) / total
     return WeightedColors(
         torch.from_numpy(codes[first]), torch.from_numpy(means), torch.from_numpy(total)
     )

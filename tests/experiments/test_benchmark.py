@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from colorquant_nn import ColorQuantize
+from colorquant_nn import ColorQuantize, load_image
+from colorquant_nn.io import open_frames
 from experiments.benchmark import case, command, figure, report, runner
 from experiments.benchmark.runner import run_suite, suite_cases
 from experiments.benchmark.suites import SUITES, layer
+from experiments.benchmark.suites.command import save_film, save_icon
 from experiments.benchmark.suites.images import LIBIMAGEQUANT, METHODS, ONE_START, mse
 from experiments.benchmark.suites.large import mosaic
 
@@ -234,6 +236,19 @@ def test_mosaic_fills_its_size() -> None:
 
 
 @pytest.mark.slow
+def test_files_of_the_command_are_what_they_are_called(tmp_path: Path) -> None:
+    for toy in suite_cases("command", QUICK):
+        assert set(toy.methods) >= {*toy.ours, LIBIMAGEQUANT}
+    icon = load_image(tmp_path / save_icon(QUICK, tmp_path))
+    assert icon.shape == (4, 32, 32)
+    assert bool((icon[3] == 0).any())
+    film = open_frames(tmp_path / save_film(QUICK, tmp_path, frames=3, width=80, height=45))
+    assert (len(film), film.plays) == (3, 0)
+    first, _, last = (image for image, _ in film)
+    assert first.shape == (3, 45, 80)
+    assert not torch.equal(first, last)
+
+
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["nothing"])

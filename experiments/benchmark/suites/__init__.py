@@ -10,6 +10,7 @@ SUITES = {
     "kmeans": "Lloyd's algorithm",
     "images": "Palettes of pictures",
     "curves": "Growth with pixels and colours",
+    "command": "The command, beyond `import torch`",
     "large": "A picture of 24 megapixels",
     "cifar": "A palette for a dataset",
 }
