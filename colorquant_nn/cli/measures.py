@@ -15,12 +15,11 @@ from colorquant_nn.functional.histogram import WeightedColors
 from colorquant_nn.image import apply_palette
 from colorquant_nn.names import Space
 
-__all__ = ["SSIM_SIDE", "DistinctColors", "Errors", "error_of_colors", "psnr"]
+__all__ = ["DistinctColors", "Errors", "error_of_colors", "psnr"]
 
 BAND_PIXELS = 1 << 18  # measured at once: pictures may be larger than memory likes
 SAMPLED_PIXELS = 1 << 20  # CIEDE2000 is slow; its mean over a grid of pixels is exact enough
 LEAST_SAMPLED = 1 << 12  # of each of many frames
-SSIM_SIDE = 11  # pixels: a smaller picture has no room for the window that SSIM is defined with
 MOST_SOFT = 1 << 22  # half transparent colours that are told apart, in 16 MiB
 
 
@@ -47,10 +46,8 @@ class Errors:
         self._pixels += pixels
         self._mse += pixels * _mean_over_bands(metrics.mse, image, other)
         self._ciede2000 += pixels * _mean_over_bands(metrics.mean_ciede2000, image, other, step)
-        if self._with_ssim and min(height, width) >= SSIM_SIDE:
+        if self._with_ssim:
             self._ssim += pixels * metrics.ssim(over_white(image), over_white(other)).item()
-        else:
-            self._ssim = math.nan
 
     @property
     def mse(self) -> float:
@@ -63,9 +60,9 @@ class Errors:
         return self._ciede2000 / self._pixels
 
     @property
-    def ssim(self) -> float | None:
-        """The mean; None if a picture was too small for it."""
-        return None if math.isnan(self._ssim) else self._ssim / self._pixels
+    def ssim(self) -> float:
+        """The mean."""
+        return self._ssim / self._pixels
 
 
 class DistinctColors:

@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from colorquant_nn.cli.measures import SSIM_SIDE
 from colorquant_nn.cli.options import Output, shown
 from colorquant_nn.cli.paths import DRAWINGS
 from colorquant_nn.files import STANDARD
@@ -95,14 +94,13 @@ def comparison_text(entry: Mapping[str, Any]) -> str:
     names = [shown(name) for name in entry["inputs"]]
     first, second = entry["bytes"]
     frames = f", {entry['frames']} frames" if entry["frames"] > 1 else ""
-    ssim = entry["ssim"]
     lines = [
         f"{names[0]} and {names[1]}, {entry['width']} x {entry['height']}{frames}",
         f"  size       {first:,} and {second:,} bytes ({share(second, first)})",
         f"  colours    {entry['colors'][0]:,} and {entry['colors'][1]:,}",
         f"  MSE        {entry['mse']:.6f}",
         f"  PSNR       {decibels(entry['psnr'])}",
-        f"  SSIM       {f'needs sides of {SSIM_SIDE} pixels' if ssim is None else f'{ssim:.4f}'}",
+        f"  SSIM       {entry['ssim']:.4f}",
         f"  CIEDE2000  {entry['ciede2000']:.2f}",
     ]
     if not entry["same_timing"]:
