@@ -26,6 +26,7 @@ from colorquant_nn.image_files.contents import (
     resolution_of,
 )
 from colorquant_nn.image_files.decoding import Refused
+from colorquant_nn.image_files.pixels import to_8_bits
 
 __all__ = ["Frame", "Png", "parse_png", "scan_png"]
 
@@ -234,7 +235,7 @@ def _decode(data: bytes, png: Png, frame: Frame) -> tuple[Image.Image, Array | N
     size = frame.width, frame.height
     if png.depth == 16:
         values = _decode_deep(size, png, packed)
-        pixels = _to_8_bits(values)
+        pixels = to_8_bits(values)
         if png.kind in (GREY_ALPHA, RGB_ALPHA):
             return _image(pixels[..., :-1]), pixels[..., -1]
         return _image(pixels), _mask(png, values)
@@ -271,10 +272,6 @@ def _image(pixels: Array) -> Image.Image:
     """In mode L or RGB, of (H, W, 1) or (H, W, 3)."""
     one = pixels.shape[-1] == 1
     return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if one else pixels))
-
-
-def _to_8_bits(values: NDArray[np.uint16]) -> Array:
-    return ((values.astype(np.uint32) * 255 + 32895) >> 16).astype(np.uint8)
 
 
 def _mask(png: Png, values: NDArray[np.integer]) -> Array | None:
