@@ -84,8 +84,9 @@ def scan_tiff(data: bytes, max_pixels: int) -> Contents:
         for page in pages:
             turn_to(page, image)
             mend_palette(image)
-            load_samples(image, page.bits, partial(turn_to, page))
-            yield split(image, 4095.0 if page.bits == 12 else None, page in inverted)
+            deep = load_samples(image, page.bits, partial(turn_to, page))
+            decoded = split(image, 4095.0 if page.bits == 12 else None, page in inverted)
+            yield decoded if decoded.profile is None else decoded._replace(deep=deep)
 
     image = open_image(data)
     resolution = resolution_of(image, orientation_of(image))

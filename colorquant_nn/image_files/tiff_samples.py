@@ -30,7 +30,9 @@ def mend_palette(image: Image.Image) -> None:
         image.palette = ImagePalette.raw("RGB;L", bytes(tags[COLOR_MAP]))
 
 
-def load_samples(image: TiffImageFile, bits: int, again: Callable[[], TiffImageFile]) -> None:
+def load_samples(
+    image: TiffImageFile, bits: int, again: Callable[[], TiffImageFile]
+) -> NDArray[np.uint16] | None:
     """Load samples of 16 bits rounded to 8, as PNG's are, and not multiplied by alpha.
 
     Pillow keeps their upper byte, divides that by alpha, and takes planes of them for planes of 8
@@ -40,6 +42,10 @@ def load_samples(image: TiffImageFile, bits: int, again: Callable[[], TiffImageF
         image: a page, not loaded. Its pixels are set if they are such ones.
         bits: of a sample.
         again: opens another such page.
+
+    Returns:
+        the colours of RGB in 16 bits (H, W, 3); None where there are none, or they have a plane
+        of their own each and are compressed.
 
     Raises:
         ValueError: for grey and alpha in planes, which Pillow mixes up.
@@ -51,7 +57,7 @@ def load_samples(image: TiffImageFile, bits: int, again: Callable[[], TiffImageF
     compressed = image.tile[0][0] == "libtiff"
     mixed_up = bits == 16 or "a" in layouts
     if not mixed_up or mode not in ("RGB", "RGBA", "CMYK") or (in_planes and compressed):
-        return
+        return None
     upper = _load(image, bits, swapped=False).astype(np.uint16)
     lower = _load(again(), bits, swapped=True).astype(np.uint16)
     values = upper * np.uint16(256) + lower
@@ -63,6 +69,7 @@ def load_samples(image: TiffImageFile, bits: int, again: Callable[[], TiffImageF
     pixels = np.ascontiguousarray(to_8_bits(values)[..., :channels])
     image._mode = mode
     image.im = Image.frombytes(mode, image.size, pixels.data).im
+    return None if mode == "CMYK" else values[..., :3]
 
 
 def _load(image: TiffImageFile, bits: int, swapped: bool) -> NDArray[np.uint8]:
