@@ -337,6 +337,17 @@ def test_lists_of_css_and_json():
     named = '[{"name": "Red", "hex": "#010203"}, {"name": "tan", "hex": "#040506"}]'
     assert colors_of(named, "a.json") == THREE[:2]
     assert colors_of('["#010203", "rgb(4 5 6)"]', "a.json") == THREE[:2]
+    toml = "[normal]\nred = '#010203'\ngreen = \"#040506\"\n"
+    assert colors_of(toml, "a.txt") == THREE[:2]
+
+
+@pytest.mark.parametrize(
+    "text", ["tan, white\nGreen #00ff00", "#00ff00\tGreen", "Red,#f00\nGreen,#00ff00"]
+)
+def test_a_code_beside_a_name_may_be_one_color_or_two(text):
+    with pytest.raises(ValueError, match=r"line [12]: .*Green.* may be one colour or two"):
+        read_palette(text.encode(), "a.txt")
+    assert colors_of("#010203, #040506\nwhite, #010203", "a.txt")[:2] == THREE[:2]
 
 
 @pytest.mark.parametrize(

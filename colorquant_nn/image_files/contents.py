@@ -43,6 +43,8 @@ class Decoded(NamedTuple):
     """ICC, of the image's colours."""
     orientation: int = 1
     """How it is to be turned, as EXIF counts."""
+    deep: NDArray[np.uint16] | None = None
+    """(H, W, 1) or (H, W, 3): the same colours in 16 bits, where the profile needs them."""
 
 
 class Contents(NamedTuple):

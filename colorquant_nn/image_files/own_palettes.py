@@ -14,6 +14,7 @@ from colorquant_nn.image_files.gif import parse_gif
 from colorquant_nn.image_files.png import INDEXED, parse_png
 from colorquant_nn.image_files.profiles import to_srgb
 from colorquant_nn.image_files.tiff import scan_tiff
+from colorquant_nn.image_files.tiff_samples import mend_palette
 
 __all__ = ["own_palette"]
 
@@ -90,6 +91,8 @@ def _of_others(data: bytes) -> Array | None:
     image = open_image(data)
     if image.mode not in ("P", "PA") or image.palette is None:
         return None
+    if is_format(data, "TIFF"):
+        mend_palette(image)
     colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
     if is_format(data, "TIFF"):
         colors = _without_padding(colors, data)

@@ -9,7 +9,7 @@ from PIL import Image
 from colorquant_nn.image_files.contents import Decoded, orientation_of
 from colorquant_nn.image_files.decoding import Refused
 
-__all__ = ["split"]
+__all__ = ["split", "to_8_bits"]
 
 Array = NDArray[np.uint8]
 
@@ -31,7 +31,7 @@ def split(image: Image.Image, top: float | None = None, inverted: bool = False) 
     image.load()
     profile, orientation = image.info.get("icc_profile"), orientation_of(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return Decoded(_to_8_bits(image, top, inverted), None, profile, orientation)
+        return Decoded(_scaled(image, top, inverted), None, profile, orientation)
     alpha = None
     if image.has_transparency_data:
         if image.mode == "La":
@@ -46,7 +46,19 @@ def split(image: Image.Image, top: float | None = None, inverted: bool = False) 
     return Decoded(image, alpha, profile, orientation)
 
 
-def _to_8_bits(image: Image.Image, top: float | None, inverted: bool) -> Image.Image:
+def to_8_bits(values: NDArray[np.uint16]) -> Array:
+    """Round samples of 16 bits to 8.
+
+    Args:
+        values: of any shape.
+
+    Returns:
+        the nearest of 8 bits.
+    """
+    return ((values.astype(np.uint32) * 255 + 32895) >> 16).astype(np.uint8)
+
+
+def _scaled(image: Image.Image, top: float | None, inverted: bool) -> Image.Image:
     values = np.asarray(image)
     top = top or (1.0 if image.mode == "F" else 65535.0)
     low, high = float(values.min()), float(values.max())

@@ -26,6 +26,7 @@ from colorquant_nn.image_files.contents import (
     resolution_of,
 )
 from colorquant_nn.image_files.decoding import Refused
+from colorquant_nn.image_files.pixels import to_8_bits
 
 __all__ = ["Frame", "Png", "parse_png", "scan_png"]
 
@@ -57,7 +58,8 @@ def scan_png(data: bytes, max_pixels: int) -> Contents:
     def frames() -> Iterator[Decoded]:
         meant = png.profile, png.orientation
         if b"acTL" not in png.chunks:
-            yield Decoded(*_decode(data, png, png.frames[0]), *meant)
+            image, alpha, deep = _decode(data, png, png.frames[0])
+            yield Decoded(image, alpha, *meant, deep if png.profile else None)
             return
         for canvas in compose(png.size, (_draw(data, png, frame) for frame in png.frames)):
             mode = "L" if png.kind in (GREY, GREY_ALPHA) else "RGB"
@@ -219,7 +221,7 @@ def _open(
 
 
 def _draw(data: bytes, png: Png, frame: Frame) -> Patch:
-    image, alpha = _decode(data, png, frame)
+    image, alpha, _ = _decode(data, png, frame)
     pixels = np.array(image.convert("RGBA"))
     if alpha is not None:
         pixels[..., 3] = alpha
@@ -228,16 +230,18 @@ def _draw(data: bytes, png: Png, frame: Frame) -> Patch:
     return Patch(pixels, frame.left, frame.top, after, None if frame.blend else everywhere)
 
 
-def _decode(data: bytes, png: Png, frame: Frame) -> tuple[Image.Image, Array | None]:
-    """The colours, in mode L or RGB, and alpha."""
+def _decode(
+    data: bytes, png: Png, frame: Frame
+) -> tuple[Image.Image, Array | None, NDArray[np.uint16] | None]:
+    """The colours, in mode L or RGB, alpha, and the colours in 16 bits if they have them."""
     packed = b"".join(data[start:stop] for start, stop in frame.data)
     size = frame.width, frame.height
     if png.depth == 16:
         values = _decode_deep(size, png, packed)
-        pixels = _to_8_bits(values)
+        pixels = to_8_bits(values)
         if png.kind in (GREY_ALPHA, RGB_ALPHA):
-            return _image(pixels[..., :-1]), pixels[..., -1]
-        return _image(pixels), _mask(png, values)
+            return _image(pixels[..., :-1]), pixels[..., -1], values[..., :-1]
+        return _image(pixels), _mask(png, values), values
     chunks = [(name, png.chunks[name]) for name in (b"PLTE",) if name in png.chunks]
     image = _open(size, png.depth, png.kind, png.interlaced, [*chunks, (b"IDAT", packed)])
     if png.kind == INDEXED:
@@ -247,12 +251,12 @@ def _decode(data: bytes, png: Png, frame: Frame) -> tuple[Image.Image, Array | N
         if b"tRNS" in png.chunks:
             table = np.frombuffer(png.chunks[b"tRNS"][:256].ljust(256, b"\xff"), np.uint8)
             alpha = table[np.asarray(image)]
-        return image.convert("RGB"), alpha
+        return image.convert("RGB"), alpha, None
     if png.kind in (GREY_ALPHA, RGB_ALPHA):
         alpha = np.asarray(image.getchannel("A"))
-        return image.convert("L" if png.kind == GREY_ALPHA else "RGB"), alpha
+        return image.convert("L" if png.kind == GREY_ALPHA else "RGB"), alpha, None
     image_8 = image.convert("RGB" if png.kind == RGB else "L")
-    return image_8, _mask(png, np.asarray(image_8).reshape(*size[::-1], -1))
+    return image_8, _mask(png, np.asarray(image_8).reshape(*size[::-1], -1)), None
 
 
 def _decode_deep(size: tuple[int, int], png: Png, packed: bytes) -> NDArray[np.uint16]:
@@ -271,10 +275,6 @@ def _image(pixels: Array) -> Image.Image:
     """In mode L or RGB, of (H, W, 1) or (H, W, 3)."""
     one = pixels.shape[-1] == 1
     return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if one else pixels))
-
-
-def _to_8_bits(values: NDArray[np.uint16]) -> Array:
-    return ((values.astype(np.uint32) * 255 + 32895) >> 16).astype(np.uint8)
 
 
 def _mask(png: Png, values: NDArray[np.integer]) -> Array | None:

@@ -13,7 +13,7 @@ from colorquant_nn.image_files.contents import MAX_PIXELS, Contents, Decoded
 from colorquant_nn.image_files.decoding import Refused, decoding, is_format
 from colorquant_nn.image_files.gif import scan_gif
 from colorquant_nn.image_files.png import scan_png
-from colorquant_nn.image_files.profiles import to_srgb
+from colorquant_nn.image_files.profiles import to_srgb, transform_deep
 from colorquant_nn.image_files.stills import scan_still
 from colorquant_nn.image_files.tiff import scan_tiff
 from colorquant_nn.image_files.webp import scan_webp
@@ -95,14 +95,16 @@ class ImageFile:
         if image.mode == "YCbCr":
             image = image.convert("RGB")
         if picture.profile is not None:
-            image = self._apply_profile(image, picture.profile)
+            image = self._apply_profile(image, picture.profile, picture.deep)
         image = image if image.mode == "RGB" else image.convert("RGB")
         if alpha is not None and alpha.min() < 255:
             image.putalpha(Image.fromarray(np.ascontiguousarray(alpha)))
         pixels = np.asarray(image)
         return TURNS[picture.orientation](pixels)
 
-    def _apply_profile(self, image: Image.Image, profile: bytes) -> Image.Image:
+    def _apply_profile(
+        self, image: Image.Image, profile: bytes, deep: NDArray[np.uint16] | None
+    ) -> Image.Image:
         key = profile, image.mode
         if key not in self._transforms:
             try:
@@ -111,4 +113,6 @@ class ImageFile:
                 self._transforms[key] = None
                 warnings.warn(f"{self.name}: ICC profile ignored ({error})", stacklevel=4)
         transform = self._transforms[key]
-        return image if transform is None else transform(image)
+        if transform is None:
+            return image
+        return transform(image) if deep is None else transform_deep(transform, image, deep)

@@ -18,6 +18,9 @@ from colorquant_nn.image_files.pixels import split
 
 __all__ = ["scan_still"]
 
+# Alpha that is 0 everywhere says nothing in these formats: programs fill the fourth byte so.
+UNSURE = ("BMP", "DIB", "TGA")
+
 
 def scan_still(data: bytes, max_pixels: int) -> Contents:
     """Read the header of a picture. Further pictures of a file are previews or layers: no frames.
@@ -45,7 +48,10 @@ def scan_still(data: bytes, max_pixels: int) -> Contents:
         for number in range(count):
             if number:
                 image.seek(number)
-            yield split(image)
+            decoded = split(image)
+            if image.format in UNSURE and decoded.alpha is not None and not decoded.alpha.any():
+                decoded = decoded._replace(alpha=None)
+            yield decoded
 
     durations = [0.0]
     if count > 1:  # which Pillow says of frames that are decoded

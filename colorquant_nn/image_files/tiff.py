@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from colorquant_nn.image_files.contents import (
     MAX_PIXELS,
@@ -23,6 +25,7 @@ from colorquant_nn.image_files.contents import (
 )
 from colorquant_nn.image_files.decoding import Refused, open_image
 from colorquant_nn.image_files.pixels import split
+from colorquant_nn.image_files.tiff_samples import load_samples, mend_palette
 
 __all__ = ["scan_tiff"]
 
@@ -63,14 +66,27 @@ def scan_tiff(data: bytes, max_pixels: int) -> Contents:
             struct.pack_into(order, changed, page.photometric_at, BLACK_IS_ZERO)
         data = bytes(changed)
 
-    def frames() -> Iterator[Decoded]:
+    def open_tiff() -> TiffImageFile:
         image = open_image(data)
+        assert isinstance(image, TiffImageFile)
+        return image
+
+    def turn_to(page: Page, image: TiffImageFile | None = None) -> TiffImageFile:
+        image = image or open_tiff()
+        image.seek(page.number)
+        if page.size[0] * page.size[1] > MAX_PIXELS:
+            # Pillow's own bound holds for the memory that it takes by itself.
+            image.im = Image.new(image.mode, page.size).im
+        return image
+
+    def frames() -> Iterator[Decoded]:
+        image = open_tiff()
         for page in pages:
-            image.seek(page.number)
-            if page.size[0] * page.size[1] > MAX_PIXELS:
-                # Pillow's own bound holds for the memory that it takes by itself.
-                image.im = Image.new(image.mode, page.size).im
-            yield split(image, 4095.0 if page.bits == 12 else None, page in inverted)
+            turn_to(page, image)
+            mend_palette(image)
+            deep = load_samples(image, page.bits, partial(turn_to, page))
+            decoded = split(image, 4095.0 if page.bits == 12 else None, page in inverted)
+            yield decoded if decoded.profile is None else decoded._replace(deep=deep)
 
     image = open_image(data)
     resolution = resolution_of(image, orientation_of(image))

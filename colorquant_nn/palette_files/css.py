@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from colorquant_nn.palette_files.colors import Colors, drop_opaque, parse_color, stack
+from colorquant_nn.palette_files.colors import Colors, drop_opaque, parse_color, shorten, stack
 from colorquant_nn.palette_files.text import decode
 
 __all__ = ["read_css", "write_css"]
@@ -72,7 +72,7 @@ def _colors(text: str, name: str) -> Iterator[tuple[int, ...]]:
             continue
         if token.lastgroup != "mark":
             statement.append(token)
-        elif token[0] == ":":
+        elif token[0] in ":=":  # the latter in TOML and the like
             has_property = True
             if before == "word" and statement:
                 statement.pop()  # the name of a property, or a key
@@ -91,6 +91,8 @@ def _values(
     """The colours of one statement; with a property, words may be something else."""
     if statement and statement[0][0].startswith("@"):
         has_property = True  # a rule, such as @import
+    if not has_property:
+        _refuse_labels(statement, text, name)
     for token in statement:
         word, quoted = token[0], token.lastgroup == "string"
         word = word[1:-1].strip() if quoted else word
@@ -105,5 +107,37 @@ def _values(
                 yield parse_color(word)
             except ValueError as error:
                 if must_be:
-                    line = len(re.findall("\r\n|\r|\n", text[: token.start()])) + 1
+                    line = _line(text, token)
                     raise ValueError(f"{name}, line {line}: {error}") from None
+
+
+def _refuse_labels(statement: list[re.Match[str]], text: str, name: str) -> None:
+    """Of "Green #00ff00" nobody can tell whether it is one colour and its name, or two colours."""
+    lines: list[list[re.Match[str]]] = []
+    end = None
+    for token in statement:
+        if end is None or re.search("[\r\n]", text[end : token.start()]):
+            lines.append([])
+        lines[-1].append(token)
+        end = token.end()
+    labelled = 0
+    for tokens in lines:
+        if len(tokens) == 2 and sum(_is_name(token) for token in tokens) == 1:
+            labelled += 1
+            first, last = tokens
+            if labelled > 1 or not text[first.end() : last.start()].strip():
+                both = shorten(text[first.start() : last.end()])
+                raise ValueError(
+                    f"{name}, line {_line(text, first)}: expected a name or a code, got {both}, "
+                    "which may be one colour or two; write name: code for one, a colour a line "
+                    "for two"
+                )
+
+
+def _is_name(token: re.Match[str]) -> bool:
+    word = token[0].strip("'\"")
+    return word.isalpha() and re.fullmatch("[0-9a-fA-F]{6}|[0-9a-fA-F]{8}", word) is None
+
+
+def _line(text: str, token: re.Match[str]) -> int:
+    return len(re.findall("\r\n|\r|\n", text[: token.start()])) + 1

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from colorquant_nn.image_files import ImageFile, own_palette
-from tests.image_files.files import GREY, INDEXED, icc, png, saved
+from tests.image_files.files import GREY, INDEXED, RGB, RGB_ALPHA, icc, png, saved, tiff
 
 # Columns of XYZ under D50.
 SRGB = [(0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410)]
@@ -87,6 +87,24 @@ def test_alpha_and_16_bits_and_palettes():
     assert np.array_equal(own_palette(indexed, "a file"), expected[0])
     deep = png(COLORS.astype(int) * 257, 16, 2, chunks[0])
     assert np.array_equal(read(deep), expected)
+
+
+@pytest.mark.parametrize("kind", [GREY, RGB, RGB_ALPHA])
+def test_dark_linear_light_keeps_its_16_bits(kind):
+    linear = np.arange(0, 1200, 10).reshape(2, 60, 1) * np.ones({0: 1, 2: 3, 6: 4}[kind], int)
+    light = linear[..., :3] / 65535
+    expected = 255 * np.where(light < 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    pixels = read(png(linear, 16, kind, (b"gAMA", struct.pack(">I", 100_000))))
+    assert np.abs(pixels[..., :3] - expected).max() < 1.6
+    if kind == RGB:
+        profile = icc(SRGB, 1.0)
+        tags = [(34675, "I", np.frombuffer(profile, "<u4").tolist())]
+        data = tiff(linear, 16, 2, tags=tags)
+        data = data.replace(
+            struct.pack("<HHI", 34675, 4, len(profile) // 4),
+            struct.pack("<HHI", 34675, 7, len(profile)),
+        )
+        assert np.abs(read(data) - expected).max() < 1.6
 
 
 def test_frames_are_converted_and_a_broken_profile_is_warned_of_once():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from colorquant_nn.image_files import ImageFile
+from colorquant_nn.image_files import ImageFile, own_palette
 from tests.image_files.files import saved, tiff
 
 RAMP = np.array([[[0], [1], [100], [200], [255]]])
@@ -47,6 +47,62 @@ def test_alpha_is_straight_premultiplied_or_none():
         [[50, 50, 50, 100], [60, 60, 60, 255]]
     ]
     assert read(tiff(grey, 8, 1, tags=[(338, "H", [1])]))[0, 0].tolist() == [127, 127, 127, 100]
+
+
+def planes(samples, bits, photometric, order, tags=()):
+    """A page whose channels are apart: each a strip of its own."""
+    channels = samples.shape[2]
+    length = samples[..., 0].size * bits // 8
+    data = bytearray(tiff(samples, bits, photometric, order=order, tags=[(284, "H", [2]), *tags]))
+    plain = samples.transpose(2, 0, 1).astype(f"{order}u{bits // 8}").tobytes()
+    data[8 : 8 + len(plain)] = plain
+    starts = [8 + plane * length for plane in range(channels)]
+    for tag, values in ((273, starts), (279, [length] * channels)):
+        place = data.index(struct.pack(order + "HH", tag, 4), 8 + len(plain))
+        data[place + 4 : place + 12] = struct.pack(order + "II", channels, len(data))
+        data += struct.pack(f"{order}{channels}I", *values)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    "laid_out", [planes, lambda *args, **tags: tiff(*args[:3], order=args[3], **tags)]
+)
+def test_sixteen_bits_are_rounded_whatever_their_layout(order, laid_out):
+    deep = np.array([[[0x0180, 0x80FF, 0xFFFF, 0x8080], [0x0000, 0x0101, 0xFE7F, 0xFFFF]]])
+    eight = np.round(deep / 257).astype(int)
+    assert read(laid_out(deep[..., :3], 16, 2, order)).tolist() == eight[..., :3].tolist()
+    straight = read(laid_out(deep, 16, 2, order, tags=[(338, "H", [2])]))
+    assert straight.tolist() == eight.tolist()
+    multiplied = deep.copy()
+    multiplied[..., :3] = np.round(deep[..., :3] * (deep[..., 3:] / 65535))
+    assert (
+        read(laid_out(multiplied, 16, 2, order, tags=[(338, "H", [1])])).tolist() == eight.tolist()
+    )
+    inks = np.array([[[0, 0xFFFF, 0xFFFF, 0], [0, 0, 0, 0xFFFF]]])
+    assert read(laid_out(inks, 16, 5, order)).tolist() == [[[255, 0, 0], [0, 0, 0]]]
+
+
+def test_alpha_in_a_plane_of_its_own_divides_the_others():
+    color = np.array([[[100, 50, 0, 128], [200, 100, 50, 255]]])
+    pixels = read(planes(color, 8, 2, "<", tags=[(338, "H", [1])]))
+    assert pixels.tolist() == [[[199, 100, 0, 128], [200, 100, 50, 255]]]
+
+
+def test_pages_of_sixteen_bits_are_turned_upright():
+    deep = np.arange(18).reshape(2, 3, 3) * 3000
+    data = tiff(deep, 16, 2, tags=[(274, "H", [6])])
+    assert np.array_equal(read(data), np.rot90(np.round(deep / 257), -1))
+
+
+@pytest.mark.parametrize("scale", [1, 257])
+def test_a_palette_has_sixteen_bits_or_by_some_programs_eight(scale):
+    colors = np.zeros((256, 3), int)
+    colors[:2] = [[255, 128, 0], [1, 2, 3]]
+    tags = [(320, "H", (colors.T * scale).ravel().tolist())]
+    data = tiff(np.array([[[0], [1]]]), 8, 3, tags=tags)
+    assert read(data).tolist() == [colors[:2].tolist()]
+    assert own_palette(data, "a.tif")[:2].tolist() == colors[:2].tolist()
 
 
 def test_inks_and_lab():
