@@ -39,6 +39,12 @@ def test_gif(colors):
     assert palette(gif((1, 1), [frame])) is None
 
 
+def test_a_palette_is_not_worth_gigabytes():
+    data = gif((65535, 65535), [{"indices": [[0]]}], COLORS)
+    with pytest.raises(ValueError, match=r"^a file: too large to be trusted: 65535 x 65535 pixels"):
+        palette(data)
+
+
 def bmp(colors, bits, core=False):
     table = b"".join(bytes(color[::-1]) + b"\0" * (not core) for color in colors)
     if core:
