@@ -21,7 +21,7 @@ from torch import Tensor
 from colorquant_nn import image_files
 from colorquant_nn.files import PathLike, check_suffix, read_file, write_atomically
 from colorquant_nn.functional.points import with_alpha
-from colorquant_nn.image_files import MAX_PIXELS
+from colorquant_nn.image_files import MAX_PIXELS, MAX_RESOLUTION
 
 if TYPE_CHECKING:
     from colorquant_nn.image import QuantizedImage
@@ -40,8 +40,6 @@ __all__ = [
 ]
 
 Array = NDArray[np.uint8]
-
-MAX_RESOLUTION = 1_000_000  # dots per inch
 
 
 class Frames(NamedTuple):
@@ -213,8 +211,6 @@ def save_image(
     """
     if isinstance(image, Tensor):
         suffix = check_suffix(path, image_files.FORMATS, "an image without loss")
-        if suffix == ".gif":
-            raise ValueError(f"{path}: a GIF holds an indexed image; quantize the picture first")
         data = _encode(path, [image_array(image)], suffix, _display([0], 1, resolution), None)
     elif _is_quantized(image):
         data = encode_frames(path, [image], resolution=resolution)
@@ -299,11 +295,11 @@ def encode_frames(
         b'GIF89a'
     """
     suffix = check_suffix(path, image_files.FORMATS, "an image without loss")
-    if durations is None:
-        frames = list(frames) if isinstance(frames, Iterable) else [frames]
-        durations = [0.0] * len(frames)
-    elif not isinstance(frames, Iterable):
+    if not isinstance(frames, Iterable):
         frames = [frames]
+    if durations is None:
+        frames = list(frames)
+        durations = [0.0] * len(frames)
     display = _display(durations, plays, resolution)
     if not durations:
         raise ValueError("expected at least one frame, got none")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from colorquant_nn.image_files.decoding import Refused
+from colorquant_nn.image_files.display import MAX_RESOLUTION
 
 __all__ = [
     "MAX_PIXELS",
@@ -29,7 +30,6 @@ MAX_PIXELS = 178_956_970  # of a frame: half a gigabyte
 FRAMES = 8  # all frames of a file together: as many times that
 MAX_SIDE = 1 << 26  # a row of RGBA in bits, 31 of them, is what Pillow can count
 INCH = 2.54  # centimetres
-MAX_RESOLUTION = 1e6  # dots per inch
 
 
 class Decoded(NamedTuple):
