@@ -20,7 +20,7 @@ from torch import Tensor
 
 from colorquant_nn import image_files
 from colorquant_nn.files import PathLike, check_suffix, read_file, write_atomically
-from colorquant_nn.functional.points import with_alpha
+from colorquant_nn.functional.points import check_tensor, check_values, with_alpha
 from colorquant_nn.image_files import MAX_PIXELS, MAX_RESOLUTION
 
 if TYPE_CHECKING:
@@ -209,16 +209,13 @@ def save_image(
         ...     len(load_image(f"{folder}/small.gif").flatten(1).unique(dim=1).T)
         8
     """
+    if not _is_quantized(image):
+        check_tensor(image, "an image as a tensor (3, H, W) or (4, H, W), or a QuantizedImage")
     if isinstance(image, Tensor):
         suffix = check_suffix(path, image_files.FORMATS, "an image without loss")
         data = _encode(path, [image_array(image)], suffix, _display([0], 1, resolution), None)
-    elif _is_quantized(image):
-        data = encode_frames(path, [image], resolution=resolution)
     else:
-        raise TypeError(
-            "expected an image as a tensor (3, H, W) or (4, H, W), or a QuantizedImage, "
-            f"got {type(image).__name__}"
-        )
+        data = encode_frames(path, [image], resolution=resolution)
     write_atomically({path: data})
 
 
@@ -337,7 +334,7 @@ def palette_array(palette: Tensor) -> Array:
         (K, C) uint8.
 
     Raises:
-        ValueError: for another shape, or a value that leaves [0, 1].
+        ValueError: for another shape, no values, or one that leaves [0, 1].
         TypeError: for something else than a tensor, or a wrong dtype.
 
     Examples:
@@ -346,7 +343,8 @@ def palette_array(palette: Tensor) -> Array:
         >>> palette_array(torch.tensor([[0.0, 0.5, 1.0]])).tolist()
         [[0, 128, 255]]
     """
-    _check_tensor(palette, "a palette as a tensor (K, 3) or (K, 4)")
+    check_tensor(palette, "a palette as a tensor (K, 3) or (K, 4)")
+    check_values(palette, "a palette")
     if palette.ndim != 2 or palette.shape[1] not in (3, 4) or len(palette) == 0:
         raise ValueError(
             f"expected a palette of shape (K, 3) or (K, 4), got {tuple(palette.shape)}"
@@ -364,7 +362,7 @@ def image_array(image: Tensor) -> Array:
         (H, W, C) uint8.
 
     Raises:
-        ValueError: for another shape, or a value that leaves [0, 1].
+        ValueError: for another shape, no values, or one that leaves [0, 1].
         TypeError: for something else than a tensor, or a wrong dtype.
 
     Examples:
@@ -373,7 +371,8 @@ def image_array(image: Tensor) -> Array:
         >>> image_array(torch.rand(3, 4, 6)).shape
         (4, 6, 3)
     """
-    _check_tensor(image, "an image as a tensor (3, H, W) or (4, H, W)")
+    check_tensor(image, "an image as a tensor (3, H, W) or (4, H, W)")
+    check_values(image, "an image")
     if image.ndim != 3 or image.shape[0] not in (3, 4) or 0 in image.shape:
         raise ValueError(
             f"expected an image of shape (3, H, W) or (4, H, W), got {tuple(image.shape)}"
@@ -416,7 +415,8 @@ def _to_bytes(values: Tensor, what: str) -> Array:
 
 def _index_array(indices: Tensor, num_colors: int) -> NDArray[np.int64]:
     """The indices (H, W) of an image in a palette of K colours."""
-    _check_tensor(indices, "indices as a tensor (H, W)")
+    check_tensor(indices, "indices as a tensor (H, W)")
+    check_values(indices, "indices")
     if indices.ndim != 2 or 0 in indices.shape:
         raise ValueError(f"expected indices of shape (H, W), got {tuple(indices.shape)}")
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
@@ -470,12 +470,3 @@ def _display(
             )
         resolution = across, down
     return image_files.Display(given, plays, resolution)
-
-
-def _check_tensor(value: object, expected: str) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"expected {expected}, got {type(value).__name__}")
-    if value.layout != torch.strided:
-        raise TypeError(f"expected {expected}, got a sparse one; use .to_dense()")
-    if value.is_meta:
-        raise TypeError(f"expected {expected}, got one without values, on the meta device")

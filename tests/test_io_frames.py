@@ -168,9 +168,9 @@ def test_what_is_no_sequence_of_frames_is_refused(tmp_path, frames):
         ({"indices": torch.tensor([[-1, 0]])}, ValueError, "indices of 0 to 4, got -1 to 0"),
         ({"indices": torch.tensor([[0.0, 1]])}, TypeError, "whole numbers, got torch.float32"),
         ({"indices": torch.zeros(2, 3, 3, dtype=torch.int64)}, ValueError, r"got \(2, 3, 3\)"),
-        ({"indices": torch.eye(3).long().to_sparse()}, TypeError, r"a sparse one; use \.to_dense"),
-        ({"indices": torch.eye(3, device="meta").long()}, TypeError, "without values"),
-        ({"palette": torch.rand(5, 3).to_sparse()}, TypeError, "a sparse one"),
+        ({"indices": torch.eye(3).long().to_sparse()}, ValueError, r"sparse_coo; use \.to_dense"),
+        ({"indices": torch.eye(3, device="meta").long()}, ValueError, "with values"),
+        ({"palette": torch.rand(5, 3).to_sparse()}, ValueError, "a dense tensor"),
         ({"palette": [[0, 0, 0]]}, TypeError, "a palette as a tensor .*, got list"),
     ],
 )
