@@ -181,7 +181,7 @@ def smallest_palette(
     Returns:
         (K, C) float32 sRGB, dark to light: K colours reach ``min_psnr``, the fit of K - 1 does
         not. They are rounded to bytes, but for float images. With transparent pixels K is at least
-            2, with nothing else 1.
+        2, with nothing else 1.
 
     Raises:
         ValueError: for a wrong shape or name, or a ``min_psnr`` that is not a number, or that

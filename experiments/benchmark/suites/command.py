@@ -22,7 +22,7 @@ OURS = "colorquant quantize"
 PILLOW = "Pillow, median cut"
 # Each in a process of its own, which tells seconds, seconds of the processors, and MiB.
 MEASURED = """
-import resource, sys, time
+import sys, time
 {before}
 def memory(key):
     lines = open("/proc/self/status").read().splitlines()
