@@ -149,9 +149,7 @@ def _palette_for(frames: Frames, request: Request, suffix: str) -> Tensor:
     """The palette of all frames, in which each can be drawn."""
     if request.palette is not None:
         most = MOST_INDEXED if suffix in (".png", ".gif") else None
-        return match_palette(
-            request.palette, _clearest(frames), most=most, space=request.drawing.space
-        )
+        return match_palette(request.palette, frames, most=most, space=request.drawing.space)
     fitting = request.fitting
     if request.min_psnr is None:
         return fit(merge_colors(count_each(frames)), fitting)
@@ -178,18 +176,6 @@ def _remember(read: Read) -> Read:
         return data
 
     return read_again
-
-
-def _clearest(frames: Frames) -> Tensor:
-    """The first frame with a fully transparent pixel, or else with alpha, or else the first."""
-    found = None
-    for image, _ in frames:
-        if len(image) == 4 and bool((image[3] == 0).any()):
-            return image
-        if found is None or len(image) > len(found):
-            found = image
-    assert found is not None
-    return found
 
 
 class Work:
