@@ -265,7 +265,7 @@ def match_palette(
     Args:
         palette: (K, 3) or (K, 4) sRGB, float in [0, 1] or uint8.
         image: (C, H, W) sRGB, float in [0, 1] or uint8; or several, as for `quantize_frames`, or
-            in what can be iterated twice, such as a `FrameStream` of `colorquant_nn.io`.
+            in what can be iterated twice, such as what `colorquant_nn.open_frames` returns.
         most: colours that a file can hold. Where K is as many, and a transparent one is missing,
             it takes the place of the colour that is used least (the last of these), and a warning
             names that colour.

@@ -99,8 +99,8 @@ def open_frames(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> FrameStream:
 
     Examples:
         >>> import tempfile, torch
-        >>> from colorquant_nn import apply_palette, fit_palette, save_image
-        >>> from colorquant_nn.io import open_frames, save_frames
+        >>> from colorquant_nn import apply_palette, fit_palette
+        >>> from colorquant_nn import open_frames, save_frames, save_image
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_image(f"{folder}/in.png", torch.rand(3, 8, 8))
         ...     frames = open_frames(f"{folder}/in.png")
@@ -161,8 +161,7 @@ def load_frames(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> Frames:
 
     Examples:
         >>> import tempfile, torch
-        >>> from colorquant_nn import save_image
-        >>> from colorquant_nn.io import load_frames
+        >>> from colorquant_nn import load_frames, save_image
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_image(f"{folder}/still.png", torch.rand(3, 4, 6))
         ...     frames = load_frames(f"{folder}/still.png")
@@ -247,8 +246,7 @@ def save_frames(
 
     Examples:
         >>> import tempfile, torch
-        >>> from colorquant_nn import apply_palette
-        >>> from colorquant_nn.io import load_frames, save_frames
+        >>> from colorquant_nn import apply_palette, load_frames, save_frames
         >>> black_and_white = torch.tensor([[0.0, 0, 0], [1, 1, 1]])
         >>> frames = [apply_palette(torch.rand(3, 8, 8), black_and_white) for _ in range(2)]
         >>> with tempfile.TemporaryDirectory() as folder:
