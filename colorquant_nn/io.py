@@ -20,7 +20,7 @@ from torch import Tensor
 
 from colorquant_nn import image_files
 from colorquant_nn.files import PathLike, check_suffix, read_file, write_atomically
-from colorquant_nn.functional.points import check_tensor, check_values, with_alpha
+from colorquant_nn.functional.points import check_count, check_tensor, check_values, with_alpha
 from colorquant_nn.image_files import MAX_PIXELS, MAX_RESOLUTION
 
 if TYPE_CHECKING:
@@ -65,10 +65,11 @@ class FrameStream:
 
     Raises:
         ValueError: as `load_image`; also while it is iterated.
+        TypeError: for a number of pixels that is not whole.
     """
 
     def __init__(self, data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> None:
-        self._file = image_files.ImageFile(data, name, max_pixels)
+        self._file = image_files.ImageFile(data, name, check_count(max_pixels, "max_pixels"))
         self.durations = self._file.durations
         self.plays = self._file.plays
         self.resolution = self._file.resolution
@@ -129,8 +130,9 @@ def load_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> Tensor:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not an image, is broken, or is too large to be trusted.
-        TypeError: for something else than a path.
+        ValueError: the file is not an image, is broken, or is too large to be trusted; or for a
+            bound below 1.
+        TypeError: for something else than a path and a whole number.
 
     Examples:
         >>> import tempfile, torch
@@ -296,7 +298,7 @@ def encode_frames(
         frames = list(frames)
         durations = [0.0] * len(frames)
     display = _display(durations, plays, resolution)
-    if not durations:
+    if not display.durations:
         raise ValueError("expected at least one frame, got none")
     stream = iter(frames)
     try:
@@ -443,15 +445,15 @@ def _display(
     durations: Sequence[float], plays: int, resolution: tuple[float, float] | None
 ) -> image_files.Display:
     try:
-        given = [0.0 + duration for duration in durations]
+        given = [float(0.0 + duration) for duration in durations]
         plays = operator.index(plays)
     except TypeError:
         raise TypeError(
             "expected durations in milliseconds and a whole number of plays, "
             f"got {durations!r} and {plays!r}"
         ) from None
-    if not all(0 <= duration < math.inf for duration in given):
-        raise ValueError(f"expected durations of at least 0 milliseconds, got {min(given)}")
+    if wrong := [duration for duration in given if not 0 <= duration < math.inf]:
+        raise ValueError(f"expected finite durations of at least 0 milliseconds, got {wrong[0]}")
     if plays < 0:
         raise ValueError(f"expected a number of plays of at least 0, got {plays}")
     if resolution is not None:

@@ -188,6 +188,30 @@ def test_palettes_that_are_alike_are_shared(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "durations", [np.array([50, 70], np.float32), torch.tensor([50, 70]), (np.int64(50), 70)]
+)
+def test_durations_may_be_numbers_of_any_library(tmp_path, durations):
+    save_frames(tmp_path / "a.png", animation()[:2], durations)
+    assert load_frames(tmp_path / "a.png").durations == [50, 70]
+
+
+@pytest.mark.parametrize("wrong", [-1, float("inf"), float("nan")])
+def test_the_wrong_duration_is_named(tmp_path, wrong):
+    with pytest.raises(ValueError, match=f"finite durations .*, got {float(wrong)}"):
+        save_frames(tmp_path / "a.png", animation()[:2], [5, wrong])
+
+
+@pytest.mark.parametrize(
+    ("max_pixels", "error"),
+    [("9", TypeError), (9.5, TypeError), (None, TypeError), (0, ValueError)],
+)
+def test_a_bound_is_a_whole_number(tmp_path, max_pixels, error):
+    save_image(tmp_path / "a.png", torch.rand(3, 4, 4))
+    with pytest.raises(error, match="expected max_pixels"):
+        open_frames(tmp_path / "a.png", max_pixels=max_pixels)
+
+
+@pytest.mark.parametrize(
     ("resolution", "error"),
     [
         ((-300, 300), ValueError),
