@@ -92,8 +92,8 @@ def orientation_of(image: Image.Image) -> int:
 def resolution_of(image: Image.Image, orientation: int) -> Resolution | None:
     """Dots per inch of a picture that has been turned; None for nothing and nonsense."""
     try:
-        said = image.info.get("jfif_unit") if image.format == "JPEG" else True  # else it is guessed
-        found = (said and image.info.get("dpi")) or _exif_resolution(image.getexif())
+        guessed = image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit")
+        found = (not guessed and image.info.get("dpi")) or _exif_resolution(image.getexif())
         across, down = (float(value) for value in found)
     except Exception:  # broken metadata: the picture may be whole
         return None
