@@ -89,8 +89,8 @@ def orientation_of(image: Image.Image) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def resolution_of(image: Image.Image, orientation: int) -> Resolution | None:
-    """Dots per inch of a picture that has been turned; None for nothing and nonsense."""
+def resolution_of(image: Image.Image) -> Resolution | None:
+    """Dots per inch of a picture once it is turned; None for nothing and nonsense."""
     try:
         guessed = image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit")
         found = (not guessed and image.info.get("dpi")) or _exif_resolution(image.getexif())
@@ -99,7 +99,7 @@ def resolution_of(image: Image.Image, orientation: int) -> Resolution | None:
         return None
     if not all(1 < value < MAX_RESOLUTION for value in (across, down)):  # 1: no unit
         return None
-    return (down, across) if orientation > 4 else (across, down)
+    return (down, across) if orientation_of(image) > 4 else (across, down)
 
 
 def _exif_resolution(exif: Image.Exif) -> list[float]:

@@ -212,7 +212,7 @@ def _display(
     try:
         image = _open((1, 1), 8, GREY, 0, [*named, *texts, (b"IDAT", zlib.compress(b"\0\0"))])
         image.load()
-        return orientation_of(image), resolution_of(image, orientation_of(image))
+        return orientation_of(image), resolution_of(image)
     except Exception:  # odd metadata
         return 1, None
 
