@@ -85,14 +85,14 @@ def _of_others(data: bytes) -> Array | None:
     if is_format(data, "TIFF"):
         mend_palette(image)
     colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    if image.format == "TIFF":
+    if image.format in ("TIFF", "PCX"):
         colors = _without_padding(colors, image)
     profile = image.info.get("icc_profile")
     return colors if profile is None else _to_srgb(colors, profile)
 
 
 def _without_padding(colors: Array, image: Image.Image) -> Array:
-    """A table as long as its format allows only powers of two: without repeats of its last colour.
+    """A table whose format allows only some lengths: without repeats of its last colour.
 
     Those that are used, or transparent, stay.
     """

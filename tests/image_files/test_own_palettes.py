@@ -71,7 +71,7 @@ def test_tiff_and_the_others():
     assert palette(data)[:5] == [*COLORS, (0, 0, 0)]
     image = Image.new("P", (2, 2))
     image.putpalette(np.array(COLORS, np.uint8).tobytes())
-    for format in ("PCX", "TGA"):
-        assert palette(saved(image, format))[:4] == COLORS
+    assert palette(saved(image, "PCX")) == [*COLORS, (0, 0, 0)]
+    assert palette(saved(image, "TGA"))[:4] == COLORS
     for format in ("JPEG", "WEBP"):
         assert palette(saved(image.convert("RGB"), format)) is None
