@@ -68,7 +68,7 @@ def quantize(
         fitting: how colours are found.
         drawing: how they are used.
         output: a file or a folder for the results, and one for comparisons.
-        palette: a name or a file whose colours are used instead.
+        palette: a name, a list of colours or a file: these are used instead.
         shared: whether all inputs have one palette.
         min_psnr: in dB, that is to be reached with the fewest colours instead.
         max_pixels: that a frame may have.

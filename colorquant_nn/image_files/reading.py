@@ -53,9 +53,8 @@ def scan(data: bytes, max_pixels: int) -> Contents:
     Raises:
         ValueError: it is not an image, is broken, or there are too many pixels.
     """
-    return next((SCANS[form] for form in SCANS if is_format(data, form)), scan_still)(
-        data, max_pixels
-    )
+    of_format = (SCANS[format] for format in SCANS if is_format(data, format))
+    return next(of_format, scan_still)(data, max_pixels)
 
 
 class ImageFile:
