@@ -45,13 +45,14 @@ def read_swatches(data: bytes, name: str) -> Colors:
         return colors
     pixels = next(iter(image_files.ImageFile(data, name)))
     pixels = pixels.reshape(-1, pixels.shape[-1])
-    colors, first = np.unique(pixels, axis=0, return_index=True)
-    if len(colors) > MAX_SWATCHES:
+    codes = pixels @ 256 ** np.arange(pixels.shape[1], dtype=np.uint32)  # numbers sort fast
+    first = np.unique(codes, return_index=True)[1]
+    if len(first) > MAX_SWATCHES:
         raise ValueError(
             f"{name}: expected an image of at most {MAX_SWATCHES} swatches, "
-            f"got {len(colors)} distinct colours"
+            f"got {len(first)} distinct colours"
         )
-    return colors[np.argsort(first)]
+    return pixels[np.sort(first)]
 
 
 def write_swatches(colors: Colors, name: str) -> bytes:
