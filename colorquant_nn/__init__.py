@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         smallest_palette,
         within_cluster_sum_of_squares,
     )
-    from colorquant_nn.io import load_image, save_image
+    from colorquant_nn.io import load_frames, load_image, open_frames, save_frames, save_image
     from colorquant_nn.layers import (
         ColorQuantize,
         DeferredColorQuantize,
@@ -43,13 +43,16 @@ __all__ = [
     "fit_palette",
     "functional",
     "kernels",
+    "load_frames",
     "load_image",
     "load_palette",
     "match_palette",
+    "open_frames",
     "palette_swatch",
     "quantize_frames",
     "quantize_image",
     "resize_palette",
+    "save_frames",
     "save_image",
     "save_palette",
     "smallest_palette",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -41,6 +41,7 @@ from colorquant_nn.functional.points import (
     check_seed,
     check_strength,
     in_working_space,
+    iterate_images,
     to_pixels,
     warn_of_pictures,
     with_alpha,
@@ -181,7 +182,7 @@ def smallest_palette(
     Returns:
         (K, C) float32 sRGB, dark to light: K colours reach ``min_psnr``, the fit of K - 1 does
         not. They are rounded to bytes, but for float images. With transparent pixels K is at least
-            2, with nothing else 1.
+        2, with nothing else 1.
 
     Raises:
         ValueError: for a wrong shape or name, or a ``min_psnr`` that is not a number, or that
@@ -252,7 +253,7 @@ def smallest_palette(
 
 def match_palette(
     palette: Tensor,
-    image: Tensor | Sequence[Tensor],
+    image: Tensor | Iterable[Any],
     *,
     most: int | None = None,
     space: Space = "rgb",
@@ -263,7 +264,8 @@ def match_palette(
 
     Args:
         palette: (K, 3) or (K, 4) sRGB, float in [0, 1] or uint8.
-        image: (C, H, W) sRGB, float in [0, 1] or uint8; or several, as for `quantize_frames`.
+        image: (C, H, W) sRGB, float in [0, 1] or uint8; or several, as for `quantize_frames`, or
+            in what can be iterated twice, such as what `colorquant_nn.open_frames` returns.
         most: colours that a file can hold. Where K is as many, and a transparent one is missing,
             it takes the place of the colour that is used least (the last of these), and a warning
             names that colour.
@@ -286,21 +288,30 @@ def match_palette(
                 [0., 0., 0., 0.]])
     """
     check_name("a colour space", space, SPACES)
-    frames = _list_frames(image)
+    if isinstance(image, Iterator):
+        raise TypeError(f"expected frames that are there twice, got {type(image).__name__}")
+    frames = _list_frames(image) if isinstance(image, Tensor) else image
     colors = check_palette(palette, alpha=True)
-    with_holes = [frame for frame in frames if len(frame) == 4]
-    if not with_holes:
+    channels, has_holes = 0, False
+    for frame in iterate_images(frames):
+        check_image(frame)
+        channels = max(channels, len(frame))
+        if len(frame) == 4 and bool((frame[3] <= 0).any()):
+            has_holes = True
+            break
+    if not channels:
+        raise ValueError("expected at least one image, got none")
+    if channels == 3:
         if colors.shape[1] == 4 and not bool((colors[:, 3] > 0).any()):
             raise ValueError("expected a palette with a visible colour, for the picture is opaque")
         return colors
     colors = with_alpha(colors)
-    has_holes = any(bool((frame[3] <= 0).any()) for frame in with_holes)
     if not has_holes or bool((colors[:, 3] <= 0).any()):
         return colors
     if most is None or len(colors) != most or most == 1:
         return torch.cat([colors, colors.new_zeros(1, 4)])
     uses = torch.zeros(len(colors), dtype=torch.int64, device=colors.device)
-    for frame in frames:
+    for frame in iterate_images(frames):
         indices = apply_palette(frame, colors, space=space).indices
         seen = indices[frame[3] > 0] if len(frame) == 4 else indices
         uses += seen.flatten().bincount(minlength=len(colors)).to(uses.device)

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from colorquant_nn import image_files
 from colorquant_nn.files import PathLike, check_suffix, read_file, write_atomically
-from colorquant_nn.functional.points import with_alpha
-from colorquant_nn.image_files import MAX_PIXELS
+from colorquant_nn.functional.points import check_count, check_tensor, check_values, with_alpha
+from colorquant_nn.image_files import MAX_PIXELS, MAX_RESOLUTION
 
 if TYPE_CHECKING:
     from colorquant_nn.image import QuantizedImage
@@ -40,8 +40,6 @@ __all__ = [
 ]
 
 Array = NDArray[np.uint8]
-
-MAX_RESOLUTION = 1_000_000  # dots per inch
 
 
 class Frames(NamedTuple):
@@ -67,10 +65,11 @@ class FrameStream:
 
     Raises:
         ValueError: as `load_image`; also while it is iterated.
+        TypeError: for a number of pixels that is not whole.
     """
 
     def __init__(self, data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> None:
-        self._file = image_files.ImageFile(data, name, max_pixels)
+        self._file = image_files.ImageFile(data, name, check_count(max_pixels, "max_pixels"))
         self.durations = self._file.durations
         self.plays = self._file.plays
         self.resolution = self._file.resolution
@@ -101,8 +100,8 @@ def open_frames(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> FrameStream:
 
     Examples:
         >>> import tempfile, torch
-        >>> from colorquant_nn import apply_palette, fit_palette, save_image
-        >>> from colorquant_nn.io import open_frames, save_frames
+        >>> from colorquant_nn import apply_palette, fit_palette
+        >>> from colorquant_nn import open_frames, save_frames, save_image
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_image(f"{folder}/in.png", torch.rand(3, 8, 8))
         ...     frames = open_frames(f"{folder}/in.png")
@@ -131,8 +130,9 @@ def load_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> Tensor:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not an image, is broken, or is too large to be trusted.
-        TypeError: for something else than a path.
+        ValueError: the file is not an image, is broken, or is too large to be trusted; or for a
+            bound below 1.
+        TypeError: for something else than a path and a whole number.
 
     Examples:
         >>> import tempfile, torch
@@ -163,8 +163,7 @@ def load_frames(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> Frames:
 
     Examples:
         >>> import tempfile, torch
-        >>> from colorquant_nn import save_image
-        >>> from colorquant_nn.io import load_frames
+        >>> from colorquant_nn import load_frames, save_image
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_image(f"{folder}/still.png", torch.rand(3, 4, 6))
         ...     frames = load_frames(f"{folder}/still.png")
@@ -211,18 +210,13 @@ def save_image(
         ...     len(load_image(f"{folder}/small.gif").flatten(1).unique(dim=1).T)
         8
     """
+    if not _is_quantized(image):
+        check_tensor(image, "an image as a tensor (3, H, W) or (4, H, W), or a QuantizedImage")
     if isinstance(image, Tensor):
         suffix = check_suffix(path, image_files.FORMATS, "an image without loss")
-        if suffix == ".gif":
-            raise ValueError(f"{path}: a GIF holds an indexed image; quantize the picture first")
         data = _encode(path, [image_array(image)], suffix, _display([0], 1, resolution), None)
-    elif _is_quantized(image):
-        data = encode_frames(path, [image], resolution=resolution)
     else:
-        raise TypeError(
-            "expected an image as a tensor (3, H, W) or (4, H, W), or a QuantizedImage, "
-            f"got {type(image).__name__}"
-        )
+        data = encode_frames(path, [image], resolution=resolution)
     write_atomically({path: data})
 
 
@@ -254,8 +248,7 @@ def save_frames(
 
     Examples:
         >>> import tempfile, torch
-        >>> from colorquant_nn import apply_palette
-        >>> from colorquant_nn.io import load_frames, save_frames
+        >>> from colorquant_nn import apply_palette, load_frames, save_frames
         >>> black_and_white = torch.tensor([[0.0, 0, 0], [1, 1, 1]])
         >>> frames = [apply_palette(torch.rand(3, 8, 8), black_and_white) for _ in range(2)]
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -299,13 +292,13 @@ def encode_frames(
         b'GIF89a'
     """
     suffix = check_suffix(path, image_files.FORMATS, "an image without loss")
-    if durations is None:
-        frames = list(frames) if isinstance(frames, Iterable) else [frames]
-        durations = [0.0] * len(frames)
-    elif not isinstance(frames, Iterable):
+    if not isinstance(frames, Iterable):
         frames = [frames]
+    if durations is None:
+        frames = list(frames)
+        durations = [0.0] * len(frames)
     display = _display(durations, plays, resolution)
-    if not durations:
+    if not display.durations:
         raise ValueError("expected at least one frame, got none")
     stream = iter(frames)
     try:
@@ -341,7 +334,7 @@ def palette_array(palette: Tensor) -> Array:
         (K, C) uint8.
 
     Raises:
-        ValueError: for another shape, or a value that leaves [0, 1].
+        ValueError: for another shape, no values, or one that leaves [0, 1].
         TypeError: for something else than a tensor, or a wrong dtype.
 
     Examples:
@@ -350,7 +343,8 @@ def palette_array(palette: Tensor) -> Array:
         >>> palette_array(torch.tensor([[0.0, 0.5, 1.0]])).tolist()
         [[0, 128, 255]]
     """
-    _check_tensor(palette, "a palette as a tensor (K, 3) or (K, 4)")
+    check_tensor(palette, "a palette as a tensor (K, 3) or (K, 4)")
+    check_values(palette, "a palette")
     if palette.ndim != 2 or palette.shape[1] not in (3, 4) or len(palette) == 0:
         raise ValueError(
             f"expected a palette of shape (K, 3) or (K, 4), got {tuple(palette.shape)}"
@@ -368,7 +362,7 @@ def image_array(image: Tensor) -> Array:
         (H, W, C) uint8.
 
     Raises:
-        ValueError: for another shape, or a value that leaves [0, 1].
+        ValueError: for another shape, no values, or one that leaves [0, 1].
         TypeError: for something else than a tensor, or a wrong dtype.
 
     Examples:
@@ -377,7 +371,8 @@ def image_array(image: Tensor) -> Array:
         >>> image_array(torch.rand(3, 4, 6)).shape
         (4, 6, 3)
     """
-    _check_tensor(image, "an image as a tensor (3, H, W) or (4, H, W)")
+    check_tensor(image, "an image as a tensor (3, H, W) or (4, H, W)")
+    check_values(image, "an image")
     if image.ndim != 3 or image.shape[0] not in (3, 4) or 0 in image.shape:
         raise ValueError(
             f"expected an image of shape (3, H, W) or (4, H, W), got {tuple(image.shape)}"
@@ -420,7 +415,8 @@ def _to_bytes(values: Tensor, what: str) -> Array:
 
 def _index_array(indices: Tensor, num_colors: int) -> NDArray[np.int64]:
     """The indices (H, W) of an image in a palette of K colours."""
-    _check_tensor(indices, "indices as a tensor (H, W)")
+    check_tensor(indices, "indices as a tensor (H, W)")
+    check_values(indices, "indices")
     if indices.ndim != 2 or 0 in indices.shape:
         raise ValueError(f"expected indices of shape (H, W), got {tuple(indices.shape)}")
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
@@ -449,15 +445,15 @@ def _display(
     durations: Sequence[float], plays: int, resolution: tuple[float, float] | None
 ) -> image_files.Display:
     try:
-        given = [0.0 + duration for duration in durations]
+        given = [float(0.0 + duration) for duration in durations]
         plays = operator.index(plays)
     except TypeError:
         raise TypeError(
             "expected durations in milliseconds and a whole number of plays, "
             f"got {durations!r} and {plays!r}"
         ) from None
-    if not all(0 <= duration < math.inf for duration in given):
-        raise ValueError(f"expected durations of at least 0 milliseconds, got {min(given)}")
+    if wrong := [duration for duration in given if not 0 <= duration < math.inf]:
+        raise ValueError(f"expected finite durations of at least 0 milliseconds, got {wrong[0]}")
     if plays < 0:
         raise ValueError(f"expected a number of plays of at least 0, got {plays}")
     if resolution is not None:
@@ -474,12 +470,3 @@ def _display(
             )
         resolution = across, down
     return image_files.Display(given, plays, resolution)
-
-
-def _check_tensor(value: object, expected: str) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"expected {expected}, got {type(value).__name__}")
-    if value.layout != torch.strided:
-        raise TypeError(f"expected {expected}, got a sparse one; use .to_dense()")
-    if value.is_meta:
-        raise TypeError(f"expected {expected}, got one without values, on the meta device")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from colorquant_nn.functional.points import check_tensor
 from colorquant_nn.io import image_array, palette_array
 
 __all__ = ["comparison", "is_light", "palette_swatch", "rate_distortion"]
@@ -274,10 +275,7 @@ def _draw_palette(canvas: Image.Image, box: Box, palette: Tensor, counts: Tensor
     left, top, right, bottom = box
     shares: NDArray[np.float64] | None = None
     if counts is not None:
-        if not isinstance(counts, Tensor):
-            raise TypeError(
-                f"expected counts as a tensor ({len(colors)},), got {type(counts).__name__}"
-            )
+        check_tensor(counts, f"counts as a tensor ({len(colors)},)")
         if counts.shape != (len(colors),):
             raise ValueError(
                 f"expected counts of shape ({len(colors)},), got {tuple(counts.shape)}"

@@ -329,9 +329,10 @@ def test_animations_keep_frames_and_timing(folder, run):
     assert load_frames("film.png").durations == [50, 120, 70]
 
 
-def test_pages(folder, run):
+@pytest.mark.parametrize("big", [False, True])
+def test_pages(folder, run, big):
     pages = [Image.fromarray(photo(seed)[: 20 + 10 * seed]) for seed in range(2)]
-    pages[0].save("pages.tif", save_all=True, append_images=pages[1:])
+    pages[0].save("pages.tif", save_all=True, append_images=pages[1:], big_tiff=big)
     assert run("quantize", "pages.tif", "-k", 6)[0] == 0
     result = load_frames("pages-quantized.tif").images
     assert [image.shape for image in result] == [(3, 20, WIDTH), (3, 30, WIDTH)]

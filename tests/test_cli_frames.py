@@ -95,6 +95,21 @@ def test_holes_of_a_later_frame_are_kept(folder, run):
         assert torch.equal(second[3] == 0, torch.from_numpy(clear[..., 3] == 0))
 
 
+def test_a_full_palette_gives_a_color_that_no_frame_uses(folder, run):
+    pixels = np.full((2, 16, 16, 4), 255, np.uint8)
+    pixels[..., :3] = np.arange(256).reshape(16, 16, 1)
+    pixels[:, 0, 10:11] = 0, 0, 0, 255  # grey 10 is in neither
+    pixels[0, 15] = 0, 0, 0, 0  # and the lightest ones in the second alone
+    save_film("film.png", pixels)
+    code, _, err = run("quantize", "film.png", "--palette", "grey-256", "-o", "out.gif")
+    assert code == 0
+    assert "colour 10 of the palette, #0a0a0a, gives its place" in err
+    assert "0 pixels use it" in err
+    assert torch.equal(
+        load_frames("out.gif").images[1][:3, 15], torch.arange(240, 256).expand(3, 16)
+    )
+
+
 def test_colors_of_many_frames_are_those_of_all(folder, run):
     save_film("film.png", [photo(seed) for seed in range(3)])
     all_pixels = np.concatenate([photo(seed).reshape(-1, 3) for seed in range(3)])

@@ -62,6 +62,7 @@ def test_a_decompression_bomb(folder, run, monkeypatch):
         (["-k", "-3"], ["colors"]),
         (["-k", "many"], ["'many'"]),
         (["-k", "99999999999"], ["from 1 to 65536"]),
+        (["-k", "9" * 5000], ["from 1 to 65536"]),
         (["--strength", "1.5"], ["from 0 to 1", "'1.5'"]),
         (["--strength", "nan"], ["from 0 to 1"]),
         (["--space", "hsv"], ["hsv", "oklab"]),

@@ -543,10 +543,14 @@ def test_a_full_palette_gives_its_least_used_colour_for_the_transparent_one() ->
     assert len(match_palette(palette, image, most=4)) == 4
     image[3, 0, 0] = 0  # each of 0, 1 and 2 is used once now
     with pytest.warns(UserWarning, match=r"colour 2 of the palette, #0000ff, gives its place"):
-        matched = match_palette(palette, [image, image], most=4)
+        matched = match_palette(palette, [(image, 50.0), (image, 50.0)], most=4)
     assert (matched * 255)[:, 2:].tolist() == [[0, 255], [0, 255], [0, 0], [255, 255]]
     assert len(match_palette(palette, image, most=5)) == 5
     assert len(match_palette(palette, image, most=3)) == 5  # no file of so few colours anyway
+    with pytest.raises(TypeError, match="frames that are there twice, got generator"):
+        match_palette(palette, (frame for frame in [image]), most=4)
+    with pytest.raises(ValueError, match="at least one image, got none"):
+        match_palette(palette, [])
 
 
 def test_streams_are_exact_and_may_mix_alpha() -> None:

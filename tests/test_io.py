@@ -92,7 +92,7 @@ def test_what_cannot_be_saved(tmp_path, image, name, message):
     with pytest.raises(TypeError, match=r"floating point or uint8, got torch\.int64"):
         save_image(tmp_path / "a.png", torch.ones(3, 4, 4, dtype=torch.int64))
     for kind in (torch.rand(3, 4, 4).to_sparse(), torch.rand(3, 4, 4, device="meta")):
-        with pytest.raises(TypeError, match=r"as a tensor .*, got (a sparse|one)"):
+        with pytest.raises(ValueError, match=r"expected an image (as a dense|with values)"):
             save_image(tmp_path / "a.png", kind)
     for kind in (np.zeros((4, 4, 3), np.uint8), [[0]], None, "a.png"):
         with pytest.raises(TypeError, match=r"expected an image as a tensor .*, got "):

@@ -168,9 +168,9 @@ def test_what_is_no_sequence_of_frames_is_refused(tmp_path, frames):
         ({"indices": torch.tensor([[-1, 0]])}, ValueError, "indices of 0 to 4, got -1 to 0"),
         ({"indices": torch.tensor([[0.0, 1]])}, TypeError, "whole numbers, got torch.float32"),
         ({"indices": torch.zeros(2, 3, 3, dtype=torch.int64)}, ValueError, r"got \(2, 3, 3\)"),
-        ({"indices": torch.eye(3).long().to_sparse()}, TypeError, r"a sparse one; use \.to_dense"),
-        ({"indices": torch.eye(3, device="meta").long()}, TypeError, "without values"),
-        ({"palette": torch.rand(5, 3).to_sparse()}, TypeError, "a sparse one"),
+        ({"indices": torch.eye(3).long().to_sparse()}, ValueError, r"sparse_coo; use \.to_dense"),
+        ({"indices": torch.eye(3, device="meta").long()}, ValueError, "with values"),
+        ({"palette": torch.rand(5, 3).to_sparse()}, ValueError, "a dense tensor"),
         ({"palette": [[0, 0, 0]]}, TypeError, "a palette as a tensor .*, got list"),
     ],
 )
@@ -185,6 +185,30 @@ def test_palettes_that_are_alike_are_shared(tmp_path):
     other = second._replace(palette=second.palette.double())
     save_frames(tmp_path / "a.gif", [first, other], [50, 50])
     assert len(load_frames(tmp_path / "a.gif").images) == 2
+
+
+@pytest.mark.parametrize(
+    "durations", [np.array([50, 70], np.float32), torch.tensor([50, 70]), (np.int64(50), 70)]
+)
+def test_durations_may_be_numbers_of_any_library(tmp_path, durations):
+    save_frames(tmp_path / "a.png", animation()[:2], durations)
+    assert load_frames(tmp_path / "a.png").durations == [50, 70]
+
+
+@pytest.mark.parametrize("wrong", [-1, float("inf"), float("nan")])
+def test_the_wrong_duration_is_named(tmp_path, wrong):
+    with pytest.raises(ValueError, match=f"finite durations .*, got {float(wrong)}"):
+        save_frames(tmp_path / "a.png", animation()[:2], [5, wrong])
+
+
+@pytest.mark.parametrize(
+    ("max_pixels", "error"),
+    [("9", TypeError), (9.5, TypeError), (None, TypeError), (0, ValueError)],
+)
+def test_a_bound_is_a_whole_number(tmp_path, max_pixels, error):
+    save_image(tmp_path / "a.png", torch.rand(3, 4, 4))
+    with pytest.raises(error, match="expected max_pixels"):
+        open_frames(tmp_path / "a.png", max_pixels=max_pixels)
 
 
 @pytest.mark.parametrize(

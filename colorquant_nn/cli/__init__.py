@@ -158,7 +158,7 @@ def _add_quantize(commands: Any) -> None:
         "--output",
         type=_path,
         metavar="OUT|DIR",
-        help="a .png, .gif, .webp or .tif file; or a folder, which gets the same names and "
+        help="a .png, .gif, .webp, .tif or .bmp file; or a folder, which gets the same names and "
         "subfolders; - is standard output; default: NAME-quantized.png beside the input "
         "(animations keep their format)",
     )
@@ -177,7 +177,11 @@ def _add_quantize(commands: Any) -> None:
         help="mix colours that the palette lacks from dots; default: none",
     )
     command.add_argument(
-        "--strength", type=_share, default=1.0, metavar="S", help="of the dither, 0 to 1"
+        "--strength",
+        type=_share,
+        default=1.0,
+        metavar="S",
+        help="of the dither, 0 to 1; default: 1",
     )
     command.add_argument(
         "--palette",
@@ -190,7 +194,7 @@ def _add_quantize(commands: Any) -> None:
         "--min-psnr",
         type=_decibels,
         metavar="DB",
-        help="the fewest colours that reach this, at most as many as -k says",
+        help="the fewest colours that reach this PSNR, at most as many as -k says",
     )
     command.add_argument(
         "--compare",
@@ -247,7 +251,8 @@ def _add_compare(commands: Any) -> None:
     command = commands.add_parser(
         "compare",
         help="measure how two pictures differ",
-        description="Measure how two pictures of one size differ: MSE, PSNR, SSIM, CIEDE2000.",
+        description="Measure how two pictures or animations of one size differ: MSE, PSNR, SSIM, "
+        "CIEDE2000.",
     )
     command.add_argument("original", type=_path, metavar="A", help="a picture; - is standard input")
     command.add_argument("other", type=_path, metavar="B", help="another, of the same size")
@@ -300,7 +305,7 @@ def _add_output(command: argparse.ArgumentParser) -> None:
         default=MAX_PIXELS,
         metavar="N",
         help="refuse frames of more, such as 400M; eight times as many in all frames of a file; "
-        f"default: {MAX_PIXELS // 10**6}M",
+        f"default: {MAX_PIXELS / 1e6:.0f}M",
     )
 
 
@@ -355,16 +360,16 @@ def _fitting(given: Namespace) -> Fitting:
 
 
 def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_COLORS:
-        raise argparse.ArgumentTypeError(
-            f"expected a number of colours from 1 to {MOST_COLORS}, got {text!r}"
-        )
-    return int(text)
+    return _whole(text, 1, MOST_COLORS, "a number of colours")
 
 
 def _seed(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,19}", text) or int(text) > LARGEST_SEED:
-        raise argparse.ArgumentTypeError(f"expected a seed from 0 to {LARGEST_SEED}, got {text!r}")
+    return _whole(text, 0, LARGEST_SEED, "a seed")
+
+
+def _whole(text: str, low: int, high: int, what: str) -> int:
+    if not re.fullmatch("[0-9]{1,99}", text) or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(f"expected {what} from {low} to {high}, got {text!r:.80}")
     return int(text)
 
 

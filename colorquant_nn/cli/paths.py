@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from colorquant_nn.cli.options import Output, boundary, shown
 from colorquant_nn.files import STANDARD, check_suffix
-from colorquant_nn.image_files import FORMATS, PICTURES
+from colorquant_nn.image_files import FORMATS, PICTURES, is_format
 
 __all__ = ["DRAWINGS", "STANDARD", "Job", "expand", "plan", "settle", "target_for", "to_source"]
 
@@ -22,8 +22,7 @@ COMPARE = "-compare"
 DRAWINGS = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG"}  # comparisons and plots
 # What a folder is searched for; a file that is named is opened whatever it is called.
 SUFFIXES = {suffix for suffixes in PICTURES.values() for suffix in suffixes}
-# Formats that keep frames or pages, by the bytes that they begin with.
-MOVING = {b"GIF8": ".gif", b"RIFF": ".webp", b"II*\0": ".tif", b"MM\0*": ".tif"}
+MOVING = {"GIF": ".gif", "WEBP": ".webp", "TIFF": ".tif"}  # formats that keep frames or pages
 
 
 class Job(NamedTuple):
@@ -153,7 +152,8 @@ def target_for(job: Job, frames: int, data: bytes) -> tuple[Path, str]:
     """
     suffix = job.target.suffix.lower()
     if job.is_open or job.target == STANDARD:
-        suffix = MOVING.get(data[:4], ".png") if frames > 1 else ".png"
+        moving = (MOVING[format] for format in MOVING if frames > 1 and is_format(data, format))
+        suffix = next(moving, ".png")
         if suffix == ".tif" and job.source.suffix.lower() == ".tiff":
             suffix = ".tiff"
     if job.target == STANDARD:

@@ -68,7 +68,7 @@ def quantize(
         fitting: how colours are found.
         drawing: how they are used.
         output: a file or a folder for the results, and one for comparisons.
-        palette: a name or a file whose colours are used instead.
+        palette: a name, a list of colours or a file: these are used instead.
         shared: whether all inputs have one palette.
         min_psnr: in dB, that is to be reached with the fewest colours instead.
         max_pixels: that a frame may have.
@@ -149,9 +149,7 @@ def _palette_for(frames: Frames, request: Request, suffix: str) -> Tensor:
     """The palette of all frames, in which each can be drawn."""
     if request.palette is not None:
         most = MOST_INDEXED if suffix in (".png", ".gif") else None
-        return match_palette(
-            request.palette, _clearest(frames), most=most, space=request.drawing.space
-        )
+        return match_palette(request.palette, frames, most=most, space=request.drawing.space)
     fitting = request.fitting
     if request.min_psnr is None:
         return fit(merge_colors(count_each(frames)), fitting)
@@ -178,18 +176,6 @@ def _remember(read: Read) -> Read:
         return data
 
     return read_again
-
-
-def _clearest(frames: Frames) -> Tensor:
-    """The first frame with a fully transparent pixel, or else with alpha, or else the first."""
-    found = None
-    for image, _ in frames:
-        if len(image) == 4 and bool((image[3] == 0).any()):
-            return image
-        if found is None or len(image) > len(found):
-            found = image
-    assert found is not None
-    return found
 
 
 class Work:

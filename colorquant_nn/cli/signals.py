@@ -19,15 +19,7 @@ SIGNALS = [
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked the process to end.
-
-    Args:
-        number: of the signal.
-    """
-
-    def __init__(self, number: int = signal.SIGINT) -> None:
-        super().__init__(number)
-        self.number = number
+    """A signal asked the process to end."""
 
 
 @contextmanager
@@ -45,7 +37,7 @@ def handled() -> Iterator[list[int]]:
         came.append(number)
         if len(came) > 1:
             die(number)
-        raise Stopped(number)
+        raise Stopped
 
     before = {}
     if threading.current_thread() is threading.main_thread():

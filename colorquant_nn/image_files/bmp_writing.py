@@ -8,14 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from colorquant_nn.image_files.display import Display, FormatError
+from colorquant_nn.image_files.display import METRE, Display, FormatError
 from colorquant_nn.image_files.packing import is_opaque, pack_rows
 
 __all__ = ["encode_bmp"]
 
 Array = NDArray[np.uint8]
 
-METRE = 39.3700787  # inches
 HEADERS = 54  # bytes
 LARGEST = (1 << 32) - 1  # bytes
 

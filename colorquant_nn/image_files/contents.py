@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from colorquant_nn.image_files.decoding import Refused
+from colorquant_nn.image_files.display import MAX_RESOLUTION
 
 __all__ = [
     "MAX_PIXELS",
@@ -29,7 +30,6 @@ MAX_PIXELS = 178_956_970  # of a frame: half a gigabyte
 FRAMES = 8  # all frames of a file together: as many times that
 MAX_SIDE = 1 << 26  # a row of RGBA in bits, 31 of them, is what Pillow can count
 INCH = 2.54  # centimetres
-MAX_RESOLUTION = 1e6  # dots per inch
 
 
 class Decoded(NamedTuple):
@@ -89,17 +89,17 @@ def orientation_of(image: Image.Image) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def resolution_of(image: Image.Image, orientation: int) -> Resolution | None:
-    """Dots per inch of a picture that has been turned; None for nothing and nonsense."""
+def resolution_of(image: Image.Image) -> Resolution | None:
+    """Dots per inch of a picture once it is turned; None for nothing and nonsense."""
     try:
-        said = image.info.get("jfif_unit") if image.format == "JPEG" else True  # else it is guessed
-        found = (said and image.info.get("dpi")) or _exif_resolution(image.getexif())
+        guessed = image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit")
+        found = (not guessed and image.info.get("dpi")) or _exif_resolution(image.getexif())
         across, down = (float(value) for value in found)
     except Exception:  # broken metadata: the picture may be whole
         return None
     if not all(1 < value < MAX_RESOLUTION for value in (across, down)):  # 1: no unit
         return None
-    return (down, across) if orientation > 4 else (across, down)
+    return (down, across) if orientation_of(image) > 4 else (across, down)
 
 
 def _exif_resolution(exif: Image.Exif) -> list[float]:

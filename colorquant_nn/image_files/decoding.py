@@ -57,7 +57,15 @@ for plugin in (
 
 
 def is_format(data: bytes, format: str) -> bool:
-    """Whether a file begins as those of a format do."""
+    """Tell whether a file begins as those of a format do.
+
+    Args:
+        data: the content of the file.
+        format: a key of `PICTURES`.
+
+    Returns:
+        whether it does.
+    """
     _, accept = Image.OPEN.get(format, (None, lambda _: False))
     return accept is None or accept(data[:16]) is True
 

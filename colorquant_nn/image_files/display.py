@@ -7,6 +7,8 @@ from fractions import Fraction
 from typing import NamedTuple
 
 __all__ = [
+    "MAX_RESOLUTION",
+    "METRE",
     "Display",
     "FormatError",
     "as_fraction",
@@ -17,6 +19,8 @@ __all__ = [
 
 LONGEST = {".gif": 655_350, ".png": 65_535_000, ".webp": (1 << 24) - 1}  # milliseconds
 MOST_PLAYS = {".gif": 65_536, ".png": (1 << 31) - 1, ".webp": 65_535}
+MAX_RESOLUTION = 1_000_000  # dots per inch
+METRE = 100 / 2.54  # inches
 SHORTEST = 2  # hundredths: browsers show a GIF's frame of 0 or 10 ms for 100 ms
 
 

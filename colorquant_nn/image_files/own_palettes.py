@@ -13,14 +13,12 @@ from colorquant_nn.image_files.decoding import Refused, decoding, is_format, ope
 from colorquant_nn.image_files.gif import parse_gif
 from colorquant_nn.image_files.png import INDEXED, parse_png
 from colorquant_nn.image_files.profiles import to_srgb
-from colorquant_nn.image_files.tiff import scan_tiff
+from colorquant_nn.image_files.reading import scan
 from colorquant_nn.image_files.tiff_samples import mend_palette
 
 __all__ = ["own_palette"]
 
 Array = NDArray[np.uint8]
-
-COLOR_MAP = 320  # the tag of a TIFF
 
 
 def own_palette(data: bytes, name: str) -> Array | None:
@@ -45,19 +43,18 @@ def own_palette(data: bytes, name: str) -> Array | None:
         [[0, 0, 0], [255, 255, 255]]
     """
     with decoding(name):
-        if is_format(data, "GIF"):
-            colors = _of_gif(data)
-            return colors if colors is None else _without_padding(colors, data)
         if is_format(data, "PNG"):
             return _of_png(data)
         if is_format(data, "BMP"):
             return _of_bmp(data)
-        return _of_others(data)
+        scan(data, MAX_PIXELS)  # the others may be decoded
+        return _of_gif(data) if is_format(data, "GIF") else _of_others(data)
 
 
 def _of_gif(data: bytes) -> Array | None:
     frame = parse_gif(data).frames[0]
-    return _with_alpha(frame.colors, {frame.transparent: 0})
+    colors = _with_alpha(frame.colors, {frame.transparent: 0})
+    return None if colors is None else _without_padding(colors, open_image(data))
 
 
 def _of_png(data: bytes) -> Array | None:
@@ -69,15 +66,11 @@ def _of_png(data: bytes) -> Array | None:
 
 
 def _of_bmp(data: bytes) -> Array | None:
-    (offset, header) = struct.unpack_from("<2I", data, 10)
-    if header == 12:
-        (bits,), count, step = struct.unpack_from("<H", data, 24), 0, 3
-    else:
-        (bits,), (count,), step = (
-            struct.unpack_from("<H", data, 28),
-            struct.unpack_from("<I", data, 46),
-            4,
-        )
+    offset, header = struct.unpack_from("<2I", data, 10)
+    is_old = header == 12
+    (bits,) = struct.unpack_from("<H", data, 24 if is_old else 28)
+    (count,) = (0,) if is_old else struct.unpack_from("<I", data, 46)
+    step = 3 if is_old else 4
     if not 1 <= bits <= 8:
         return None
     count = min(count or 1 << bits, 1 << bits)
@@ -86,26 +79,24 @@ def _of_bmp(data: bytes) -> Array | None:
 
 
 def _of_others(data: bytes) -> Array | None:
-    if is_format(data, "TIFF"):
-        scan_tiff(data, MAX_PIXELS)
     image = open_image(data)
     if image.mode not in ("P", "PA") or image.palette is None:
         return None
     if is_format(data, "TIFF"):
         mend_palette(image)
     colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    if is_format(data, "TIFF"):
-        colors = _without_padding(colors, data)
+    if image.format in ("TIFF", "PCX"):
+        colors = _without_padding(colors, image)
     profile = image.info.get("icc_profile")
     return colors if profile is None else _to_srgb(colors, profile)
 
 
-def _without_padding(colors: Array, data: bytes) -> Array:
-    """A table as long as its format allows only powers of two: without repeats of its last colour.
+def _without_padding(colors: Array, image: Image.Image) -> Array:
+    """A table whose format allows only some lengths: without repeats of its last colour.
 
     Those that are used, or transparent, stay.
     """
-    used = int(np.asarray(open_image(data)).max()) + 1
+    used = int(np.asarray(image).max()) + 1
     if colors.shape[1] == 4:
         used = max(used, int(np.flatnonzero(colors[:, 3] < 255).max(initial=-1)) + 1)
     while len(colors) > used and (colors[-1, :3] == colors[-2, :3]).all():

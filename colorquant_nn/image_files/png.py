@@ -28,7 +28,7 @@ from colorquant_nn.image_files.contents import (
 from colorquant_nn.image_files.decoding import Refused
 from colorquant_nn.image_files.pixels import to_8_bits
 
-__all__ = ["Frame", "Png", "parse_png", "scan_png"]
+__all__ = ["SIGNATURE", "Frame", "Png", "pack_chunk", "parse_png", "scan_png", "walk_chunks"]
 
 Array = NDArray[np.uint8]
 Chunk = tuple[bytes, bytes]
@@ -121,7 +121,7 @@ def parse_png(data: bytes) -> Png:
     still: list[tuple[int, int]] = []
     parts: list[list[tuple[int, int]]] = []
     frames: list[Frame] = []
-    for kind, start, stop in _walk(data):
+    for kind, start, stop in walk_chunks(data):
         if kind == b"IDAT":
             still.append((start, stop))
         elif kind == b"fcTL" and b"acTL" in chunks:
@@ -157,10 +157,19 @@ def parse_png(data: bytes) -> Png:
     )  # fmt: skip
 
 
-def _walk(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and stop of every chunk, up to where the file is cut.
+def walk_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Find the chunks of a file, up to where it is cut.
 
     A broken chunk is passed over if a picture can do without it.
+
+    Args:
+        data: the content of the file.
+
+    Yields:
+        kind, start and stop of each.
+
+    Raises:
+        ValueError: a chunk that matters is broken.
     """
     position = len(SIGNATURE)
     while position + 8 <= len(data):
@@ -203,7 +212,7 @@ def _display(
     try:
         image = _open((1, 1), 8, GREY, 0, [*named, *texts, (b"IDAT", zlib.compress(b"\0\0"))])
         image.load()
-        return orientation_of(image), resolution_of(image, orientation_of(image))
+        return orientation_of(image), resolution_of(image)
     except Exception:  # odd metadata
         return 1, None
 
@@ -213,11 +222,22 @@ def _open(
 ) -> PngImagePlugin.PngImageFile:
     """A picture that has these chunks alone."""
     header = struct.pack(">IIBBBBB", *size, depth, kind, 0, 0, interlaced)
-    parts = [SIGNATURE]
-    for name, content in ((b"IHDR", header), *chunks, (b"IEND", b"")):
-        check = zlib.crc32(content, zlib.crc32(name))
-        parts += [struct.pack(">I", len(content)), name, content, struct.pack(">I", check)]
-    return PngImagePlugin.PngImageFile(io.BytesIO(b"".join(parts)))
+    parts = (pack_chunk(*chunk) for chunk in ((b"IHDR", header), *chunks, (b"IEND", b"")))
+    return PngImagePlugin.PngImageFile(io.BytesIO(SIGNATURE + b"".join(parts)))
+
+
+def pack_chunk(kind: bytes, data: bytes) -> bytes:
+    """Write a chunk.
+
+    Args:
+        kind: four letters.
+        data: its content.
+
+    Returns:
+        the chunk with its length and checksum.
+    """
+    check = zlib.crc32(data, zlib.crc32(kind))
+    return b"".join([struct.pack(">I", len(data)), kind, data, struct.pack(">I", check)])
 
 
 def _draw(data: bytes, png: Png, frame: Frame) -> Patch:

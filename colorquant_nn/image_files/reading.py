@@ -18,7 +18,7 @@ from colorquant_nn.image_files.stills import scan_still
 from colorquant_nn.image_files.tiff import scan_tiff
 from colorquant_nn.image_files.webp import scan_webp
 
-__all__ = ["ImageFile"]
+__all__ = ["ImageFile", "scan"]
 
 Array = NDArray[np.uint8]
 
@@ -38,6 +38,23 @@ TURNS: dict[int, Callable[[Array], Array]] = {  # by EXIF's number of what was d
     7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
     8: lambda pixels: np.rot90(pixels),
 }
+
+
+def scan(data: bytes, max_pixels: int) -> Contents:
+    """Read the headers of an image file, whatever its format.
+
+    Args:
+        data: the content of the file.
+        max_pixels: that a frame may have.
+
+    Returns:
+        what it holds.
+
+    Raises:
+        ValueError: it is not an image, is broken, or there are too many pixels.
+    """
+    of_format = (SCANS[format] for format in SCANS if is_format(data, format))
+    return next(of_format, scan_still)(data, max_pixels)
 
 
 class ImageFile:
@@ -72,7 +89,6 @@ class ImageFile:
     def __init__(self, data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> None:
         self.name = name
         with decoding(name):
-            scan = next((SCANS[format] for format in SCANS if is_format(data, format)), scan_still)
             contents = scan(data, max_pixels)
         self.durations = contents.durations
         self.plays = contents.plays

@@ -5,14 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from colorquant_nn.image_files.contents import (
-    Contents,
-    Decoded,
-    Size,
-    check_sizes,
-    orientation_of,
-    resolution_of,
-)
+from colorquant_nn.image_files.contents import Contents, Decoded, Size, check_sizes, resolution_of
 from colorquant_nn.image_files.decoding import is_format, open_image
 from colorquant_nn.image_files.pixels import split
 
@@ -40,8 +33,7 @@ def scan_still(data: bytes, max_pixels: int) -> Contents:
     image = open_image(data)
     count = getattr(image, "n_frames", 1) if image.format == "AVIF" else 1
     check_sizes([image.size] * count, max_pixels)
-    orientation = orientation_of(image)
-    resolution = resolution_of(image, orientation)
+    resolution = resolution_of(image)
 
     def frames() -> Iterator[Decoded]:
         image = open_image(data)

@@ -20,7 +20,6 @@ from colorquant_nn.image_files.contents import (
     Decoded,
     Size,
     check_sizes,
-    orientation_of,
     resolution_of,
 )
 from colorquant_nn.image_files.decoding import Refused, open_image
@@ -88,9 +87,7 @@ def scan_tiff(data: bytes, max_pixels: int) -> Contents:
             decoded = split(image, 4095.0 if page.bits == 12 else None, page in inverted)
             yield decoded if decoded.profile is None else decoded._replace(deep=deep)
 
-    image = open_image(data)
-    resolution = resolution_of(image, orientation_of(image))
-    return Contents(frames, [0.0] * len(pages), 1, resolution)
+    return Contents(frames, [0.0] * len(pages), 1, resolution_of(open_image(data)))
 
 
 class Page(NamedTuple):

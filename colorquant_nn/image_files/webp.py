@@ -11,13 +11,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from colorquant_nn.image_files.contents import (
-    Contents,
-    Decoded,
-    check_sizes,
-    orientation_of,
-    resolution_of,
-)
+from colorquant_nn.image_files.contents import Contents, Decoded, check_sizes, resolution_of
 from colorquant_nn.image_files.decoding import open_image
 from colorquant_nn.image_files.pixels import split
 
@@ -65,7 +59,7 @@ def scan_webp(data: bytes, max_pixels: int) -> Contents:
             image.seek(number)
             yield split(image)
 
-    return Contents(frames, durations, plays, resolution_of(details, orientation_of(details)))
+    return Contents(frames, durations, plays, resolution_of(details))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

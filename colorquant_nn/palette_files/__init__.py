@@ -8,14 +8,15 @@ is read; only what has no header is read by its suffix.
 
 import os
 from collections.abc import Callable
+from itertools import chain
 
+from colorquant_nn.image_files import PICTURES
 from colorquant_nn.palette_files import adobe, css, swatches, tables, text
 from colorquant_nn.palette_files.colors import MAX_COLORS, Colors, parse_color, parse_colors, stack
 
 __all__ = ["MAX_COLORS", "PALETTE_FORMATS", "parse_color", "parse_colors", "read_palette", "stack"]
 
 MAX_BYTES = 1 << 22  # enough for as many colours, with names
-IMAGE_SUFFIXES = (".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 
 Reader = Callable[[bytes, str], Colors]
 Writer = Callable[[Colors, str], bytes]
@@ -50,7 +51,7 @@ BY_SUFFIX: dict[str, Reader] = {
     ".ase": adobe.read_swatch_exchange,
     ".aco": adobe.read_swatches,
     **dict.fromkeys((".txt", ".css", ".scss", ".less", ".json"), css.read_css),
-    **dict.fromkeys(IMAGE_SUFFIXES, swatches.read_swatches),
+    **dict.fromkeys(chain(*PICTURES.values()), swatches.read_swatches),
 }
 
 

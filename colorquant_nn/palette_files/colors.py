@@ -7,6 +7,7 @@ from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ImageColor
 
 __all__ = [
     "MAX_COLORS",
@@ -166,9 +167,7 @@ def _name(word: str) -> tuple[int, ...] | None:
         return None
     if word == "transparent":
         return (0, 0, 0, 0)
-    from PIL import ImageColor  # the table of CSS; not for the help of the command
-
-    return ImageColor.getrgb(word) if word in ImageColor.colormap else None
+    return ImageColor.getrgb(word) if word in ImageColor.colormap else None  # those of CSS
 
 
 def _function(word: str) -> tuple[int, ...] | None:

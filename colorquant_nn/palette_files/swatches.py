@@ -4,13 +4,14 @@ import math
 
 import numpy as np
 
+from colorquant_nn import image_files
 from colorquant_nn.palette_files.colors import Colors
 
 __all__ = ["is_image", "read_swatches", "write_swatches"]
 
 MAX_SWATCHES = 4096  # an image with more colours is a picture, not a palette
 SWATCH_SIZE = 32  # pixels
-FIRST_BYTES = (b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
+COMMON = ("PNG", "GIF", "JPEG", "WEBP", "TIFF", "BMP")
 
 
 def is_image(data: bytes) -> bool:
@@ -22,9 +23,8 @@ def is_image(data: bytes) -> bool:
     Returns:
         whether it is.
     """
-    webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
-    bitmap = data[:2] == b"BM" and data[6:10] == bytes(4)
-    return webp or bitmap or data.startswith(FIRST_BYTES)
+    is_text = data[:2] == b"BM" and data[6:10] != bytes(4)
+    return not is_text and any(image_files.is_format(data, format) for format in COMMON)
 
 
 def read_swatches(data: bytes, name: str) -> Colors:
@@ -40,20 +40,19 @@ def read_swatches(data: bytes, name: str) -> Colors:
     Raises:
         ValueError: it is no image, or has too many colours.
     """
-    from colorquant_nn import image_files  # Pillow is not for the help of the command
-
     colors = image_files.own_palette(data, name)
     if colors is not None:
         return colors
     pixels = next(iter(image_files.ImageFile(data, name)))
     pixels = pixels.reshape(-1, pixels.shape[-1])
-    colors, first = np.unique(pixels, axis=0, return_index=True)
-    if len(colors) > MAX_SWATCHES:
+    codes = pixels @ 256 ** np.arange(pixels.shape[1], dtype=np.uint32)  # numbers sort fast
+    first = np.unique(codes, return_index=True)[1]
+    if len(first) > MAX_SWATCHES:
         raise ValueError(
             f"{name}: expected an image of at most {MAX_SWATCHES} swatches, "
-            f"got {len(colors)} distinct colours"
+            f"got {len(first)} distinct colours"
         )
-    return colors[np.argsort(first)]
+    return pixels[np.sort(first)]
 
 
 def write_swatches(colors: Colors, name: str) -> bytes:
@@ -69,8 +68,6 @@ def write_swatches(colors: Colors, name: str) -> bytes:
     Raises:
         ValueError: there are too many.
     """
-    from colorquant_nn import image_files
-
     distinct = len(np.unique(colors, axis=0)) == len(colors)
     if len(colors) > MAX_SWATCHES or (len(colors) > 256 and not distinct):
         raise ValueError(

@@ -39,6 +39,12 @@ def test_gif(colors):
     assert palette(gif((1, 1), [frame])) is None
 
 
+def test_a_palette_is_not_worth_gigabytes():
+    data = gif((65535, 65535), [{"indices": [[0]]}], COLORS)
+    with pytest.raises(ValueError, match=r"^a file: too large to be trusted: 65535 x 65535 pixels"):
+        palette(data)
+
+
 def bmp(colors, bits, core=False):
     table = b"".join(bytes(color[::-1]) + b"\0" * (not core) for color in colors)
     if core:
@@ -65,7 +71,7 @@ def test_tiff_and_the_others():
     assert palette(data)[:5] == [*COLORS, (0, 0, 0)]
     image = Image.new("P", (2, 2))
     image.putpalette(np.array(COLORS, np.uint8).tobytes())
-    for format in ("PCX", "TGA"):
-        assert palette(saved(image, format))[:4] == COLORS
+    assert palette(saved(image, "PCX")) == [*COLORS, (0, 0, 0)]
+    assert palette(saved(image, "TGA"))[:4] == COLORS
     for format in ("JPEG", "WEBP"):
         assert palette(saved(image.convert("RGB"), format)) is None

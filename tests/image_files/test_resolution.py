@@ -54,6 +54,13 @@ def test_nothing_said_is_none(format):
         assert resolution(saved(IMAGE, format, exif=orientation)) is None
 
 
+def test_a_guess_is_none_in_several_jpegs_too():
+    orientation = Image.Exif()
+    orientation[0x0112] = 1
+    data = saved(IMAGE, "MPO", save_all=True, append_images=[IMAGE], exif=orientation)
+    assert resolution(data) is None
+
+
 def test_nonsense_is_none():
     for across, unit in ((0, 1), (2**31 - 1, 1), (11811, 0), (39, 1)):
         chunk = (b"pHYs", struct.pack(">IIB", across, across, unit))

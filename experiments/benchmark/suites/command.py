@@ -11,8 +11,7 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import interpolate
 
-from colorquant_nn import apply_palette, fit_palette, save_image
-from colorquant_nn.io import save_frames
+from colorquant_nn import apply_palette, fit_palette, save_frames, save_image
 from experiments.benchmark.case import CHECKOUT, Case, Options, Run, Seconds
 from experiments.benchmark.suites.images import LIBIMAGEQUANT
 from experiments.benchmark.suites.pictures import load, names
@@ -22,7 +21,7 @@ OURS = "colorquant quantize"
 PILLOW = "Pillow, median cut"
 # Each in a process of its own, which tells seconds, seconds of the processors, and MiB.
 MEASURED = """
-import resource, sys, time
+import sys, time
 {before}
 def memory(key):
     lines = open("/proc/self/status").read().splitlines()
