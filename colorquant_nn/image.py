@@ -238,7 +238,7 @@ def smallest_palette(
         if most < least or not (exact or psnr(most) >= min_psnr):
             raise ValueError(
                 f"{most} colours reach {psnr(most):.1f} dB, not {min_psnr:g}: expected a smaller "
-                f"min_psnr, or max_colors of more than {max_colors}"
+                f"min_psnr, or max_colors of more than {max_colors} (--min-psnr, -k)"
             )
         return smallest_count(psnr, min_psnr, most, least)
 

@@ -110,6 +110,26 @@ def test_standard_input_is_an_input(bare, quantize, monkeypatch):
 
 
 @posix
+def test_standard_output_may_be_a_file_but_no_input_and_no_other_result(bare, run, monkeypatch):
+    save("a.png", "c.png", "p.png", "y/b.png")
+    before = contents(bare)
+    for name, inputs, reason in (
+        ("a.png", ["a.png"], "-: standard output is an input"),
+        ("p.png", ["a.png", "--palette", "p.png"], "-: standard output is an input"),
+        ("c.png", ["a.png", "--compare", "c.png"], "c.png: expected different files"),
+    ):
+        with open(name, "a") as file, monkeypatch.context() as context:
+            context.setattr(sys, "stdout", file)
+            check_error(run("quantize", *inputs, "-o", "-", FORCE), reason)
+    assert contents(bare) == before
+    with open("new.png", "w") as file, monkeypatch.context() as context:
+        context.setattr(sys, "stdout", file)
+        assert run("quantize", "a.png", "-o", "-", "-k", 4)[0] == 0
+    with Image.open("new.png") as image:
+        assert image.size == (8, 8)
+
+
+@posix
 @pytest.mark.parametrize(
     "arguments",
     [

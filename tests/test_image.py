@@ -589,7 +589,7 @@ def test_smallest_palette(space: str, alpha: bool, of_bytes: bool) -> None:
 def test_the_smallest_palette_has_a_largest() -> None:
     image = picture(10, height=20, width=30)
     best = psnr_of(image, (fit_palette(image, 12) * 255).round() / 255)
-    reached = rf"12 colours reach {best:.1f} dB, not 50: .* max_colors of more than 12"
+    reached = rf"12 colours reach {best:.1f} dB, not 50: .* more than 12 \(--min-psnr, -k\)"
     with pytest.raises(ValueError, match=reached):
         smallest_palette(image, 50, max_colors=12)
     assert len(smallest_palette(image, best - 0.01, max_colors=12)) <= 12

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = _show_warning
         if is_one_of_several():
             return _run_as_rank(argv)
-        with signals.handled() as came:
+        with signals.handled(dies=argv is None) as came:
             try:
                 code = _run(argv)
             except BaseException as error:

@@ -64,10 +64,13 @@ class Claims:
         """
         own: dict[Hashable, tuple[object, Path]] = {}
         for target, makes_folder in targets:
-            self._check(target, makes_folder)
             real = os.path.realpath(target)
-            folded = "folded", unicodedata.normalize("NFC", real).casefold()
-            keys = {*_keys(target), folded}
+            if target == STANDARD:
+                keys = self._check_standard_output()
+            else:
+                self._check(target, makes_folder)
+                folded = "folded", unicodedata.normalize("NFC", real).casefold()
+                keys = {*_keys(target), folded}
             if not own.keys().isdisjoint(keys):
                 raise ValueError(f"{shown(target)}: expected different files for different results")
             for key in keys:
@@ -80,6 +83,23 @@ class Claims:
                     )
             own |= dict.fromkeys(keys, (owner, target))
         self._owners |= own
+
+    def _check_standard_output(self) -> set[Hashable]:
+        """What standard output is known by if it is a file, as with ``>>``."""
+        if getattr(sys.stdout, "buffer", None) is None:
+            raise ValueError("-: standard output is closed")
+        if sys.stdout.isatty():
+            raise ValueError("-: standard output is a terminal; -o FILE writes to a file")
+        try:
+            found = os.fstat(sys.stdout.fileno())
+        except (OSError, ValueError):  # no file at all
+            return set()
+        if not stat.S_ISREG(found.st_mode):
+            return set()
+        keys: set[Hashable] = {(found.st_dev, found.st_ino)}
+        if keys & self._reads:
+            raise ValueError("-: standard output is an input, and inputs are never replaced")
+        return keys
 
     def _check(self, target: Path, makes_folder: bool) -> None:
         found = _status(target)
@@ -277,7 +297,6 @@ def _job(source: Path, inside: Path, output: Output, several: bool, claims: Clai
     to_folder = output.file is not None and _is_folder(output.file, several)
     is_open = False
     if output.file == "-" or (source == STANDARD and output.file is None):
-        _check_standard_output()
         target = STANDARD
     elif output.file is not None and not to_folder:
         target = Path(output.file)
@@ -290,7 +309,9 @@ def _job(source: Path, inside: Path, output: Output, several: bool, claims: Clai
         if not is_open:
             target = target.with_name(f"{name}.png")
     targets: list[tuple[Path, bool]] = []
-    if target != STANDARD and not is_open:
+    if target == STANDARD:
+        targets.append((target, False))
+    elif not is_open:
         check_suffix(target, FORMATS, "an image without loss")
         targets.append((target, to_folder))
     comparison = None if output.picture is None else Path(output.picture)
@@ -311,13 +332,6 @@ def _is_folder(given: str, several: bool) -> bool:
 
 def _ends_as_folder(given: str) -> bool:
     return given.endswith(("/", os.sep)) or Path(given).name in ("", "..")
-
-
-def _check_standard_output() -> None:
-    if getattr(sys.stdout, "buffer", None) is None:
-        raise ValueError("-: standard output is closed")
-    if sys.stdout.isatty():
-        raise ValueError("-: standard output is a terminal; -o FILE writes to a file")
 
 
 def _status(path: Path) -> os.stat_result | None:

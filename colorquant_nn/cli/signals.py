@@ -23,10 +23,14 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def handled() -> Iterator[list[int]]:
+def handled(dies: bool = False) -> Iterator[list[int]]:
     """Turn signals into `Stopped`, but those that are ignored, as under ``nohup``.
 
     A second signal ends the process at once: whoever sends it has no time.
+
+    Args:
+        dies: whether one that comes during an import does so, too: what is raised into a library
+            that is half loaded may abort the process.
 
     Yields:
         those that came. What is raised may be lost in a library that catches all.
@@ -35,7 +39,7 @@ def handled() -> Iterator[list[int]]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         came.append(number)
-        if len(came) > 1:
+        if len(came) > 1 or (dies and _is_importing(frame)):
             die(number)
         raise Stopped
 
@@ -57,3 +61,11 @@ def die(number: int) -> None:
     signal.signal(number, signal.SIG_DFL)
     if os.name == "posix":
         os.kill(os.getpid(), number)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
