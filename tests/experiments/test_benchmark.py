@@ -249,7 +249,10 @@ def test_files_of_the_command_are_what_they_are_called(tmp_path: Path) -> None:
     assert not torch.equal(first, last)
 
 
-def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_process", lambda checkout: ThreadPoolExecutor(1))
     with pytest.raises(SystemExit):
         command.main(["nothing"])
     assert "expected suites of" in capsys.readouterr().err
