@@ -125,7 +125,9 @@ def test_each_process_tells_of_its_own_files(pictures, run):
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param(["palette", "pictures", "-k", "0"], id="a wrong option"),
+        pytest.param(
+            ["palette", "pictures", "-k", "0"], id="a wrong option", marks=pytest.mark.slow
+        ),
         pytest.param(["palette", "bare"], id="an empty folder", marks=pytest.mark.slow),
         pytest.param(
             ["palette", "pictures", "-o", "there.hex"],
