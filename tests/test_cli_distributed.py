@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from colorquant_nn.cli.options import RankLostError, boundary
 from tests.helpers import ROOT, check_error, names
 
 
@@ -100,6 +101,11 @@ def check_same_palette(world: int, run) -> None:
 
 def test_two_processes_find_the_palette_of_one(pictures, run):
     check_same_palette(2, run)
+
+
+def test_a_lost_process_is_no_matter_of_one_file():
+    with pytest.raises(RankLostError), boundary("a.png"):
+        raise RankLostError("it hangs")
 
 
 @pytest.mark.slow

@@ -112,8 +112,9 @@ def test_each_frame_has_its_own_disposal(disposals, expected):
 
 
 def test_what_is_said_of_one_frame_is_not_said_of_the_next():
-    data = gif((1, 1), [{"indices": [[1]], "delay": 7, "transparent": 2}, {"indices": [[2]]}], COLORS)
-    without = b"\x21\xf9".join(data.split(b"\x21\xf9")[:2]) + data.split(b"\x21\xf9")[2][6:]
+    frames = [{"indices": [[1]], "delay": 7, "transparent": 2}, {"indices": [[2]]}]
+    head, first, second = gif((1, 1), frames, COLORS).split(b"\x21\xf9")
+    without = head + b"\x21\xf9" + first + second[6:]
     assert [frame[0, 0].tolist() for frame in shown(without)] == [list(RED), list(GREEN)]
     assert ImageFile(without, "a.gif").durations == [70, 0]
 
