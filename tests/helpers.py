@@ -172,10 +172,11 @@ def interpreter(*arguments, directory=ROOT, program=sys.executable, **environmen
 
 
 def run_ranks(work: Callable[..., None], world: int, *arguments) -> None:
-    """``work(rank, *arguments)`` in forks, which import nothing anew; none may go backward."""
+    """``work(rank, *arguments)`` in forks, which import nothing anew; CUDA survives none."""
+    method = "spawn" if torch.cuda.is_available() else "fork"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-        torch.multiprocessing.start_processes(work, arguments, world, start_method="fork")
+        torch.multiprocessing.start_processes(work, arguments, world, start_method=method)
 
 
 def run_python(code: str, directory=ROOT, **environment) -> str:

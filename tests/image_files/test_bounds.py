@@ -67,7 +67,7 @@ def test_memory_that_does_not_suffice_is_named(monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(Image, "fromarray", take_all)
-    with pytest.raises(ValueError, match="^a file: not enough memory for this image$"):
+    with pytest.raises(ValueError, match=r"^a file: not enough memory"):
         list(ImageFile(big_gif(1, 1), "a file"))
 
 
