@@ -15,7 +15,7 @@ triton = pytest.importorskip("triton")
 @pytest.mark.parametrize(
     ("chosen", "least"),
     [
-        ("cuda and (moments_about or dtypes_and or relocations_are)", 20),
+        ("cuda and (moments_about or relocations_are)", 20),
         pytest.param("cuda", 100, marks=pytest.mark.slow),
     ],
 )
