@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing
 from PIL import Image
 from torch import Tensor, nn
 
@@ -166,6 +169,14 @@ def interpreter(*arguments, directory=ROOT, program=sys.executable, **environmen
         text=True,
         timeout=300,
     )
+
+
+def run_ranks(work: Callable[..., None], world: int, *arguments) -> None:
+    """``work(rank, *arguments)`` in forks, which import nothing anew; CUDA survives none."""
+    method = "spawn" if torch.cuda.is_available() else "fork"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        torch.multiprocessing.start_processes(work, arguments, world, start_method=method)
 
 
 def run_python(code: str, directory=ROOT, **environment) -> str:

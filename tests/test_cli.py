@@ -113,6 +113,16 @@ def test_transparent_pixels_are_one_color(folder, run):
     assert len(found) == visible + 1  # of both together
 
 
+def test_the_pixels_that_are_sampled_are_no_pattern_of_a_dither(monkeypatch):
+    monkeypatch.setattr(measures, "SAMPLED_PIXELS", 16)
+    monkeypatch.setattr(measures, "LEAST_SAMPLED", 16)
+    errors, image = measures.Errors(), torch.zeros(3, 8, 8, dtype=torch.uint8)
+    other = image.clone()
+    other[:, :, 1::2] = 255
+    errors.add(image, other)
+    assert errors.ciede2000 == pytest.approx(100 / 3)  # columns 0, 3 and 6
+
+
 @pytest.mark.parametrize("name", ["photo.png", "film.gif"])
 def test_large_pictures_are_measured_in_bands(folder, run, monkeypatch, name):
     whole = entry_of(run, name, "-k", 8)

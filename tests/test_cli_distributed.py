@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from colorquant_nn.cli.options import RankLostError, boundary
 from tests.helpers import ROOT, check_error, names
 
 
@@ -102,6 +103,11 @@ def test_two_processes_find_the_palette_of_one(pictures, run):
     check_same_palette(2, run)
 
 
+def test_a_lost_process_is_no_matter_of_one_file():
+    with pytest.raises(RankLostError), boundary("a.png"):
+        raise RankLostError("it hangs")
+
+
 @pytest.mark.slow
 def test_four_processes_find_the_palette_of_one(pictures, run):
     check_same_palette(4, run)
@@ -125,7 +131,9 @@ def test_each_process_tells_of_its_own_files(pictures, run):
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param(["palette", "pictures", "-k", "0"], id="a wrong option"),
+        pytest.param(
+            ["palette", "pictures", "-k", "0"], id="a wrong option", marks=pytest.mark.slow
+        ),
         pytest.param(["palette", "bare"], id="an empty folder", marks=pytest.mark.slow),
         pytest.param(
             ["palette", "pictures", "-o", "there.hex"],

@@ -289,6 +289,17 @@ def test_no_result_larger_than_its_input_is_written(folder, run):
     out = run("quantize", "small.jpg", "film.gif", "-k", 256, "--skip-if-larger", "-o", "x/")[1]
     assert out.splitlines()[-1].startswith("2 pictures, 1 of them skipped: ")
     assert Path("x/film.gif").exists()
+    totals = report.Totals()
+    totals.add({"skipped": True, "bytes_before": 10, "bytes_after": 30})
+    totals.add({"skipped": False, "bytes_before": 10, "bytes_after": 5})
+    assert totals.line(0) == "2 pictures, 1 of them skipped: 20 B -> 15 B (75.0 %)"
+
+
+def test_a_result_as_large_as_its_input_is_not_written_either(folder, run):
+    assert run("quantize", "photo.png", "-k", 4, "-o", "few.png")[0] == 0
+    entry = json.loads(run("quantize", "few.png", "-k", 4, "--skip-if-larger", "--json")[1])
+    assert entry["bytes_after"] == entry["bytes_before"]
+    assert entry["skipped"] is True
 
 
 @pytest.mark.parametrize("skip", [[], ["--skip-if-larger"]])

@@ -418,6 +418,13 @@ def test_standard_input_into_files(bare, quantize, monkeypatch):
         assert Path(made).exists()
 
 
+def test_standard_input_is_read_once_and_used_twice(bare, quantize, monkeypatch):
+    save("a.png")
+    feed(monkeypatch, Path("a.png").read_bytes())
+    assert quantize("-", "a.png", "--shared-palette", "-o", "to/")[::2] == (0, "")
+    assert Path("to/stdin.png").read_bytes() == Path("to/a.png").read_bytes()
+
+
 def test_the_other_commands_read_pipes(bare, run, monkeypatch):
     save("a.png")
     feed(monkeypatch, Path("a.png").read_bytes())

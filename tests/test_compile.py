@@ -32,6 +32,15 @@ COMBINATIONS = [
     for space in SPACES
     for estimator in ESTIMATORS
 ]
+MODES = [
+    pytest.param(
+        *(space, estimator, training),
+        marks=[] if (space, estimator) in QUICK[: 1 + training] else SLOW,
+    )
+    for space in SPACES
+    for estimator in ESTIMATORS
+    for training in (True, False)
+]
 
 
 def check(make: Callable[[], nn.Module], training: bool) -> None:
@@ -65,8 +74,7 @@ def check(make: Callable[[], nn.Module], training: bool) -> None:
         torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("space", "estimator"), COMBINATIONS)
+@pytest.mark.parametrize(("space", "estimator", "training"), MODES)
 def test_layer(space: str, estimator: object, training: bool) -> None:
     check(partial(ColorQuantize, 8, space=space, estimator=estimator, warm_up=3), training)
 
@@ -76,8 +84,7 @@ def test_layer_per_image(space: str, estimator: object) -> None:
     check(partial(PerImageColorQuantize, 4, space=space, estimator=estimator), True)
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("space", "estimator"), COMBINATIONS)
+@pytest.mark.parametrize(("space", "estimator", "training"), MODES)
 def test_layer_learned(space: str, estimator: object, training: bool) -> None:
     check(partial(LearnedPalette, 8, space=space, estimator=estimator), training)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 from torch import nn
 from torch.distributed import checkpoint
 from torch.distributed.algorithms.join import Join
@@ -20,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler
 
 from colorquant_nn import ColorHistogram, ColorQuantize, DeferredColorQuantize, LearnedPalette
+from tests.helpers import run_ranks
 
 STEPS = 7
 WARM_UP = 3
@@ -284,7 +284,7 @@ def assert_same_everywhere(value: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_ranks_agree_with_one(world: int, tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(work, (world, str(tmp_path)), nprocs=world)
+    run_ranks(work, world, world, str(tmp_path))
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(world)]
     expected = []
     for layer in layers().values():

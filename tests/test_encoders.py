@@ -329,6 +329,7 @@ def gif_delays(data: bytes) -> list[int]:
         ([2, 3], [1]),
         ([0, 25, 0, 25], [0, 2, 0, 3]),
         ([1000 / 60, 0], [2, 0]),
+        ([655_350, 5], [65_535]),  # as long as a frame can be shown
     ],
 )
 def test_times_of_a_gif(durations, delays):

@@ -1,5 +1,6 @@
 """torch.export and ONNX: the exported layer gives the same colours at any size."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,12 @@ from tests.helpers import SPACES, batch
 
 DYNAMIC = {"x": {0: Dim("batch"), 2: Dim("height"), 3: Dim("width")}}
 SIZES = [(2, 3, 16, 24), (1, 3, 7, 5), (5, 3, 33, 1)]
+LAYERS = [ColorQuantize, DeferredColorQuantize, LearnedPalette]
+QUICK = [(ColorQuantize, space, 5) for space in SPACES] + [(cls, "oklab", 40) for cls in LAYERS]
+CASES = [
+    pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow)
+    for case in product(LAYERS, SPACES, [5, 40])
+]
 
 
 class Encoder(nn.Module):
@@ -32,9 +39,7 @@ class Encoder(nn.Module):
         return result.values, result.indices
 
 
-@pytest.mark.parametrize("cls", [ColorQuantize, DeferredColorQuantize, LearnedPalette])
-@pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize("num_colors", [5, 40])
+@pytest.mark.parametrize(("cls", "space", "num_colors"), CASES)
 def test_exports_with_dynamic_sizes(cls, space: str, num_colors: int) -> None:
     layer = cls.from_palette(batch(0, num_colors, 3), space=space).eval()
     exported = torch.export.export(Encoder(layer), (batch(1, *SIZES[0]),), dynamic_shapes=DYNAMIC)
@@ -76,10 +81,10 @@ def test_a_learning_layer_is_not_exported(cls) -> None:
 @pytest.mark.parametrize(
     ("cls", "space"),
     [
-        (ColorQuantize, "rgb"),
+        pytest.param(ColorQuantize, "rgb", marks=pytest.mark.slow),
         (ColorQuantize, "oklab"),
         (DeferredColorQuantize, "rgb"),
-        (LearnedPalette, "oklab"),
+        pytest.param(LearnedPalette, "oklab", marks=pytest.mark.slow),
     ],
 )
 def test_onnxruntime_gives_the_same(cls, space: str, tmp_path: Path) -> None:

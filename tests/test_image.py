@@ -551,6 +551,7 @@ def test_a_full_palette_gives_its_least_used_colour_for_the_transparent_one() ->
         match_palette(palette, (frame for frame in [image]), most=4)
     with pytest.raises(ValueError, match="at least one image, got none"):
         match_palette(palette, [])
+    assert len(match_palette(palette[:1], image, most=1)) == 2  # what can be seen stays
 
 
 def test_streams_are_exact_and_may_mix_alpha() -> None:

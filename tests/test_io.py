@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from colorquant_nn.files import write_atomically
 from colorquant_nn.io import load_frames, load_image, save_image
@@ -182,6 +182,12 @@ def test_exif_orientation_is_applied(tmp_path):
     exif[0x0112] = 6  # to be shown a quarter turn clockwise
     Image.fromarray(photo()).save(tmp_path / "a.png", exif=exif)
     assert np.array_equal(as_array(load_image(tmp_path / "a.png")), np.rot90(photo(), -1))
+    for orientation in range(1, 9):
+        exif[0x0112] = orientation
+        Image.fromarray(photo()).save(tmp_path / "a.png", exif=exif)
+        with Image.open(tmp_path / "a.png") as stored:
+            upright = ImageOps.exif_transpose(stored)
+        assert np.array_equal(as_array(load_image(tmp_path / "a.png")), np.asarray(upright))
 
 
 def wide_profile() -> bytes:

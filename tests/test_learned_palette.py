@@ -195,7 +195,10 @@ def test_the_palette_and_what_is_decoded_are_functions_of_the_parameter() -> Non
 # Unused colours
 
 
-@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize(
+    "space",
+    ["rgb", "oklab", *(pytest.param(space, marks=pytest.mark.slow) for space in ("linear", "lab"))],
+)
 def test_unused_colours_come_back(space: str) -> None:
     layer = LearnedPalette.from_palette(FAR, space=space)
     optimizer = sgd(layer)

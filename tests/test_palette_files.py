@@ -294,6 +294,7 @@ def test_eight_digits_that_may_mean_either_are_refused():
     for text, name in [
         ("FF010203 FF040506", "a.hex"),
         ("FF0000FF", "a.hex"),
+        ("FF0000FF", "a.txt"),
         ("FF010203 80040506", "a.hex"),
         ("0x80010203", "a.hex"),
         ("ff0000ff 00ff00ff", "a.txt"),
@@ -318,6 +319,8 @@ def test_every_color_of_a_style_sheet():
     $all: (red: #010203, "blue": #040506); $x: var(--x, 4px);
     .a { &:hover { x: #fa0007; } }"""
     assert colors_of(scss, "a.scss") == THREE
+    line = "a { --from: https://a.b; x: #010203; y: #040506; z: #fa0007 } // #111111"
+    assert colors_of(line, "a.scss") == THREE
 
 
 def test_lists_of_css_and_json():

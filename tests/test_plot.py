@@ -65,6 +65,7 @@ def test_wide_pictures_are_stacked():
     assert picture.width < 1000
     assert area_of(picture, (128, 128, 128)) >= 2 * 30 * 900
     assert area_of(picture, (255, 0, 0)) > 200 * 200
+    assert comparison({"a": wide, "b": flat([0.5, 0.5, 0.5])}).width > 1800  # only if all are
 
 
 def test_letters_that_the_font_lacks_are_told_by_others():

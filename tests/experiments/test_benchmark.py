@@ -88,9 +88,11 @@ def test_first_steps_are_those_of_a_new_layer(monkeypatch: pytest.MonkeyPatch) -
             steps.append((int(self.batches), x))
             return super().forward(x)
 
-    monkeypatch.setattr("experiments.benchmark.suites.layer.ColorQuantize", Watched)
+    monkeypatch.setattr(layer, "ColorQuantize", Watched)
+    monkeypatch.setattr(layer, "WARM_UP", 4)
+    monkeypatch.setattr(layer, "STARTS", (1, 3))
     cases = {found.name.split(",")[0]: found for found in suite_cases("layer", QUICK)}
-    for number in (1, 32):
+    for number in (1, 3):
         name = f"first {number} training steps" if number > 1 else "first training step"
         run = cases[f"{name} of a new layer"].methods[case.OURS]()
         for _ in range(2):  # the second run begins anew, too
@@ -102,7 +104,7 @@ def test_first_steps_are_those_of_a_new_layer(monkeypatch: pytest.MonkeyPatch) -
     run = cases["training step"].methods[case.OURS]()
     before = len(steps)
     run()
-    assert (before, len(steps)) == (40, 41)
+    assert (before, len(steps)) == (4, 5)
 
 
 def test_methods_that_are_ours_are_methods() -> None:
@@ -249,7 +251,10 @@ def test_files_of_the_command_are_what_they_are_called(tmp_path: Path) -> None:
     assert not torch.equal(first, last)
 
 
-def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_process", lambda checkout: ThreadPoolExecutor(1))
     with pytest.raises(SystemExit):
         command.main(["nothing"])
     assert "expected suites of" in capsys.readouterr().err

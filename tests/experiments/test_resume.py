@@ -1,19 +1,17 @@
 """A run that is killed and resumed reaches what the run that was not reaches, bit for bit."""
 
-import os
+import multiprocessing
 import signal
-import subprocess
-import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from experiments import ROOT
 from experiments.callbacks import Summary
 from experiments.train import ExperimentCLI
-from tests.experiments.conftest import CONFIGS, Run, Smoke
+from tests.experiments.conftest import Run, Smoke, run_in
 
 
 def assert_equal_states(one: ExperimentCLI, other: ExperimentCLI) -> None:
@@ -36,17 +34,15 @@ def killed_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("killed")
     kill = folder / "kill.yaml"
     kill.write_text("trainer:\n  callbacks+: [class_path: tests.experiments.kill.Kill]\n")
-    arguments = [
-        *(sys.executable, "-m", "experiments", "fit"),
-        *(f"--config={config}" for config in (CONFIGS / "base.yaml", CONFIGS / "smoke.yaml", kill)),
-        "--data.init_args.num_workers=2",
-        f"--trainer.logger.init_args.save_dir={folder / 'runs'}",
-    ]
-    log = folder / "log.txt"  # not a pipe, which the orphaned workers would keep open for a while
-    with log.open("w") as stream:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        process = subprocess.run(arguments, cwd=ROOT, env=environment, stdout=stream, stderr=stream)
-    assert process.returncode == -signal.SIGKILL, log.read_text()
+    arguments = [f"--config={kill}", "--data.init_args.num_workers=2"]
+    process = multiprocessing.get_context("fork").Process(
+        target=run_in, args=(folder, "fit", ["base", "smoke"], *arguments)
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     (checkpoint,) = (folder / "runs").rglob("last.ckpt")
     assert torch.load(checkpoint, weights_only=True)["epoch"] == 0
     return checkpoint

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 
 from colorquant_nn.functional import histogram
 from colorquant_nn.functional.gathering import gather_colors
 from colorquant_nn.functional.histogram import WeightedColors, count_each, merge_colors
-from tests.helpers import assert_same, levels
+from tests.helpers import assert_same, levels, run_ranks
 
 WORLD = 3
 
@@ -54,4 +53,4 @@ def work(rank: int, folder: str) -> None:
 
 
 def test_ranks_count_what_one_process_counts(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(work, (str(tmp_path),), WORLD)
+    run_ranks(work, WORLD, str(tmp_path))

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing
 from PIL import Image
 from torch import Tensor
 
@@ -23,7 +22,7 @@ from colorquant_nn.functional.histogram import (
 )
 from colorquant_nn.functional.metrics import mse
 from colorquant_nn.names import Space
-from tests.helpers import SPACES, assert_same, levels, picture, random
+from tests.helpers import SPACES, assert_same, levels, picture, random, run_ranks
 
 
 def as_dictionary(image: Tensor) -> dict[tuple[float, ...], int]:
@@ -433,7 +432,7 @@ def count_a_share(rank: int, world: int, folder: str) -> None:
 
 
 def test_ranks_add_up_to_all_data(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(count_a_share, (2, str(tmp_path)), nprocs=2)
+    run_ranks(count_a_share, 2, 2, str(tmp_path))
     expected = ColorHistogram().update(levels(5, 3, 6, 7, seed=16))
     for rank in range(2):
         assert torch.equal(torch.load(tmp_path / f"{rank}.pt").cells, expected.cells)
@@ -454,7 +453,7 @@ def count_without_the_other(rank: int, world: int, folder: str) -> None:
 
 
 def test_a_rank_that_adds_up_alone_is_told(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(count_without_the_other, (2, str(tmp_path)), nprocs=2)
+    run_ranks(count_without_the_other, 2, 2, str(tmp_path))
 
 
 def failing(image: Tensor) -> Iterator[Tensor]:

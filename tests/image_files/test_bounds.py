@@ -55,6 +55,22 @@ def test_a_frame_of_too_many_pixels_is_refused_before_it_has_memory(make):
         tracemalloc.stop()
 
 
+def test_a_bitmap_in_an_icon_has_a_mask_that_does_not_count():
+    data = saved(Image.new("RGBA", (16, 16)), "ICO", sizes=[(16, 16)], bitmap_format="bmp")
+    assert next(iter(ImageFile(data, "a file", max_pixels=256))).shape == (16, 16, 4)
+    with pytest.raises(ValueError, match="16 x 16 pixels, more than 255"):
+        ImageFile(data, "a file", max_pixels=255)
+
+
+def test_memory_that_does_not_suffice_is_named(monkeypatch):
+    def take_all(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "fromarray", take_all)
+    with pytest.raises(ValueError, match=r"^a file: not enough memory"):
+        list(ImageFile(big_gif(1, 1), "a file"))
+
+
 def test_a_row_longer_than_pillow_can_count_is_refused():
     with pytest.raises(ValueError, match="expected sides below 67108864 pixels, got 100000000 x 1"):
         ImageFile(big_png(100_000_000, 1), "a file")

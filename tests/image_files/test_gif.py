@@ -111,12 +111,22 @@ def test_each_frame_has_its_own_disposal(disposals, expected):
     assert [[tuple(pixel) for pixel in frame[0].tolist()] for frame in found] == expected
 
 
+def test_what_is_said_of_one_frame_is_not_said_of_the_next():
+    frames = [{"indices": [[1]], "delay": 7, "transparent": 2}, {"indices": [[2]]}]
+    head, first, second = gif((1, 1), frames, COLORS).split(b"\x21\xf9")
+    without = head + b"\x21\xf9" + first + second[6:]
+    assert [frame[0, 0].tolist() for frame in shown(without)] == [list(RED), list(GREEN)]
+    assert ImageFile(without, "a.gif").durations == [70, 0]
+
+
 def test_a_frame_beyond_the_screen_is_cut_and_only_a_first_one_enlarges_it():
     small, large = np.ones((2, 2), int), np.full((5, 4), 2)
     later = gif((2, 2), [{"indices": small}, {"indices": large, "left": 1, "top": 1}], COLORS)
     assert [pixels.shape for pixels in ImageFile(later, "a.gif")] == [(2, 2, 3)] * 2
     first = gif((2, 2), [{"indices": large}, {"indices": small}], COLORS)
     assert [pixels.shape for pixels in ImageFile(first, "a.gif")] == [(5, 4, 3)] * 2
+    wide = gif((2, 9), [{"indices": large}], COLORS)
+    assert [pixels.shape for pixels in ImageFile(wide, "a.gif")] == [(5, 4, 3)]
     nowhere = gif((0, 0), [{"indices": small}], COLORS)
     assert [pixels.shape for pixels in ImageFile(nowhere, "a.gif")] == [(2, 2, 3)]
 

@@ -33,6 +33,9 @@ def test_gif(colors):
     assert palette(gif((1, 1), [frame], colors)) == colors
     clear = [(*color, 255 * (n != 2)) for n, color in enumerate(colors)]
     assert palette(gif((1, 1), [frame | {"transparent": 2}], colors)) == clear
+    padded = [*colors[:3], colors[2]]  # of three, unless somebody means the fourth
+    assert palette(gif((1, 1), [frame], padded)) == colors[:3]
+    assert len(palette(gif((1, 1), [frame | {"transparent": 3}], padded))) == 4
     later = [frame, frame | {"transparent": 2, "colors": GREYS}]
     assert palette(gif((1, 1), later, colors)) == colors
     assert palette(gif((1, 1), [frame | {"colors": colors}], GREYS[::-1])) == colors

@@ -123,8 +123,10 @@ def test_a_page_of_twelve_bits_has_its_own_white():
 
 
 def test_thumbnails_and_masks_are_no_pages():
-    pages = [Image.new("RGB", (6, 4), (9, 9, 9)), Image.new("RGB", (3, 2)), Image.new("L", (5, 5))]
+    pages = [Image.new("RGB", (6, 4), (9, 9, 9))]
+    pages += [Image.new("L", (side, side)) for side in (2, 3, 5)]
     pages[1].encoderinfo = {"tiffinfo": {254: 1}}
+    pages[2].encoderinfo = {"tiffinfo": {254: 4}}
     data = saved(pages[0], "TIFF", save_all=True, append_images=pages[1:])
     shapes = [pixels.shape for pixels in ImageFile(data, "a.tif")]
     assert shapes == [(4, 6, 3), (5, 5, 3)]

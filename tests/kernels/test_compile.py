@@ -1,6 +1,9 @@
 """Compiled kernels on disk: when they are found, when they are out of date, where they go."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -10,6 +13,19 @@ LOOK_UP = """
 import torch
 from colorquant_nn.kernels import lookup  # whose kernel compiles fastest
 assert torch.equal(lookup(torch.eye(3)[None], torch.tensor([[0, 2]])), torch.eye(3)[None, [0, 2]])
+"""
+
+
+# In one fork after the other, which need not import anew what does not change.
+REPEATED = f"""
+import os, sys
+import numba, torch
+for _ in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        exec({LOOK_UP!r})
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -32,19 +48,36 @@ def stored(folder):
 def test_kernels_are_stored_and_compiled_anew_when_any_of_their_files_changes(tmp_path, package):
     cache = tmp_path / "cache"
     environment = {"PYTHONPATH": str(package.parent), "NUMBA_CACHE_DIR": str(cache)}
-    run_python(LOOK_UP, tmp_path, **environment)
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", REPEATED],
+        cwd=tmp_path,
+        env={**os.environ, **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+
+        def look_up():
+            print(file=process.stdin, flush=True)
+            assert process.stdout.readline() == "0\n"
+
+        check_stored(look_up, cache, package)
+
+
+def check_stored(look_up, cache, package):
+    look_up()
     first = stored(cache)
     assert first
-    run_python(LOOK_UP, tmp_path, **environment)
+    look_up()
     assert stored(cache) == first
     with (package / "kernels" / "cpu" / "grid.py").open("a") as other:
         other.write("# another file than the kernel's\n")
-    run_python(LOOK_UP, tmp_path, **environment)
+    look_up()
     second = stored(cache)
     assert second != first
     for file in second:  # damaged, it is compiled anew too
         file.write_bytes(file.read_bytes()[:20])
-    run_python(LOOK_UP, tmp_path, **environment)
+    look_up()
     assert any(file.stat().st_size > 20 for file in second)
 
 
