@@ -38,6 +38,7 @@ __all__ = [
 
 BITS = 6
 MERGE_ABOVE = 1 << 19  # distinct colours of a stream; beyond, cells of `BITS` are merged
+MOST_PENDING = 32  # parts: many small ones between large buffers keep those from being freed
 TIES = 2.0**40  # finer than half of any float32 above 2 ** -16
 BATCH = 1 << 20  # pixels of small images that are counted at once
 
@@ -476,7 +477,7 @@ def accumulate(parts: Iterable[WeightedColors]) -> WeightedColors | None:
     for part in parts:
         pending.append(part)
         size += len(part.codes)
-        if size > 2 * MERGE_ABOVE and len(pending) > 1:
+        if len(pending) > MOST_PENDING or (size > 2 * MERGE_ABOVE and len(pending) > 1):
             pending = [_merge(pending)]
             size = len(pending[0].codes)
     if len(pending) > 1:

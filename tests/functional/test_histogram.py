@@ -1,6 +1,7 @@
 import copy
 import os
 import pickle
+import weakref
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 from colorquant_nn import apply_palette, fit_palette
 from colorquant_nn.functional.histogram import (
     ColorHistogram,
+    WeightedColors,
     count,
     count_colors,
     count_each,
@@ -522,3 +524,16 @@ def test_histogram_rejects(images: Tensor, error: type[Exception], message: str)
 def test_merge_rejects_others() -> None:
     with pytest.raises(TypeError, match="Tensor"):
         ColorHistogram().merge(torch.zeros(3))  # type: ignore[arg-type]
+
+
+def test_of_many_small_parts_few_are_held_at_once() -> None:
+    alive: list[weakref.ref[torch.Tensor]] = []
+
+    def parts() -> Iterator[WeightedColors]:
+        for number in range(100):
+            part = count(torch.full((3, 1, 1), number, dtype=torch.uint8))
+            alive.append(weakref.ref(part.codes))
+            yield part
+            assert sum(reference() is not None for reference in alive) < 40
+
+    assert len(merge_colors(parts()).codes) == 100
