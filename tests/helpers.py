@@ -172,11 +172,16 @@ def interpreter(*arguments, directory=ROOT, program=sys.executable, **environmen
 
 
 def run_ranks(work: Callable[..., None], world: int, *arguments) -> None:
-    """``work(rank, *arguments)`` in forks, which import nothing anew; CUDA survives none."""
-    method = "spawn" if torch.cuda.is_available() else "fork"
+    """``work(rank, *arguments)`` in processes of their own."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-        torch.multiprocessing.start_processes(work, arguments, world, start_method=method)
+        torch.multiprocessing.start_processes(work, arguments, world, start_method=start_method())
+
+
+def start_method() -> str:
+    """Forks import nothing anew; but neither threads of torch nor CUDA survive one."""
+    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    return "fork" if alone else "spawn"
 
 
 def run_python(code: str, directory=ROOT, **environment) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from experiments.callbacks import Summary
 from experiments.train import ExperimentCLI
 from tests.experiments.conftest import Run, Smoke, run_in
+from tests.helpers import start_method
 
 
 def assert_equal_states(one: ExperimentCLI, other: ExperimentCLI) -> None:
@@ -35,7 +36,7 @@ def killed_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kill = folder / "kill.yaml"
     kill.write_text("trainer:\n  callbacks+: [class_path: tests.experiments.kill.Kill]\n")
     arguments = [f"--config={kill}", "--data.init_args.num_workers=2"]
-    process = multiprocessing.get_context("fork").Process(
+    process = multiprocessing.get_context(start_method()).Process(
         target=run_in, args=(folder, "fit", ["base", "smoke"], *arguments)
     )
     with warnings.catch_warnings():
