@@ -75,6 +75,8 @@ def _of_bmp(data: bytes) -> Array | None:
         return None
     count = min(count or 1 << bits, 1 << bits)
     table = np.frombuffer(data[14 + header : min(offset, 14 + header + step * count)], np.uint8)
+    if len(table) < step:
+        raise Refused("expected a table of colours, got none")
     return table[: len(table) // step * step].reshape(-1, step)[:, 2::-1].copy()
 
 

@@ -31,8 +31,8 @@ SHORT = {
 }
 
 
-def draw(rows: Sequence[Row]) -> Image.Image:
-    """Four panels of the rows that were not skipped; what was not run stays empty."""
+def draw(rows: Sequence[Row]) -> Image.Image | None:
+    """Four panels of the rows that were not skipped; what was not run stays empty; None: all do."""
     done = [row for row in rows if "skipped" not in row]
     figure = Figure(figsize=(12.5, 9), layout="constrained")
     panels = figure.subplots(2, 2)
@@ -41,6 +41,8 @@ def draw(rows: Sequence[Row]) -> Image.Image:
     curves = [row for row in done if row["suite"] == "curves"]
     _curves(panels[1, 0], [row for row in curves if row["over"] == "pixels"], "points", "pixels")
     _curves(panels[1, 1], [row for row in curves if row["over"] == "colours"], "colors", "colours")
+    if not any(axes.has_data() for axes in panels.flat):
+        return None
     for axes in panels.flat:
         if not axes.has_data():
             axes.set(xscale="linear", yscale="linear")  # an empty logarithmic axis is an error

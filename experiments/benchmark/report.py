@@ -99,7 +99,11 @@ def keep(folder: Path, machine: dict[str, Any], rows: Sequence[Row]) -> list[Row
 
 def write(folder: Path, machine: dict[str, Any], rows: Sequence[Row]) -> None:
     """Write the tables and the picture of all rows, ``benchmark.md`` and ``benchmark.png``."""
-    text = ["# Benchmark", INTRODUCTION.strip(), "![The most telling numbers](benchmark.png)"]
+    text = ["# Benchmark", INTRODUCTION.strip()]
+    picture = figure.draw(rows)
+    if picture is not None:
+        text.append("![The most telling numbers](benchmark.png)")
+        picture.quantize(128).save(folder / "benchmark.png", optimize=True)
     for suite in SUITES:
         if any(row["suite"] == suite for row in rows):
             text += suite_section(suite, rows)
@@ -107,7 +111,6 @@ def write(folder: Path, machine: dict[str, Any], rows: Sequence[Row]) -> None:
     date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     text += ["## The machine", markdown_table([*described, {"machine": "date", "": date}])]
     (folder / "benchmark.md").write_text("\n\n".join(text) + "\n")
-    figure.draw(rows).quantize(128).save(folder / "benchmark.png", optimize=True)
 
 
 def suite_section(suite: str, rows: Sequence[Row]) -> list[str]:

@@ -226,10 +226,9 @@ def test_rows_merge_on_one_machine_alone(tmp_path: Path) -> None:
 
 
 def test_picture_is_drawn_of_whatever_there_is() -> None:
-    nothing, bars = figure.draw([]), figure.draw([row("a", 1.0), row("b", 20.0, target=3)])
-    assert nothing.size == bars.size
+    assert figure.draw([row("a", 1.0)]) is None
+    bars = figure.draw([row("a", 1.0), row("b", 20.0, target=3)])
     blue = (0, 0x72, 0xB2)
-    assert blue not in {color for _, color in nothing.getcolors(1 << 20)}
     assert blue in {color for _, color in bars.getcolors(1 << 20)}
 
 
@@ -260,7 +259,7 @@ def test_command(
     assert "expected suites of" in capsys.readouterr().err
     command.main(["assign", "--quick", "--results", str(tmp_path)])
     printed = capsys.readouterr().out
-    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".png"}
+    assert {path.suffix for path in tmp_path.iterdir()} >= {".json", ".md"}
     kept = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
     rows = {r["method"]: r for r in kept}
     ours = rows[case.OURS]

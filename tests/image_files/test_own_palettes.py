@@ -78,3 +78,10 @@ def test_tiff_and_the_others():
     assert palette(saved(image, "TGA"))[:4] == COLORS
     for format in ("JPEG", "WEBP"):
         assert palette(saved(image.convert("RGB"), format)) is None
+
+
+def test_a_bmp_of_indices_has_a_table():
+    data = bytearray(bmp([(0, 0, 0), (9, 9, 9)], 8))
+    data[10:14] = (14 + 40).to_bytes(4, "little")  # the pixels follow the header at once
+    with pytest.raises(ValueError, match=r"a\.bmp: .*a table of colours, got none"):
+        own_palette(bytes(data), "a.bmp")
