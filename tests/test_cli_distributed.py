@@ -113,6 +113,7 @@ def test_four_processes_find_the_palette_of_one(pictures, run):
     check_same_palette(4, run)
 
 
+@pytest.mark.slow
 def test_each_process_tells_of_its_own_files(pictures, run):
     """Of three files, rank 0 has the first and the last; the one of rank 1 is broken."""
     Path("text.png").write_text("hello")

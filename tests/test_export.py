@@ -83,7 +83,7 @@ def test_a_learning_layer_is_not_exported(cls) -> None:
     [
         pytest.param(ColorQuantize, "rgb", marks=pytest.mark.slow),
         (ColorQuantize, "oklab"),
-        (DeferredColorQuantize, "rgb"),
+        pytest.param(DeferredColorQuantize, "rgb", marks=pytest.mark.slow),
         pytest.param(LearnedPalette, "oklab", marks=pytest.mark.slow),
     ],
 )

@@ -18,6 +18,7 @@ from experiments.examples.own_module import Painter
 from tests.experiments.conftest import CONFIGS
 
 
+@pytest.mark.slow
 def test_two_devices_have_one_palette(tmp_path: Path) -> None:
     process = subprocess.run(
         [sys.executable, "-m", "tests.experiments.two_devices", str(tmp_path)],

@@ -81,7 +81,7 @@ def check_stored(look_up, cache, package):
     assert any(file.stat().st_size > 20 for file in second)
 
 
-@pytest.mark.parametrize("home", ["can be written", "cannot"])
+@pytest.mark.parametrize("home", [pytest.param("can be written", marks=pytest.mark.slow), "cannot"])
 def test_an_install_that_cannot_be_written(tmp_path, package, home):
     (package / "kernels" / "cpu" / "__pycache__").write_text("a file where a directory should be")
     elsewhere = tmp_path / "home"
