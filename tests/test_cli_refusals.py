@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from colorquant_nn.cli import quantize
+from colorquant_nn.cli import quantize, ranks
 from colorquant_nn.io import load_image
 from tests.helpers import (
     HEIGHT,
@@ -241,3 +241,9 @@ def test_a_reader_that_stops_early_is_no_error(folder):
     shell = '"$0" -c "$1" | true; exit ${PIPESTATUS[0]}'
     done = interpreter("-c", shell, sys.executable, code, directory=folder, program="bash")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_who_allows_more_pixels_allows_more_bytes(folder, run, monkeypatch):
+    monkeypatch.setattr(ranks, "MAX_BYTES", 100)
+    check_error(run("quantize", "photo.png", "--max-pixels", 20), "larger than 120 bytes")
+    assert run("quantize", "photo.png", "--max-pixels", "1M")[0] == 0

@@ -12,7 +12,8 @@ from colorquant_nn.cli import report
 from colorquant_nn.cli.measures import DistinctColors, Errors, psnr
 from colorquant_nn.cli.options import Output
 from colorquant_nn.cli.paths import DRAWINGS, settle, to_source
-from colorquant_nn.files import check_suffix, read_file, write_atomically
+from colorquant_nn.cli.ranks import read_image
+from colorquant_nn.files import check_suffix, write_atomically
 from colorquant_nn.io import FrameStream
 
 __all__ = ["compare"]
@@ -46,7 +47,7 @@ def compare(original: str, other: str, output: Output, *, max_pixels: int) -> in
 def _differences(sources: list[Path], max_pixels: int) -> tuple[dict[str, Any], list[Tensor]]:
     """What there is to tell, with units as in ``quantize --json``; and the first frames."""
     names = [report.name_of(source) for source in sources]
-    data = [read_file(source, "an image") for source in sources]
+    data = [read_image(source, max_pixels) for source in sources]
     streams = [
         FrameStream(content, name, max_pixels) for content, name in zip(data, names, strict=True)
     ]

@@ -108,7 +108,7 @@ def _quantize_file(job: Job, request: Request) -> dict[str, Any]:
     """Read, draw and write one input; what there is to tell of it."""
     start = time.perf_counter()
     output = request.output
-    data = request.read(job.source)
+    data = request.read(job.source, request.max_pixels)
     stream = FrameStream(data, report.name_of(job.source), request.max_pixels)
     target, suffix = target_for(job, len(stream), data)
     frames: Frames = list(stream) if len(stream) == 1 else stream
@@ -167,10 +167,10 @@ def _remember(read: Read) -> Read:
     """Reading that can be repeated: pipes and standard input are kept in memory."""
     kept: dict[Path, bytes] = {}
 
-    def read_again(source: Path) -> bytes:
+    def read_again(source: Path, max_pixels: int) -> bytes:
         if source in kept:
             return kept[source]
-        data = read(source)
+        data = read(source, max_pixels)
         if source == STANDARD or not source.is_file():
             kept[source] = data
         return data

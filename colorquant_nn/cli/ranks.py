@@ -31,7 +31,7 @@ from colorquant_nn.cli.options import (
     print_error,
 )
 from colorquant_nn.cli.report import name_of, progress
-from colorquant_nn.files import STANDARD, read_file
+from colorquant_nn.files import MAX_BYTES, STANDARD, read_file
 from colorquant_nn.functional.gathering import gather_colors
 from colorquant_nn.functional.histogram import WeightedColors, accumulate, count_each, merge_colors
 from colorquant_nn.io import FrameStream
@@ -39,12 +39,13 @@ from colorquant_nn.io import FrameStream
 __all__ = ["count_files", "read_image", "run"]
 
 
-Read = Callable[[Path], bytes]
+Read = Callable[[Path, int], bytes]
+"""``f(source, max_pixels)``: the content of an image file."""
 
 
-def read_image(source: Path) -> bytes:
-    """The content of an image file."""
-    return read_file(source, "an image")
+def read_image(source: Path, max_pixels: int) -> bytes:
+    """The content of an image file, of at most six bytes for each pixel that is allowed."""
+    return read_file(source, "an image", max(MAX_BYTES, 6 * max_pixels))
 
 
 def run(command: Callable[[], int]) -> int:
@@ -108,7 +109,7 @@ def _count(
         for place in progress(range(rank, len(sources), world), hidden=rank > 0):
             image = None
             with boundary(name_of(sources[place])) as outcome:
-                data = read(sources[place])
+                data = read(sources[place], max_pixels)
                 frames = FrameStream(data, name_of(sources[place]), max_pixels)
                 if len(frames) == 1:
                     [(image, _)] = frames

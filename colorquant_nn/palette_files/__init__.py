@@ -8,6 +8,7 @@ is read; only what has no header is read by its suffix.
 
 import os
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 
 from colorquant_nn.image_files import PICTURES
@@ -37,9 +38,9 @@ BY_FIRST_BYTES: list[tuple[Callable[[bytes], bool], Reader]] = [
     (adobe.is_swatch_exchange, adobe.read_swatch_exchange),
     (lambda data: data.startswith(b"RIFF"), tables.read_riff),
     (adobe.is_swatches, adobe.read_swatches),
-    (text.is_gimp, text.read_gimp),
-    (text.is_jasc, text.read_jasc),
-    (text.is_paint_net, text.read_hex),
+    (partial(text.begins_with, pattern=text.GIMP), text.read_gimp),
+    (partial(text.begins_with, pattern=text.JASC), text.read_jasc),
+    (partial(text.begins_with, pattern=text.PAINT_NET), text.read_hex),
     (text.is_hex, text.read_hex),  # no header, but nothing else looks like it
 ]
 BY_SUFFIX: dict[str, Reader] = {

@@ -15,12 +15,13 @@ from colorquant_nn.palette_files.colors import (
 )
 
 __all__ = [
+    "GIMP",
+    "JASC",
+    "PAINT_NET",
+    "begins_with",
     "decode",
     "first_line",
-    "is_gimp",
     "is_hex",
-    "is_jasc",
-    "is_paint_net",
     "read_gimp",
     "read_hex",
     "read_jasc",
@@ -30,6 +31,7 @@ __all__ = [
     "write_paint_net",
 ]
 
+GIMP, JASC, PAINT_NET = "gimp palette", "jasc-pal", ";.*paint.?net"  # first lines
 BETWEEN = r"(?:\s*,\s*|\s+)"
 NUMBER = r"0*([0-9]{1,3})"
 END = r"(?![^\s,])"  # of a word
@@ -69,40 +71,17 @@ def first_line(data: bytes) -> str:
     return decode(data[:1024]).strip().partition("\n")[0].partition("\r")[0].strip().lower()
 
 
-def is_gimp(data: bytes) -> bool:
-    """Tell whether it begins as a GIMP palette.
+def begins_with(data: bytes, pattern: str) -> bool:
+    """Tell whether the first line begins as those of a format do.
 
     Args:
         data: the content of the file.
+        pattern: `GIMP`, `JASC` or `PAINT_NET`.
 
     Returns:
         whether it does.
     """
-    return first_line(data).startswith("gimp palette")
-
-
-def is_jasc(data: bytes) -> bool:
-    """Tell whether it begins as a JASC palette.
-
-    Args:
-        data: the content of the file.
-
-    Returns:
-        whether it does.
-    """
-    return first_line(data).startswith("jasc-pal")
-
-
-def is_paint_net(data: bytes) -> bool:
-    """Tell whether it begins as a palette of Paint.NET.
-
-    Args:
-        data: the content of the file.
-
-    Returns:
-        whether it does.
-    """
-    return re.match(";.*paint.?net", first_line(data)) is not None
+    return re.match(pattern, first_line(data)) is not None
 
 
 def is_hex(data: bytes) -> bool:
@@ -275,7 +254,7 @@ def read_hex(data: bytes, name: str) -> Colors:
     rows: list[tuple[int, ...]] = []
     unclear = []  # places of eight digits that no # explains
     marks = set()
-    alpha_first = is_paint_net(data)
+    alpha_first = begins_with(data, PAINT_NET)
     for number, word in _words(data):
         found = CODE.fullmatch(word)
         if found is None:
