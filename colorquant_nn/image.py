@@ -371,7 +371,7 @@ def apply_palette(
     image = image.detach()
     channels = max(image.shape[-3], palette.shape[1])
     palette = with_alpha(palette) if channels == 4 else palette
-    centroids, opaque = to_working_space(palette, space), color_space(space).lightness
+    centroids = to_working_space(palette, space)
     shape = image.shape[:-3] + image.shape[-2:]
     indices = torch.empty(shape, dtype=torch.int64, device=image.device)
     rgb = torch.empty(
@@ -382,9 +382,8 @@ def apply_palette(
         if dither == "none" or its_indices.numel() == 0:
             _assign(picture, centroids, space, its_indices)
         else:
-            points = in_working_space(picture.flatten(1).T, channels, space)
-            points = points.view(*its_indices.shape, channels)
-            its_indices.copy_(DITHERS[dither](points, centroids, strength, opaque))
+            pixels = with_alpha(picture.movedim(0, -1)) if channels == 4 else picture.movedim(0, -1)
+            its_indices.copy_(DITHERS[dither](pixels, palette, strength, space))
         _paint(palette, its_indices, its_rgb)
     return QuantizedImage(rgb, indices, palette)
 

@@ -1,12 +1,11 @@
 """Dithering: which palette index each pixel gets, so that neighbours mix to its colour.
 
-Every function has one signature, ``dither(points, centroids, strength, opaque) -> indices``, and
-works in the space that the points are in. With alpha (C = 4), colours are premultiplied. Then no
-dither moves an outline: which pixels are clear is decided without errors, as `nearest` does, and
-these pass nothing on and take nothing; opaque pixels mix opaque centroids if there are any, and
-take no error of alpha.
+Every function has one signature, ``dither(pixels, palette, strength, space) -> indices``, from sRGB
+pixels and colours with straight alpha, if any. With alpha (C = 4) no dither moves an outline: which
+pixels are clear is decided without errors, as `nearest` does, and these pass nothing on and take
+nothing; opaque pixels mix opaque colours if there are any, and take no error of alpha.
 
-Letters: H rows, W columns, K centroids, C channels (3 or 4).
+Letters: H rows, W columns, K colours, C channels (3 or 4).
 """
 
 from __future__ import annotations
@@ -20,14 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colorquant_nn import kernels
+from colorquant_nn.functional.color import color_space, to_working_space
 from colorquant_nn.functional.opacity import CLEAR, OPAQUE, SOFT, assign, opacity, round_opacity
-from colorquant_nn.functional.points import check_strength
+from colorquant_nn.functional.points import check_strength, in_working_space
+from colorquant_nn.names import Space
 
 __all__ = ["DITHERS", "Dither", "atkinson", "floyd_steinberg", "nearest", "ordered"]
 
-Dither = Callable[[Tensor, Tensor, float, float], Tensor]
-"""``f(points, centroids, strength, opaque)``: (H, W, C), (K, C), 0 to 1, and the last channel of
-what is opaque give (H, W) int64 indices."""
+Dither = Callable[[Tensor, Tensor, float, Space], Tensor]
+"""``f(pixels, palette, strength, space)``: (H, W, C) and (K, C) sRGB, 0 to 1, and where distances are
+taken, give (H, W) int64 indices."""
 
 # (pixels ahead, rows down, share of the error)
 FLOYD_STEINBERG = ((1, 0, 7 / 16), (-1, 1, 3 / 16), (0, 1, 5 / 16), (1, 1, 1 / 16))
@@ -48,16 +49,15 @@ MIXTURE_SIZE = 16  # colours in a pixel's mixture; 64 cost four times as much an
 MIXTURE_SHARE = 0.7
 
 
-def nearest(
-    points: Tensor, centroids: Tensor, strength: float = 1.0, opaque: float = 1.0
-) -> Tensor:
-    """No dither: each pixel gets its nearest centroid.
+def nearest(pixels: Tensor, palette: Tensor, strength: float = 1.0, space: Space = "rgb") -> Tensor:
+    """No dither: each pixel gets its nearest colour.
 
     Args:
-        points: (H, W, C); with alpha, see `colorquant_nn.functional.opacity.assign`.
-        centroids: (K, C).
+        pixels: (H, W, C) sRGB, float in [0, 1] or uint8; with alpha, see
+            `colorquant_nn.functional.opacity.assign`.
+        palette: (K, C) sRGB float in [0, 1].
         strength: not used.
-        opaque: the last of four channels where a pixel is opaque.
+        space: where distances are taken.
 
     Returns:
         (H, W) int64.
@@ -68,16 +68,17 @@ def nearest(
         >>> nearest(torch.full((1, 2, 3), 0.4), torch.tensor([[0.0] * 3, [1.0] * 3]))
         tensor([[0, 0]])
     """
-    flat = points.flatten(0, 1)
-    if points.shape[2] == 4:
-        indices = assign(kernels.sanitize(flat, clamp=False), centroids, opaque)
+    points = in_working_space(pixels.flatten(0, 1), pixels.shape[2], space)
+    centroids = to_working_space(palette, space)
+    if pixels.shape[2] == 4:
+        indices = assign(points, centroids, color_space(space).lightness)
     else:
-        indices = kernels.assign(flat[None], centroids[None])
-    return indices.view(points.shape[:2])
+        indices = kernels.assign(points[None], centroids[None])
+    return indices.view(pixels.shape[:2])
 
 
 def floyd_steinberg(
-    points: Tensor, centroids: Tensor, strength: float = 1.0, opaque: float = 1.0
+    pixels: Tensor, palette: Tensor, strength: float = 1.0, space: Space = "rgb"
 ) -> Tensor:
     """Error diffusion to four neighbours; keeps the local mean.
 
@@ -85,10 +86,10 @@ def floyd_steinberg(
     cut to the longest gap of the palette: else it would pile up and smear over the edges.
 
     Args:
-        points: (H, W, 3) or (H, W, 4).
-        centroids: (K, C).
+        pixels: (H, W, C) sRGB, float in [0, 1] or uint8.
+        palette: (K, C) sRGB float in [0, 1].
         strength: share of the error that is passed on, 0 to 1; 0 is `nearest`.
-        opaque: the last of four channels where a pixel is opaque.
+        space: where distances are taken.
 
     Returns:
         (H, W) int64.
@@ -107,21 +108,21 @@ def floyd_steinberg(
         >>> 0.24 < white / 64**2 < 0.26
         tensor(True)
     """
-    return _diffuse(points, centroids, strength, opaque, FLOYD_STEINBERG)
+    return _diffuse(pixels, palette, strength, space, FLOYD_STEINBERG)
 
 
 def atkinson(
-    points: Tensor, centroids: Tensor, strength: float = 1.0, opaque: float = 1.0
+    pixels: Tensor, palette: Tensor, strength: float = 1.0, space: Space = "rgb"
 ) -> Tensor:
     """Error diffusion of three quarters of the error to six neighbours.
 
     What is not passed on clears the darkest and lightest parts and raises contrast.
 
     Args:
-        points: (H, W, 3) or (H, W, 4).
-        centroids: (K, C).
+        pixels: (H, W, C) sRGB, float in [0, 1] or uint8.
+        palette: (K, C) sRGB float in [0, 1].
         strength: share of the error that is passed on, 0 to 1; 0 is `nearest`.
-        opaque: the last of four channels where a pixel is opaque.
+        space: where distances are taken.
 
     Returns:
         (H, W) int64.
@@ -138,12 +139,10 @@ def atkinson(
         >>> atkinson(torch.full((4, 4, 3), 0.9), torch.tensor([[0.0] * 3, [1.0] * 3])).unique()
         tensor([1])
     """
-    return _diffuse(points, centroids, strength, opaque, ATKINSON)
+    return _diffuse(pixels, palette, strength, space, ATKINSON)
 
 
-def ordered(
-    points: Tensor, centroids: Tensor, strength: float = 1.0, opaque: float = 1.0
-) -> Tensor:
+def ordered(pixels: Tensor, palette: Tensor, strength: float = 1.0, space: Space = "rgb") -> Tensor:
     """Ordered dither for any palette: a pixel depends on its colour and place alone.
 
     For each colour a mixture of palette colours is found by passing on the error within the
@@ -151,10 +150,10 @@ def ordered(
     axis.
 
     Args:
-        points: (H, W, 3) or (H, W, 4).
-        centroids: (K, C).
+        pixels: (H, W, C) sRGB, float in [0, 1] or uint8.
+        palette: (K, C) sRGB float in [0, 1].
         strength: share of the error that is passed on, 0 to 1; 0 is `nearest`.
-        opaque: the last of four channels where a pixel is opaque.
+        space: where distances are taken.
 
     Returns:
         (H, W) int64.
@@ -174,16 +173,16 @@ def ordered(
         tensor([[0, 1, 0, 1],
                 [1, 0, 1, 0]])
     """
-    problem = _prepare(points, centroids, strength, opaque)
+    problem = _prepare(pixels, palette, strength, space)
     if problem is None:
-        return nearest(points, centroids, strength, opaque)
+        return nearest(pixels, palette, strength, space)
     thresholds = torch.from_numpy(bayer_matrix(MATRIX_SIZE) * MIXTURE_SIZE // MATRIX_SIZE**2)
     indices = kernels.mix(
-        problem.pixels,
+        problem.points,
         problem.kinds,
         problem.colors,
-        thresholds.to(points.device),
-        _along_principal_axis(problem.colors).to(points.device),
+        thresholds.to(pixels.device),
+        _along_principal_axis(problem.colors).to(pixels.device),
         MIXTURE_SIZE,
         strength * MIXTURE_SHARE,
         problem.limits,
@@ -225,23 +224,23 @@ def bayer_matrix(size: int) -> NDArray[np.int64]:
 
 
 def _diffuse(
-    points: Tensor,
-    centroids: Tensor,
+    pixels: Tensor,
+    palette: Tensor,
     strength: float,
-    opaque: float,
+    space: Space,
     targets: tuple[tuple[int, int, float], ...],
 ) -> Tensor:
-    problem = _prepare(points, centroids, strength, opaque)
+    problem = _prepare(pixels, palette, strength, space)
     if problem is None:
-        return nearest(points, centroids, strength, opaque)
-    steps = torch.tensor([target[:2] for target in targets], device=points.device)
+        return nearest(pixels, palette, strength, space)
+    steps = torch.tensor([target[:2] for target in targets], device=pixels.device)
     shares = [target[2] for target in targets]
     indices = kernels.diffuse(
-        problem.pixels,
+        problem.points,
         problem.kinds,
         problem.colors,
         steps,
-        torch.tensor(shares, dtype=torch.float32, device=points.device),
+        torch.tensor(shares, dtype=torch.float32, device=pixels.device),
         strength,
         problem.limits,
     )
@@ -251,7 +250,7 @@ def _diffuse(
 class _Problem(NamedTuple):
     """What a dither has to do, in the terms of the kernels."""
 
-    pixels: Tensor
+    points: Tensor
     """(H, W, C) float32."""
     colors: Tensor
     """(K', C) float32, those that are not clear."""
@@ -271,39 +270,36 @@ class _Problem(NamedTuple):
         return torch.where(self.kinds == 0, self.clear, self.rows[indices])
 
 
-def _prepare(points: Tensor, centroids: Tensor, strength: float, opaque: float) -> _Problem | None:
-    """The problem in float32; None: no dither."""
-    if points.ndim != 3 or points.shape[-1] not in (3, 4):
+def _prepare(pixels: Tensor, palette: Tensor, strength: float, space: Space) -> _Problem | None:
+    """The problem in the space; None: no dither."""
+    if pixels.ndim != 3 or pixels.shape[-1] not in (3, 4):
         raise ValueError(
-            f"expected points of shape (H, W, 3) or (H, W, 4), got {tuple(points.shape)}"
+            f"expected pixels of shape (H, W, 3) or (H, W, 4), got {tuple(pixels.shape)}"
         )
-    if centroids.ndim != 2 or centroids.shape[-1] != points.shape[-1] or len(centroids) == 0:
-        raise ValueError(
-            f"expected centroids of shape (K, {points.shape[-1]}), got {tuple(centroids.shape)}"
-        )
+    height, width, channels = pixels.shape
+    if palette.ndim != 2 or palette.shape[-1] != channels or len(palette) == 0:
+        raise ValueError(f"expected a palette of shape (K, {channels}), got {tuple(palette.shape)}")
     check_strength(strength)
-    if strength == 0 or len(centroids) == 1 or points.numel() == 0:
+    if strength == 0 or len(palette) == 1 or pixels.numel() == 0:
         return None
-    if not points.is_floating_point():
-        points = points / 255
-    pixels, colors = points.detach().to(torch.float32), centroids.detach().to(torch.float32)
-    if not torch.isfinite(pixels.sum()):
-        pixels = pixels.nan_to_num(0.0, 1.0, 0.0)
-    if points.shape[-1] == 3:
-        return _Problem(pixels, colors, 2 * [_longest_gap(colors)])
-    return _prepare_alpha(pixels, colors, opaque)
+    points = in_working_space(pixels.detach().flatten(0, 1), channels, space).to(torch.float32)
+    points = points.view(height, width, channels)
+    colors = to_working_space(palette.detach().to(torch.float32), space)
+    if channels == 3:
+        return _Problem(points, colors, 2 * [_longest_gap(colors)])
+    return _prepare_alpha(points, colors, color_space(space).lightness)
 
 
-def _prepare_alpha(pixels: Tensor, colors: Tensor, opaque: float) -> _Problem | None:
+def _prepare_alpha(points: Tensor, colors: Tensor, opaque: float) -> _Problem | None:
     # Then the last channel of opaque pixels has no error to pass on.
-    pixels, colors = round_opacity(pixels, opaque), round_opacity(colors, opaque)
-    theirs, its = opacity(colors, opaque), opacity(pixels, opaque)
+    points, colors = round_opacity(points, opaque), round_opacity(colors, opaque)
+    theirs, its = opacity(colors, opaque), opacity(points, opaque)
     rows = (theirs != CLEAR).nonzero().squeeze(1)
     if len(rows) == 0:
         return None
-    clear = torch.zeros(its.shape, dtype=torch.int64, device=pixels.device)
+    clear = torch.zeros(its.shape, dtype=torch.int64, device=points.device)
     undecided = its != OPAQUE
-    clear[undecided] = assign(pixels[undecided], colors, opaque)
+    clear[undecided] = assign(points[undecided], colors, opaque)
     is_clear = (its == CLEAR) | ((its == SOFT) & (theirs[clear] == CLEAR))
     kinds = torch.where(is_clear, 0, its)
     solid = colors[theirs == OPAQUE]
@@ -311,7 +307,7 @@ def _prepare_alpha(pixels: Tensor, colors: Tensor, opaque: float) -> _Problem | 
     if len(solid) == 0:
         kinds, solid = kinds.clamp_max(1), visible
     limits = [_longest_gap(visible), _longest_gap(solid)]
-    return _Problem(pixels, visible, limits, kinds.to(torch.uint8), rows, clear)
+    return _Problem(points, visible, limits, kinds.to(torch.uint8), rows, clear)
 
 
 def _longest_gap(centroids: Tensor) -> float:
