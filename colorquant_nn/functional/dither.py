@@ -1,17 +1,17 @@
 """Dithering: which palette index each pixel gets, so that neighbours mix to its colour.
 
-Every function has one signature, ``dither(pixels, palette, strength, space) -> indices``, from sRGB
-pixels and colours with straight alpha, if any. With alpha (C = 4) no dither moves an outline: which
-pixels are clear is decided without errors, as `nearest` does, and these pass nothing on and take
-nothing; opaque pixels mix opaque colours if there are any, and take no error of alpha.
+Every function has one signature, ``dither(pixels, palette, strength, space, kept) -> indices``,
+from sRGB pixels and colours with straight alpha, if any; kept pixels have their indices already.
+With alpha (C = 4) no dither moves an outline: which pixels are clear is decided without errors, as
+`nearest` does, and these pass nothing on and take nothing; opaque pixels mix opaque colours if
+there are any, and take no error of alpha.
 
 Letters: H rows, W columns, K colours, C channels (3 or 4).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -26,9 +26,21 @@ from colorquant_nn.names import Space
 
 __all__ = ["DITHERS", "Dither", "atkinson", "floyd_steinberg", "nearest", "ordered"]
 
-Dither = Callable[[Tensor, Tensor, float, Space], Tensor]
-"""``f(pixels, palette, strength, space)``: (H, W, C) and (K, C) sRGB, 0 to 1, and where distances are
-taken, give (H, W) int64 indices."""
+
+class Dither(Protocol):
+    """Which colour each pixel gets: what every dither is."""
+
+    def __call__(
+        self,
+        pixels: Tensor,
+        palette: Tensor,
+        strength: float,
+        space: Space,
+        kept: Tensor | None = None,
+        /,
+    ) -> Tensor:
+        """(H, W, C) and (K, C) sRGB, 0 to 1, to (H, W) int64; kept as that, -1: free."""
+
 
 # (pixels ahead, rows down, share of the error)
 FLOYD_STEINBERG = ((1, 0, 7 / 16), (-1, 1, 3 / 16), (0, 1, 5 / 16), (1, 1, 1 / 16))
@@ -49,7 +61,13 @@ MIXTURE_SIZE = 16  # colours in a pixel's mixture; 64 cost four times as much an
 MIXTURE_SHARE = 0.7
 
 
-def nearest(pixels: Tensor, palette: Tensor, strength: float = 1.0, space: Space = "rgb") -> Tensor:
+def nearest(
+    pixels: Tensor,
+    palette: Tensor,
+    strength: float = 1.0,
+    space: Space = "rgb",
+    kept: Tensor | None = None,
+) -> Tensor:
     """No dither: each pixel gets its nearest colour.
 
     Args:
@@ -58,6 +76,7 @@ def nearest(pixels: Tensor, palette: Tensor, strength: float = 1.0, space: Space
         palette: (K, C) sRGB float in [0, 1].
         strength: not used.
         space: where distances are taken.
+        kept: (H, W) int64, the index that a pixel keeps, -1 where it is free.
 
     Returns:
         (H, W) int64.
@@ -74,11 +93,15 @@ def nearest(pixels: Tensor, palette: Tensor, strength: float = 1.0, space: Space
         indices = assign(points, centroids, color_space(space).lightness)
     else:
         indices = kernels.assign(points[None], centroids[None])
-    return indices.view(pixels.shape[:2])
+    return _keep(indices.view(pixels.shape[:2]), kept)
 
 
 def floyd_steinberg(
-    pixels: Tensor, palette: Tensor, strength: float = 1.0, space: Space = "rgb"
+    pixels: Tensor,
+    palette: Tensor,
+    strength: float = 1.0,
+    space: Space = "rgb",
+    kept: Tensor | None = None,
 ) -> Tensor:
     """Error diffusion to four neighbours; keeps the local mean.
 
@@ -90,6 +113,7 @@ def floyd_steinberg(
         palette: (K, C) sRGB float in [0, 1].
         strength: share of the error that is passed on, 0 to 1; 0 is `nearest`.
         space: where distances are taken.
+        kept: (H, W) int64, the index that a pixel keeps, -1 where it is free.
 
     Returns:
         (H, W) int64.
@@ -108,11 +132,15 @@ def floyd_steinberg(
         >>> 0.24 < white / 64**2 < 0.26
         tensor(True)
     """
-    return _diffuse(pixels, palette, strength, space, FLOYD_STEINBERG)
+    return _diffuse(pixels, palette, strength, space, kept, FLOYD_STEINBERG)
 
 
 def atkinson(
-    pixels: Tensor, palette: Tensor, strength: float = 1.0, space: Space = "rgb"
+    pixels: Tensor,
+    palette: Tensor,
+    strength: float = 1.0,
+    space: Space = "rgb",
+    kept: Tensor | None = None,
 ) -> Tensor:
     """Error diffusion of three quarters of the error to six neighbours.
 
@@ -123,6 +151,7 @@ def atkinson(
         palette: (K, C) sRGB float in [0, 1].
         strength: share of the error that is passed on, 0 to 1; 0 is `nearest`.
         space: where distances are taken.
+        kept: (H, W) int64, the index that a pixel keeps, -1 where it is free.
 
     Returns:
         (H, W) int64.
@@ -139,10 +168,16 @@ def atkinson(
         >>> atkinson(torch.full((4, 4, 3), 0.9), torch.tensor([[0.0] * 3, [1.0] * 3])).unique()
         tensor([1])
     """
-    return _diffuse(pixels, palette, strength, space, ATKINSON)
+    return _diffuse(pixels, palette, strength, space, kept, ATKINSON)
 
 
-def ordered(pixels: Tensor, palette: Tensor, strength: float = 1.0, space: Space = "rgb") -> Tensor:
+def ordered(
+    pixels: Tensor,
+    palette: Tensor,
+    strength: float = 1.0,
+    space: Space = "rgb",
+    kept: Tensor | None = None,
+) -> Tensor:
     """Ordered dither for any palette: a pixel depends on its colour and place alone.
 
     For each colour a mixture of palette colours is found by passing on the error within the
@@ -154,6 +189,7 @@ def ordered(pixels: Tensor, palette: Tensor, strength: float = 1.0, space: Space
         palette: (K, C) sRGB float in [0, 1].
         strength: share of the error that is passed on, 0 to 1; 0 is `nearest`.
         space: where distances are taken.
+        kept: (H, W) int64, the index that a pixel keeps, -1 where it is free.
 
     Returns:
         (H, W) int64.
@@ -175,7 +211,7 @@ def ordered(pixels: Tensor, palette: Tensor, strength: float = 1.0, space: Space
     """
     problem = _prepare(pixels, palette, strength, space)
     if problem is None:
-        return nearest(pixels, palette, strength, space)
+        return nearest(pixels, palette, strength, space, kept)
     thresholds = torch.from_numpy(bayer_matrix(MATRIX_SIZE) * MIXTURE_SIZE // MATRIX_SIZE**2)
     indices = kernels.mix(
         problem.points,
@@ -187,7 +223,7 @@ def ordered(pixels: Tensor, palette: Tensor, strength: float = 1.0, space: Space
         strength * MIXTURE_SHARE,
         problem.limits,
     )
-    return problem.finish(indices)
+    return _keep(problem.finish(indices), kept)
 
 
 DITHERS: dict[str, Dither] = {
@@ -228,23 +264,28 @@ def _diffuse(
     palette: Tensor,
     strength: float,
     space: Space,
+    kept: Tensor | None,
     targets: tuple[tuple[int, int, float], ...],
+    amounts: Tensor | None = None,
 ) -> Tensor:
+    """Error diffusion; the amounts (H, W) say how much each pixel takes part, 0 to 1."""
     problem = _prepare(pixels, palette, strength, space)
     if problem is None:
-        return nearest(pixels, palette, strength, space)
-    steps = torch.tensor([target[:2] for target in targets], device=pixels.device)
-    shares = [target[2] for target in targets]
+        return nearest(pixels, palette, strength, space, kept)
     indices = kernels.diffuse(
         problem.points,
         problem.kinds,
         problem.colors,
-        steps,
-        torch.tensor(shares, dtype=torch.float32, device=pixels.device),
-        strength,
+        torch.tensor([(*at, share * strength) for *at, share in targets], device=pixels.device),
         problem.limits,
+        None if kept is None else problem.places(kept),
+        amounts,
     )
-    return problem.finish(indices)
+    return _keep(problem.finish(indices), kept)
+
+
+def _keep(indices: Tensor, kept: Tensor | None) -> Tensor:
+    return indices if kept is None else torch.where(kept >= 0, kept, indices)
 
 
 class _Problem(NamedTuple):
@@ -262,6 +303,14 @@ class _Problem(NamedTuple):
     """(K',) int64, the colours' places in the palette."""
     clear: Tensor | None = None
     """(H, W) int64, the indices of the pixels that are left out."""
+
+    def places(self, kept: Tensor) -> Tensor:
+        """Where the colours of kept indices are among `colors`, -1 for those that are not."""
+        if self.rows is None:
+            return kept
+        places = torch.full((int(self.rows.max()) + 2,), -1, device=kept.device)
+        places[self.rows] = torch.arange(len(self.rows), device=kept.device)
+        return places[torch.where(kept < len(places), kept, -1)]
 
     def finish(self, indices: Tensor) -> Tensor:
         """Indices of the palette, those of the pixels that were left out, too."""

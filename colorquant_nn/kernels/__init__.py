@@ -501,10 +501,10 @@ def diffuse(
     points: Tensor,
     kinds: Tensor | None,
     centroids: Tensor,
-    steps: Tensor,
-    shares: Tensor,
-    strength: float,
+    targets: Tensor,
     limits: list[float],
+    kept: Tensor | None = None,
+    amounts: Tensor | None = None,
 ) -> Tensor:
     """Error diffusion in serpentine order: each pixel passes its error on to later ones.
 
@@ -516,11 +516,14 @@ def diffuse(
             takes any centroid; 2 one of those with the largest last channel, which the pixel has,
             too. All 1 without it.
         centroids: (K, C) float32.
-        steps: (S, 2) int64; how many pixels on in the direction of travel, at most 2 either way,
-            and how many rows down, at most 2.
-        shares: (S,) float32 of the error, for each step.
-        strength: how much of the error is passed on.
+        targets: (S, 3) float32: how many pixels on in the direction of travel, at most 2 either
+            way, how many rows down, at most 2, and the share of the error that goes there.
         limits: two; errors of pixels of kind 1 and of kind 2 that are longer are cut to them.
+        kept: (H, W) int64: the index that a pixel keeps, whatever error comes to it, -1 where it is
+            free; its error is passed on all the same. All are free without it.
+        amounts: (H, W) float32 from 0 to 1, how much a pixel takes part: this share of the errors
+            that come to it is added to it, and this share of its error is passed on; with 0 it is
+            drawn without dither. All 1 without it.
 
     Returns:
         (H, W) int64.
@@ -529,11 +532,11 @@ def diffuse(
         >>> import torch
         >>> from colorquant_nn.kernels import diffuse
         >>> centroids = torch.tensor([[0.0] * 3, [1.0] * 3])
-        >>> steps, shares = torch.tensor([[1, 0]]), torch.ones(1)
-        >>> diffuse(torch.full((1, 5, 3), 0.6), None, centroids, steps, shares, 1.0, [9.0, 9.0])
+        >>> points, ahead = torch.full((1, 5, 3), 0.6), torch.tensor([[1.0, 0.0, 1.0]])
+        >>> diffuse(points, None, centroids, ahead, [9.0, 9.0])
         tensor([[1, 0, 1, 0, 1]])
     """
-    return call("diffuse", points, kinds, centroids, steps, shares, strength, limits)
+    return call("diffuse", points, kinds, centroids, targets, limits, kept, amounts)
 
 
 def mix(

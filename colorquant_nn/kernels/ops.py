@@ -144,8 +144,8 @@ OPS = {
         cpu="kernels.cpu.convert:convert_color",
     ),
     "diffuse": Op(
-        "(Tensor points, Tensor? kinds, Tensor centroids, Tensor steps, Tensor shares,"
-        " float strength, float[] limits) -> Tensor",
+        "(Tensor points, Tensor? kinds, Tensor centroids, Tensor targets, float[] limits,"
+        " Tensor? kept, Tensor? amounts) -> Tensor",
         _fake_assign,
         cpu="kernels.cpu.dither:diffuse",
     ),

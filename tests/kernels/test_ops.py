@@ -23,7 +23,8 @@ CENTROIDS = random(1, 5, 3, seed=1)
 BATCH = cluster(POINTS[:1], CENTROIDS).moments[0]
 STAGES = ["srgb_decode", "matrix", "cube_root", "cube", "lab_curve", "lab_uncurve", "srgb_encode"]
 DRAWS = random(2, 5, 3)
-PASSED_ON = torch.tensor([[1, 0], [0, 1]]), torch.tensor([0.5, 0.5])
+KINDS = torch.ones(2, 40, dtype=torch.uint8)
+PASSED_ON = torch.tensor([[1, 0, 0.5], [0, 1, 0.5]])
 EVERYONE = torch.ones(5, dtype=torch.bool)
 CASES = {
     "assign": [(POINTS, CENTROIDS, True)],
@@ -51,8 +52,9 @@ CASES = {
     "distinct_colors": [(POINTS, None), ((POINTS * 255).byte(), random(2, 40))],
     "convert_color": [(POINTS, STAGES, [0.4, 0.3, 0.3, 0.1, 0.7, 0.2, 0.0, 0.1, 0.9])],
     "diffuse": [
-        (POINTS, kinds, CENTROIDS[0], *PASSED_ON, 1.0, [0.7, 0.5])
-        for kinds in (None, torch.ones(2, 40, dtype=torch.uint8))
+        (POINTS, None, CENTROIDS[0], PASSED_ON, [0.7, 0.5], None, None),
+        (POINTS, KINDS, CENTROIDS[0], PASSED_ON, [0.7, 0.5], None, random(2, 40)),
+        (POINTS, KINDS, CENTROIDS[0], PASSED_ON, [0.7, 0.5], KINDS.long(), None),
     ],
     "mix": [
         (POINTS, None, CENTROIDS[0], torch.arange(4).view(2, 2), torch.arange(5), 4, 0.7, [0.7, 1])

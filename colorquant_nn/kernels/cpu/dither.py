@@ -18,6 +18,7 @@ from colorquant_nn.kernels.cpu.runtime import EXACT, kernel, next_task, run, sub
 
 CACHE_SIZE = 1 << 14  # colours whose mixtures are remembered: some hundred kilobytes
 NOTHING = np.float32(0)
+ONE = np.float32(1)
 
 
 class Grid(NamedTuple):
@@ -56,17 +57,20 @@ def diffuse(
     points: Tensor,
     kinds: Tensor | None,
     centroids: Tensor,
-    steps: Tensor,
-    shares: Tensor,
-    strength: float,
+    targets: Tensor,
     limits: list[float],
+    kept: Tensor | None,
+    amounts: Tensor | None,
 ) -> Tensor:
     """See `colorquant_nn.kernels.diffuse`."""
     indices = torch.empty(points.shape[:2], dtype=torch.int64)
-    colors, rules = _prepare(points, kinds, centroids, strength, limits)
+    colors, rules = _prepare(points, kinds, centroids, 1.0, limits)
+    kept = torch.empty((0, 0), dtype=torch.int64) if kept is None else kept.contiguous()
+    amounts = torch.empty((0, 0)) if amounts is None else amounts.contiguous()
     _diffuse(
-        points.numpy(), _as_array(kinds), colors, steps.numpy(), shares.numpy(), rules,
-        indices.numpy(),
+        points.numpy(), _as_array(kinds), colors,
+        (targets[:, :2].long().numpy(), targets[:, 2].contiguous().numpy()), rules,
+        (kept.numpy(), amounts.numpy()), indices.numpy(),
     )  # fmt: skip
     return indices
 
@@ -236,9 +240,11 @@ def nearest(first, second, third, fourth, centroids, grid):
 
 
 @kernel(EXACT)
-def _diffuse(points, kinds, colors, steps, shares, rules, indices):
+def _diffuse(points, kinds, colors, targets, rules, maps, indices):
     """Error diffusion over (H, W, C) points in serpentine order, into ``indices`` (H, W)."""
     centroids, grid, opaque_grid = colors
+    steps, shares = targets
+    kept, amounts = maps  # empty: not given
     height, width, channels = points.shape
     margin = 2  # the longest step
     errors = np.zeros((3, width + 2 * margin, 4), np.float32)  # this row and the next two
@@ -253,17 +259,20 @@ def _diffuse(points, kinds, colors, steps, shares, rules, indices):
                 column += direction
                 continue
             beside = column + margin
-            first = points[row, column, 0] + errors[here, beside, 0]
-            second = points[row, column, 1] + errors[here, beside, 1]
-            third = points[row, column, 2] + errors[here, beside, 2]
+            amount = amounts[row, column] if len(amounts) > 0 else ONE
+            first = points[row, column, 0] + errors[here, beside, 0] * amount
+            second = points[row, column, 1] + errors[here, beside, 1] * amount
+            third = points[row, column, 2] + errors[here, beside, 2] * amount
             fourth = NOTHING
             if kind == 2:
                 fourth = points[row, column, 3]
                 index = nearest(first, second, third, fourth, centroids, opaque_grid)
             else:
                 if channels == 4:
-                    fourth = points[row, column, 3] + errors[here, beside, 3]
+                    fourth = points[row, column, 3] + errors[here, beside, 3] * amount
                 index = nearest(first, second, third, fourth, centroids, grid)
+            if len(kept) > 0 and kept[row, column] >= 0:
+                index = kept[row, column]
             indices[row, column] = index
             first -= centroids[index, 0]
             second -= centroids[index, 1]
@@ -271,9 +280,9 @@ def _diffuse(points, kinds, colors, steps, shares, rules, indices):
             fourth -= centroids[index, 3]
             squared = first * first + second * second + third * third + fourth * fourth
             limit = rules.opaque_limit if kind == 2 else rules.limit
-            factor = rules.strength
+            factor = rules.strength * amount
             if squared > limit * limit:
-                factor = rules.strength * (limit / np.sqrt(squared))
+                factor *= limit / np.sqrt(squared)
             first *= factor
             second *= factor
             third *= factor
