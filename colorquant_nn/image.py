@@ -86,7 +86,7 @@ def fit_palette(
     images: Tensor | ColorHistogram | Iterable[Any],
     num_colors: int,
     *,
-    space: Space = "rgb",
+    space: Space = "oklab",
     effort: Effort = "balanced",
     weights: Tensor | Iterable[Tensor | None] | None = None,
     keep: Tensor | None = None,
@@ -108,7 +108,8 @@ def fit_palette(
             are opaque.
         num_colors: K, at least 1. A single colour is that of the pixels that are seen, and a
             warning says so if some are transparent.
-        space: where distances are taken: "rgb", "linear", "lab" or "oklab".
+        space: where distances are taken: "oklab", as people see them; "rgb", for the best PSNR;
+            "linear" or "lab".
         effort: "fast", "balanced" or "best".
         weights: importance of each pixel, (H, W) or (B, H, W), at least 0, or a mask; for an
             iterable as many as there are images.
@@ -132,6 +133,9 @@ def fit_palette(
         >>> from colorquant_nn import fit_palette
         >>> image = torch.tensor([[[0.0, 0.2, 1.0]]]).expand(3, 1, 3)
         >>> fit_palette(image, 2)
+        tensor([[0.0522, 0.0522, 0.0522],
+                [1.0000, 1.0000, 1.0000]])
+        >>> fit_palette(image, 2, space="rgb")
         tensor([[0.1000, 0.1000, 0.1000],
                 [1.0000, 1.0000, 1.0000]])
         >>> fit_palette(image, 2, keep=torch.zeros(1, 3))[0]
@@ -159,7 +163,7 @@ def smallest_palette(
     min_psnr: float,
     *,
     max_colors: int = 256,
-    space: Space = "rgb",
+    space: Space = "oklab",
     effort: Effort = "balanced",
     seed: int = 0,
 ) -> Tensor:
@@ -256,7 +260,7 @@ def match_palette(
     image: Tensor | Iterable[Any],
     *,
     most: int | None = None,
-    space: Space = "rgb",
+    space: Space = "oklab",
 ) -> Tensor:
     """Give a palette what the picture, or the frames, that are to be drawn in it ask for.
 
@@ -331,7 +335,7 @@ def apply_palette(
     image: Tensor,
     palette: Tensor,
     *,
-    space: Space = "rgb",
+    space: Space = "oklab",
     dither: Dither = "none",
     strength: float = 1.0,
 ) -> QuantizedImage:
@@ -345,7 +349,7 @@ def apply_palette(
             as opaque to a palette with alpha; and a palette without alpha as opaque to an image
             with it.
         palette: (K, 3) or (K, 4) sRGB, float in [0, 1] or uint8.
-        space: where distances are taken: "rgb", "linear", "lab" or "oklab".
+        space: where distances are taken, see `fit_palette`.
         dither: "none", "ordered", "floyd-steinberg" or "atkinson".
         strength: of the dither, 0 to 1.
 
@@ -407,7 +411,7 @@ def quantize_image(
     image: Tensor,
     num_colors: int,
     *,
-    space: Space = "rgb",
+    space: Space = "oklab",
     dither: Dither = "none",
     strength: float = 1.0,
     effort: Effort = "balanced",
@@ -456,7 +460,7 @@ def quantize_frames(
     frames: Sequence[Tensor] | Tensor,
     num_colors: int,
     *,
-    space: Space = "rgb",
+    space: Space = "oklab",
     dither: Dither = "none",
     strength: float = 1.0,
     effort: Effort = "balanced",
@@ -541,7 +545,7 @@ def _paint(palette: Tensor, indices: Tensor, image: Tensor) -> None:
 
 
 def within_cluster_sum_of_squares(
-    image: Tensor, palette: Tensor, *, space: Space = "rgb"
+    image: Tensor, palette: Tensor, *, space: Space = "oklab"
 ) -> Tensor:
     """Sum the squared distances of the pixels from their nearest colours: what k-means minimises.
 
@@ -551,7 +555,8 @@ def within_cluster_sum_of_squares(
         image: (C, H, W) or (B, C, H, W) sRGB, float in [0, 1] or uint8; pixels that are not finite,
             or fully transparent, do not count.
         palette: (K, C) sRGB, float in [0, 1] or uint8.
-        space: where distances are taken, in whose units the result is, squared.
+        space: where distances are taken, by default as in `fit_palette`; the result is in its
+            units, squared.
 
     Returns:
         A float64 scalar.
@@ -564,7 +569,8 @@ def within_cluster_sum_of_squares(
         >>> import torch
         >>> from colorquant_nn import within_cluster_sum_of_squares
         >>> image = torch.tensor([0.0, 0.5, 1.0]).expand(3, 1, 3)
-        >>> within_cluster_sum_of_squares(image, torch.tensor([[0.0, 0, 0], [1, 1, 1]]))
+        >>> palette = torch.tensor([[0.0, 0, 0], [1, 1, 1]])
+        >>> within_cluster_sum_of_squares(image, palette, space="rgb")
         tensor(0.7500, dtype=torch.float64)
     """
     check_images(image)

@@ -30,7 +30,7 @@ EFFORTS = ("fast", "balanced", "best")
 DITHERS = ("none", "ordered", "floyd-steinberg", "atkinson")
 COMMANDS = (
     "quantize photo.png -k 16 -o a.png",
-    "quantize photo.png -k 16 --space oklab --dither floyd-steinberg -o b.gif",
+    "quantize photo.png -k 16 --space rgb --dither floyd-steinberg -o b.gif",
     "quantize icon.png -k 8 --keep #ffffff -o c.png",
     "quantize photo.png --palette pico-8 --dither ordered -o d.webp",
     "quantize photo.png --min-psnr 25 --compare e-side.png -o e.png",

@@ -42,7 +42,7 @@ def with_hole(seed: int, **size: int) -> Tensor:
     return image
 
 
-def psnr_of(image: Tensor, palette: Tensor, space: str = "rgb") -> float:
+def psnr_of(image: Tensor, palette: Tensor, space: str = "oklab") -> float:
     drawn = apply_palette(image, palette, space=space).rgb.double()
     scale = 255 if image.dtype == torch.uint8 else 1
     error = ((drawn - image.double()) / scale).square().mean()

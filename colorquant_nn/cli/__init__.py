@@ -270,8 +270,8 @@ def _add_fitting(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--space",
         choices=get_args(Space),
-        default="rgb",
-        help="where distances are measured; default: rgb",
+        default="oklab",
+        help="where distances are measured; default: oklab",
     )
     command.add_argument(
         "--effort",

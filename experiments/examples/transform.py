@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> Tensor:
     print(f"{len(few)} of {len(counts)} pictures came in few colours: {few}")
     ways = [
         v2.Identity(),
-        QuantizeColors(8, space="oklab"),
+        QuantizeColors(8),
         ApplyPalette("gameboy", dither="floyd-steinberg"),
         Dither(2, dither="ordered"),
     ]

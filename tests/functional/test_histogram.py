@@ -380,16 +380,17 @@ def test_the_distortion_counts_the_variance_inside_the_cells() -> None:
     torch.testing.assert_close(weighted, torch.tensor(2.5 / 255**2).double(), rtol=1e-6, atol=0)
 
 
-def test_the_distortion_of_a_picture_is_close_to_its_error() -> None:
+@pytest.mark.parametrize(("space", "least"), [("rgb", 1 - 1e-5), ("oklab", 0.99)])
+def test_the_distortion_of_a_picture_is_close_to_its_error(space: str, least: float) -> None:
     image = picture(14, height=80, width=90)
     histogram = ColorHistogram().update(image)
     last = torch.inf
     for num_colors in (2, 16, 64):
-        palette = fit_palette(histogram, num_colors)
-        drawn = apply_palette(image / 255, palette).rgb
+        palette = fit_palette(histogram, num_colors, space=space)
+        drawn = apply_palette(image / 255, palette, space=space).rgb
         exact = mse(image, drawn).double()
-        found = histogram.distortion(palette)
-        assert exact * (1 - 1e-5) <= found <= 1.02 * exact
+        found = histogram.distortion(palette, space=space)
+        assert least * exact <= found <= 1.02 * exact
         assert found < last
         last = found
 

@@ -62,7 +62,7 @@ def _ours(options: Options, colors: int) -> Run:
 
     def run(count: int = len(x)) -> Tensor:
         histogram = ColorHistogram().update(x[:count].split(BATCH))
-        return fit_palette(histogram, colors) * 255
+        return fit_palette(histogram, colors, space="rgb") * 255
 
     run(MINIBATCH)
     return run

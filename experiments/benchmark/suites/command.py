@@ -46,7 +46,8 @@ METHODS = {
     OURS: MEASURED.format(
         before="import torch",
         work="from colorquant_nn.cli import main\n"
-        "assert main(['quantize', sys.argv[1], '-o', sys.argv[2], '-k', sys.argv[3], '-fq']) == 0",
+        "assert main(['quantize', sys.argv[1], '-o', sys.argv[2], '-k', sys.argv[3], '-fq',"
+        " '--space', 'rgb', '--dither', 'none']) == 0",
     ),
     LIBIMAGEQUANT: MEASURED.format(
         before="",
@@ -163,9 +164,11 @@ def save_film(options: Options, place: Path, frames: int, width: int, height: in
     """A window that pans over a photograph."""
     picture = load(names(options)[0])[None].float() / 255
     picture = interpolate(picture, (height + frames, width + 2 * frames), mode="bilinear")[0]
-    palette = fit_palette(picture, 128)
+    palette = fit_palette(picture, 128, space="rgb")
     drawn = (
-        apply_palette(picture[:, row : row + height, 2 * row : 2 * row + width], palette)
+        apply_palette(
+            picture[:, row : row + height, 2 * row : 2 * row + width], palette, space="rgb"
+        )
         for row in range(frames)
     )
     save_frames(place / "film.gif", drawn, [40] * frames, plays=0)

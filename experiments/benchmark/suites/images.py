@@ -1,4 +1,4 @@
-"""Palettes of pictures: how good, how fast."""
+"""Palettes of pictures: how good, how fast; the error is in sRGB, where all of them measure."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -68,7 +68,7 @@ def mse(images: Tensor, palette: Any) -> float:
     """
     colors = torch.from_numpy(np.clip(palette / 255, 0, 1)).float()
     pixels = images.numel() / 3
-    return float(within_cluster_sum_of_squares(images, colors)) * 255**2 / pixels
+    return float(within_cluster_sum_of_squares(images, colors, space="rgb")) * 255**2 / pixels
 
 
 def _error(name: str, options: Options, palette: Palette) -> Mapping[str, float]:
@@ -76,12 +76,12 @@ def _error(name: str, options: Options, palette: Palette) -> Mapping[str, float]
 
 
 def _ours(effort: Effort, image: Tensor, colors: int) -> Callable[[], Palette]:
-    return lambda: fit_palette(image, colors, effort=effort).double().numpy() * 255
+    return lambda: fit_palette(image, colors, space="rgb", effort=effort).double().numpy() * 255
 
 
 def ours_quantized(image: Tensor, colors: int) -> Callable[[], Palette]:
     """The palette and the picture."""
-    return lambda: quantize_image(image, colors).palette.double().numpy() * 255
+    return lambda: quantize_image(image, colors, space="rgb").palette.double().numpy() * 255
 
 
 def _rows(image: Tensor) -> Any:

@@ -87,6 +87,7 @@ def _command(height: int, width: int, options: Options) -> Run:
 
     def run() -> Mapping[str, float]:
         arguments = ["quantize", files.source, "-k", str(COLORS), "-o", files.target, "--force"]
+        arguments += ["--space", "rgb", "--dither", "none"]  # as the rows in memory
         command = [sys.executable, "-c", CODE, *arguments]
         done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
         peak = int(done.stdout.split()[-1]) * 1024
@@ -102,9 +103,9 @@ def _stages(height: int, width: int, options: Options) -> Run:
         clock = [time.perf_counter()]
         image = load_image(files.source)
         clock.append(time.perf_counter())
-        palette = fit_palette(image, COLORS)
+        palette = fit_palette(image, COLORS, space="rgb")
         clock.append(time.perf_counter())
-        result = apply_palette(image, palette)
+        result = apply_palette(image, palette, space="rgb")
         clock.append(time.perf_counter())
         save_image(files.target, result)
         clock.append(time.perf_counter())

@@ -15,7 +15,7 @@ CALLS = {
     "a training step of ColorQuantize": (
         "layer(torch.rand(2, 3, 32, 32, requires_grad=True)).sum().backward()"
     ),
-    "fit_palette": "colorquant_nn.fit_palette(torch.rand(3, 64, 64), 16)",
+    "fit_palette": "colorquant_nn.fit_palette(torch.rand(3, 64, 64), 16, space='rgb')",
 }
 BEFORE = (
     "import numba, colorquant_nn; from colorquant_nn import kernels; "
