@@ -203,3 +203,20 @@ def test_it_shows_what_it_is() -> None:
     assert repr(layer).splitlines()[1].strip() == "dither='ordered', strength=0.5"
     assert "(quantizer): ColorQuantize(4, space='rgb')" in repr(layer)
     assert isinstance(layer.quantizer, Quantizer)
+
+
+def test_a_picture_behind_two_colours_learns_to_be_seen_from_afar() -> None:
+    """The loss is of the blur, which each pixel alone, black or white, cannot please."""
+    target = torch.linspace(0.1, 0.9, 32).expand(1, 3, 32, 32)
+    layer = DitheredColorQuantize(BLACK_AND_WHITE.to(torch.get_default_device()))
+    shown = torch.full_like(target, 0.5).requires_grad_()
+    optimizer = torch.optim.Adam([shown], lr=0.05)
+    errors = []
+    for _ in range(50):
+        seen = (nn.functional.avg_pool2d(x, 8, 1) for x in (layer(shown), target))
+        error = nn.functional.mse_loss(*seen)
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        errors.append(error.item())
+    assert max(errors[-5:]) < 0.1 * errors[0]
