@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from colorquant_nn.layers import (
         ColorQuantize,
         DeferredColorQuantize,
+        DitheredColorQuantize,
         LearnedPalette,
         PerImageColorQuantize,
         Quantized,
@@ -34,6 +35,7 @@ __all__ = [
     "ColorHistogram",
     "ColorQuantize",
     "DeferredColorQuantize",
+    "DitheredColorQuantize",
     "LearnedPalette",
     "PerImageColorQuantize",
     "Quantized",

@@ -17,6 +17,7 @@ from colorquant_nn import kernels
 from colorquant_nn.functional.clustering import distortion
 from colorquant_nn.functional.color import SPACES, color_space, to_working_space
 from colorquant_nn.functional.dither import DITHERS
+from colorquant_nn.functional.drawing import draw
 from colorquant_nn.functional.fitting import (
     EFFORTS,
     fit,
@@ -342,7 +343,8 @@ def apply_palette(
     """Draw an image, or each one of a batch, in the colours of a palette.
 
     Fully transparent pixels get a fully transparent colour if there is one, opaque pixels an opaque
-    one, and no dither changes which pixels are fully transparent.
+    one, and no dither changes which pixels are fully transparent. The images of a batch get their
+    dots on threads.
 
     Args:
         image: (C, H, W) or (B, C, H, W) sRGB, float in [0, 1] or uint8. Without alpha, it counts
@@ -381,13 +383,14 @@ def apply_palette(
     rgb = torch.empty(
         (*image.shape[:-3], channels, *shape[-2:]), dtype=image.dtype, device=image.device
     )
+    if dither != "none":
+        pixels = with_alpha(image.movedim(-3, -1)) if channels == 4 else image.movedim(-3, -1)
+        pixels = pixels if image.dim() == 4 else pixels[None]
+        indices.copy_(draw(pixels, palette[None], dither, strength, space).view(shape))
     pictures = (x if image.dim() == 4 else x[None] for x in (image, indices, rgb))
     for picture, its_indices, its_rgb in zip(*pictures, strict=True):
-        if dither == "none" or its_indices.numel() == 0:
+        if dither == "none":
             _assign(picture, centroids, space, its_indices)
-        else:
-            pixels = with_alpha(picture.movedim(0, -1)) if channels == 4 else picture.movedim(0, -1)
-            its_indices.copy_(DITHERS[dither](pixels, palette, strength, space))
         _paint(palette, its_indices, its_rgb)
     return QuantizedImage(rgb, indices, palette)
 

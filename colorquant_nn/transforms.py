@@ -260,8 +260,8 @@ class Dither(PictureTransform):
     Args:
         levels: of each channel, at least 2.
         dither: "floyd-steinberg", "atkinson", "ordered", or "none" for plain rounding.
-        space: where mixtures are taken: "rgb" as is customary; "linear" keeps the light as it is
-            seen from afar; "lab" or "oklab".
+        space: where a level is the nearest: "rgb", in which the levels are evenly spaced, so that
+            "none" is plain rounding; "linear", "lab" or "oklab".
         strength: of the dither, 0 to 1.
 
     Raises:

@@ -18,7 +18,13 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler
 
-from colorquant_nn import ColorHistogram, ColorQuantize, DeferredColorQuantize, LearnedPalette
+from colorquant_nn import (
+    ColorHistogram,
+    ColorQuantize,
+    DeferredColorQuantize,
+    DitheredColorQuantize,
+    LearnedPalette,
+)
 from tests.helpers import run_ranks
 
 STEPS = 7
@@ -95,19 +101,21 @@ def count_all_reduces() -> list[int]:
 
 
 def check_ddp(rank: int) -> None:
-    """A model under DDP trains; its palette is the same on every rank."""
-    torch.manual_seed(0)
-    layer = ColorQuantize(6, warm_up=WARM_UP)
-    model = DistributedDataParallel(nn.Sequential(nn.Conv2d(3, 3, 1), layer))
-    assert sum(buffer.nbytes for buffer in model.modules_buffers) <= 64 << 10  # in every forward
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for step in range(4):
-        optimizer.zero_grad()
-        x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(10 * step + rank))
-        (model(x) + model(1 - x)).square().mean().backward()  # two forwards for one backward
-        optimizer.step()
-    assert_same_everywhere(layer.centroids)
-    assert_same_everywhere(next(model.parameters()).detach())
+    """A model under DDP trains; its palette is the same on every rank, with dots too."""
+    for with_dots in (False, True):
+        torch.manual_seed(0)
+        layer = ColorQuantize(6, warm_up=WARM_UP)
+        last = DitheredColorQuantize(layer) if with_dots else layer
+        model = DistributedDataParallel(nn.Sequential(nn.Conv2d(3, 3, 1), last))
+        assert sum(x.nbytes for x in model.modules_buffers) <= 64 << 10  # in every forward
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for step in range(4):
+            optimizer.zero_grad()
+            x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(10 * step + rank))
+            (model(x) + model(1 - x)).square().mean().backward()  # two forwards for one backward
+            optimizer.step()
+        assert_same_everywhere(layer.centroids)
+        assert_same_everywhere(next(model.parameters()).detach())
 
 
 def check_fit(rank: int, world: int) -> None:

@@ -47,9 +47,8 @@ def test_pictures_are_matched_as_people_see_them_and_layers_where_losses_are() -
     assert {"image.fit_palette ", "functional.histogram.ColorHistogram distortion"} <= set(spaces)
     assert {"layers.color_quantize.ColorQuantize from_palette"} <= set(spaces)
     for name, space in spaces.items():
-        rgb = name.startswith(
-            ("layers.", "functional.fitting.", "functional.dither.", "transforms.Dither ")
-        )
+        core = name.startswith("functional.") and "ColorHistogram" not in name
+        rgb = core or name.startswith(("layers.", "transforms.Dither "))
         assert space == ("rgb" if rgb else "oklab"), name
     for command in ("quantize", "palette"):
         assert build_parser().parse_args([command, "a.png"]).space == "oklab"

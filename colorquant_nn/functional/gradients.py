@@ -32,6 +32,7 @@ __all__ = [
     "rows_of",
     "soft",
     "straight_through",
+    "straight_through_both",
     "through_palette",
 ]
 
@@ -66,6 +67,28 @@ def straight_through(x: Tensor, hard: Tensor, palette: Tensor) -> Tensor:
         tensor([[1.]])
     """
     return _StraightThrough.apply(x, hard)
+
+
+def straight_through_both(x: Tensor, hard: Tensor, palette: Tensor) -> Tensor:
+    """Pass the gradient to ``x`` as `straight_through`, and to the colours as `through_palette`.
+
+    Args:
+        x: (..., N, C) before quantization.
+        hard: (..., N, C) after, a differentiable function of the palette.
+        palette: unused.
+
+    Returns:
+        (..., N, C), ``hard``.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.gradients import straight_through_both
+        >>> x, palette = torch.zeros(2, 1, requires_grad=True), torch.ones(1, 1, requires_grad=True)
+        >>> straight_through_both(x, palette[[0, 0]], palette).sum().backward()
+        >>> x.grad.flatten(), palette.grad
+        (tensor([1., 1.]), tensor([[2.]]))
+    """
+    return _StraightThroughBoth.apply(x, hard)
 
 
 def cut(x: Tensor, hard: Tensor, palette: Tensor) -> Tensor:
@@ -370,6 +393,12 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
         return grad, None
+
+
+class _StraightThroughBoth(_StraightThrough):
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return grad, grad
 
 
 class _ClampThrough(torch.autograd.Function):

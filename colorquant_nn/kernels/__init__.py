@@ -15,6 +15,7 @@ the points are limited to [0, 1] first, NaN to 0. A point with a non-finite chan
 by its value after ``clamp`` (without: with NaN as 0), but never votes.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -65,6 +66,7 @@ __all__ = [
     "most_moves",
     "num_moments",
     "relocate",
+    "run_tasks",
     "sanitize",
     "search",
     "seed",
@@ -603,3 +605,22 @@ def unpack_moments(moments: Tensor) -> Moments:
         channels += 1
     first = 1 + channels
     return Moments(moments[..., 0], moments[..., 1:first], moments[..., first:])
+
+
+def run_tasks(function: Callable[[int], object], num_tasks: int) -> None:
+    """Call ``function(task)`` for each task, on torch's number of threads.
+
+    Args:
+        function: of Python, most of whose time is spent in kernels of the CPU.
+        num_tasks: how many tasks there are, numbered from 0.
+
+    Examples:
+        >>> from colorquant_nn.kernels import run_tasks
+        >>> done = []
+        >>> run_tasks(done.append, 3)
+        >>> sorted(done)
+        [0, 1, 2]
+    """
+    from colorquant_nn.kernels.cpu import runtime  # which waits for numba
+
+    runtime.run_tasks(function, num_tasks)

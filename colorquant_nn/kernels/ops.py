@@ -184,6 +184,11 @@ OPS = {
         _fake_assign,
         reference="functional.renewal:run_renew",
     ),
+    "draw": Op(
+        "(Tensor pictures, Tensor palettes, str dither, float strength, str space) -> Tensor",
+        lambda pictures, *_: pictures.new_empty(pictures.shape[:3], dtype=torch.int64),
+        cpu="functional.drawing:run_draw",
+    ),
 }
 """The table: rows by name."""
 

@@ -4,6 +4,7 @@ Letters: B images, N = H W pixels, K colours. Images are channels first; the fun
 see (B, N, 3) views of them.
 """
 
+from collections.abc import Callable
 from inspect import signature
 from typing import Any, NamedTuple, cast
 
@@ -17,6 +18,7 @@ from colorquant_nn.functional.gradients import (
     check_estimator,
     commitment,
     palette_mse,
+    straight_through_both,
 )
 from colorquant_nn.functional.online import RANGES
 from colorquant_nn.functional.points import (
@@ -59,6 +61,10 @@ class Assigned(NamedTuple):
     """(K, 3) or (B, K, 3) float32 sRGB."""
     mse: Tensor | None = None
     """() the mean squared error, if it has been found on the way."""
+
+
+# Of the input, its points, and what is nearest to them: what is drawn instead.
+Drawing = Callable[[Tensor, Tensor, Assigned], Assigned]
 
 
 class Quantizer(nn.Module):
@@ -127,18 +133,29 @@ class Quantizer(nn.Module):
             ValueError: see `quantize`, and for another ``returns``.
             TypeError: see `quantize`.
         """
-        if isinstance(x, torch.fx.Proxy) or isinstance(weights, torch.fx.Proxy):
-            return self._leaf(x, weights, returns)
+        node = leaf(self, x, weights, returns)
+        return self._run(x, weights, returns) if node is None else node
+
+    def _run(
+        self, x: Tensor, weights: Tensor | None, returns: Returns, draw: Drawing | None = None
+    ) -> Any:
+        """Forward; what draws (of `DitheredColorQuantize`) has the last word on the indices."""
         if not torch.compiler.is_compiling() and torch._C._is_tracing():
             raise RuntimeError(_NO_JIT)
         check_name("returns", returns, ("values", "all"))
         points, votes = self._to_points(x), self._votes(weights, x)
         if kernels.exporting():
-            found = self._assign_traced(points, votes)
+            if draw is not None:
+                raise RuntimeError(_NO_DOTS)
+            found = nearest = self._assign_traced(points, votes)
             values = found.hard
-        else:
-            found = self._assign(points, votes)
+        elif draw is None:
+            found = nearest = self._assign(points, votes)
             values = self.estimator(points, found.hard, found.palette)
+        else:
+            nearest = self._assign(points.detach(), votes)
+            found = draw(x, points.detach(), nearest)
+            values = straight_through_both(points, found.hard, found.palette)
         values = to_image(self._to_values(values), x).to(x.dtype)
         if returns == "values":
             return values
@@ -148,7 +165,7 @@ class Quantizer(nn.Module):
             to_index_map(found.indices, x),
             palette if palette.dim() == 2 or x.dim() == 4 else palette.squeeze(0),
             palette_mse(points, found.hard, votes, found.mse),
-            self._commitment(points, found.hard, votes),
+            self._commitment(points, nearest.hard, votes),
         )
 
     def _commitment(self, points: Tensor, hard: Tensor, votes: Tensor | None) -> Tensor:
@@ -213,15 +230,6 @@ class Quantizer(nn.Module):
             self._has_looked = True
             warn_of_range(points, RANGES)
 
-    def _leaf(self, x: Any, weights: Any, returns: Returns) -> Any:
-        """A call of this module as one node of a graph that torch.fx traces."""
-        tracer: Any = (x if isinstance(x, torch.fx.Proxy) else weights).tracer
-        path = tracer.path_of_module(self)
-        keywords = {} if returns == "values" else {"returns": returns}
-        return tracer.create_proxy(
-            "call_module", path, (x,) if weights is None else (x, weights), keywords
-        )
-
     def __prepare_scriptable__(self) -> None:
         raise RuntimeError(_NO_JIT)
 
@@ -237,6 +245,22 @@ class Quantizer(nn.Module):
         return ", ".join(shown)
 
 
+def leaf(module: nn.Module, x: Any, weights: Any, returns: Returns) -> torch.fx.Proxy | None:
+    """A call of a layer as one node of a graph, where torch.fx traces one."""
+    proxies = [value for value in (x, weights) if isinstance(value, torch.fx.Proxy)]
+    if not proxies:
+        return None
+    tracer: Any = proxies[0].tracer
+    arguments = (x,) if weights is None else (x, weights)
+    keywords = {} if returns == "values" else {"returns": returns}
+    node = tracer.create_proxy("call_module", tracer.path_of_module(module), arguments, keywords)
+    return cast(torch.fx.Proxy, node)
+
+
+_NO_DOTS = (
+    "dots are drawn one after the other, which no graph says: export the quantizer alone, "
+    "layer.quantizer, and draw with apply_palette"
+)
 _NO_JIT = (
     "torch.jit knows no palettes: export with torch.export.export(model, (x,)), or with "
     "torch.onnx.export(model, (x,), dynamo=True)"

@@ -28,6 +28,7 @@ def test_values_are_hard_bit_for_bit() -> None:
         gradients.straight_through,
         gradients.cut,
         gradients.through_palette,
+        gradients.straight_through_both,
         gradients.soft,
     ):
         assert torch.equal(estimator(x, hard, palette), hard)

@@ -59,6 +59,7 @@ CASES = {
     "mix": [
         (POINTS, None, CENTROIDS[0], torch.arange(4).view(2, 2), torch.arange(5), 4, 0.7, [0.7, 1])
     ],
+    "draw": [(POINTS.view(2, 5, 8, 3), CENTROIDS, "atkinson", 0.8, "oklab")],
     "soft_backward": [(POINTS, CENTROIDS.expand(2, -1, -1), random(2, 40, 3, seed=2), 0.01)],
 }
 # Those that change a layer's state are tested with it.
