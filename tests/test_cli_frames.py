@@ -174,6 +174,7 @@ def test_a_difference_is_of_all_frames(folder, run):
     assert entry["ciede2000"] == pytest.approx(50, abs=0.1)
     assert entry["colors"] == [2, 2]
     assert entry["ssim"] == pytest.approx(0.5, abs=1e-3)
+    assert entry["eye_error"] == pytest.approx(50, abs=1e-3)  # of equal frames, and black and white
 
 
 def test_ssim_is_the_mean_of_the_frames(folder, run):
