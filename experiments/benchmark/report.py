@@ -225,7 +225,7 @@ def eye_tables(rows: Sequence[Row]) -> list[str]:
         Paragraphs of Markdown.
     """
     text = [
-        "Means over the pictures, and the worst one by name: the eye error at 40 pixels a degree "
+        "Means over the pictures, and the worst one: the eye error at 40 pixels a degree "
         "(less is better; it sees through dots), SSIMULACRA2 (more is better), PSNR in dB (of the "
         "pixels, so that dots cost), and the time, which on panels is of the dots alone."
     ]
@@ -240,7 +240,7 @@ def eye_tables(rows: Sequence[Row]) -> list[str]:
                 judged = [row for row in drawn if key in row]
                 if judged:
                     last = worst(judged, key=lambda row: row[key])
-                    line[name] = f"{_mean(judged, key):.2f} ({last['picture']} {last[key]:.2f})"
+                    line[name] = f"{_mean(judged, key):.2f} ({last[key]:.2f} in {last['picture']})"
             table.append(line | {"time": time_text(_mean(drawn, "seconds"))})
         text.append(markdown_table(table))
     targets = eye_targets(rows)

@@ -177,7 +177,7 @@ def test_targets_for_the_eye_are_told_of_what_was_run() -> None:
     rows.append(seen("K=8", eye.PNGQUANT, 6.0, picture="b", ssimulacra2=-70.0))
     first = report.eye_tables(rows)[1].splitlines()
     assert "| K=8, 2 pictures |" in first[0]
-    assert "| 5.00 (b 6.00) | -60.00 (b -70.00) |" in first[2]
+    assert "| 5.00 (6.00 in b) | -60.00 (-70.00 in b) |" in first[2]
     assert report.eye_tables(rows[1:2])[2:] == []
 
 
