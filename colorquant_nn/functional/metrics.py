@@ -514,8 +514,8 @@ def eye_error(
 
     The eye sees through dots; errors of each pixel, as of `psnr` and `ciede2000`, do not. Both
     pictures are blurred in linear light on opponent axes as S-CIELAB blurs them, then compared in
-    OKLab. A difference of 1 is about what an observer just notices. Gradients are finite
-    everywhere, also where the pictures are equal, so that it is a loss too.
+    OKLab. Gradients are finite everywhere, also where the pictures are equal, so that it is a loss
+    too. There are no weights, since the eye sees the light of a pixel in its neighbours.
 
     Args:
         image: (..., 3, H, W) floating point in [0, 1] or uint8; H and W at least 1.

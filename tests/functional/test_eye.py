@@ -57,14 +57,15 @@ def checks(height, width):
 
 @pytest.mark.parametrize("size", [(60, 90), (1, 1), (2, 37), (131, 5)])
 @pytest.mark.parametrize("pixels_per_degree", [3, 40, 60.5, 200])
-def test_the_eye_sees_what_the_definition_says(size, pixels_per_degree):
+def test_the_eye_sees_what_the_definition_says(size, pixels_per_degree, device):
     image, other = dots(*size)
     views = [seen(x, pixels_per_degree) for x in (image, other)]
     found = eye.as_seen(other.double(), pixels_per_degree).numpy()
     np.testing.assert_allclose(found, views[1], rtol=0, atol=2e-3)
     expected = 100 * np.linalg.norm(views[0] - views[1], axis=-1).mean()
     for dtype in (torch.float32, torch.float64):
-        error = eye_error(other.to(dtype), image.to(dtype), pixels_per_degree=pixels_per_degree)
+        pair = (x.to(device, dtype) for x in (other, image))
+        error = eye_error(*pair, pixels_per_degree=pixels_per_degree)
         assert error.item() == pytest.approx(expected, rel=5e-4)
 
 
