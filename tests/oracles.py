@@ -16,6 +16,11 @@ def srgb_to_linear(rgb):
 
 
 def oklab(rgb):
+    """Of sRGB."""
+    return linear_to_oklab(srgb_to_linear(rgb))
+
+
+def linear_to_oklab(linear):
     """Ottosson 2020: two matrices with a cube root between them."""
     to_lms = np.array(
         [
@@ -31,7 +36,7 @@ def oklab(rgb):
             [0.0259040371, 0.7827717662, -0.8086757660],
         ]
     )
-    return np.cbrt(srgb_to_linear(rgb) @ to_lms.T) @ to_lab.T
+    return np.cbrt(linear @ to_lms.T) @ to_lab.T
 
 
 def entropy(indices):

@@ -480,12 +480,12 @@ def test_compare_command(folder, run):
     run("quantize", "photo.png", "-k", 8)
     code, out, _ = run("compare", "photo.png", "photo-quantized.png", "-o", "both.png")
     assert code == 0
-    for word in ("MSE", "PSNR", "SSIM", "CIEDE2000", "bytes"):
+    for word in ("MSE", "PSNR", "SSIM", "CIEDE2000", "eye error  ", "through dots", "bytes"):
         assert word in out
     assert mode_and_size("both.png")[1][0] > 600
     code, out, _ = run("compare", "photo.png", "photo.png", "--json")
     entry = json.loads(out)
-    assert (entry["mse"], entry["psnr"], entry["ciede2000"]) == (0, None, 0)
+    assert (entry["mse"], entry["psnr"], entry["ciede2000"], entry["eye_error"]) == (0, None, 0, 0)
     assert entry["ssim"] == pytest.approx(1)
     Image.fromarray(photo()[:9]).save("small.png")
     check_error(run("compare", "photo.png", "small.png"), "56 x 40", "56 x 9")

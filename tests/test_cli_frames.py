@@ -174,6 +174,7 @@ def test_a_difference_is_of_all_frames(folder, run):
     assert entry["ciede2000"] == pytest.approx(50, abs=0.1)
     assert entry["colors"] == [2, 2]
     assert entry["ssim"] == pytest.approx(0.5, abs=1e-3)
+    assert entry["eye_error"] == pytest.approx(50, abs=1e-3)  # of equal frames, and black and white
 
 
 def test_ssim_is_the_mean_of_the_frames(folder, run):
@@ -214,6 +215,7 @@ def test_an_opaque_picture_and_one_with_alpha_are_compared_over_white(folder, ru
     Image.new("RGBA", (20, 20), (9, 9, 9, 0)).save("clear.png")
     entry = json.loads(run("compare", "white.png", "clear.png", "--json")[1])
     assert (entry["mse"], entry["ssim"], entry["colors"]) == (0, pytest.approx(1), [1, 1])
+    assert entry["eye_error"] == 0
 
 
 def test_captions_tell_which_frame_they_show(folder, run, monkeypatch):

@@ -252,7 +252,7 @@ def _add_compare(commands: Any) -> None:
         "compare",
         help="measure how two pictures differ",
         description="Measure how two pictures or animations of one size differ: MSE, PSNR, SSIM, "
-        "CIEDE2000.",
+        "CIEDE2000, and the eye error, what is seen at arm's length.",
     )
     command.add_argument("original", type=_path, metavar="A", help="a picture; - is standard input")
     command.add_argument("other", type=_path, metavar="B", help="another, of the same size")

@@ -58,7 +58,7 @@ def _differences(sources: list[Path], max_pixels: int) -> tuple[dict[str, Any], 
             f"expected as many frames in both, got {told[0]} in {names[0]} and {told[1]} in "
             f"{names[1]}"
         )
-    errors = Errors(lengths[0], with_ssim=True)
+    errors = Errors(lengths[0], neighbours=True)
     colors = [DistinctColors(), DistinctColors()]
     first: list[Tensor] = []
     for number, pair in enumerate(zip(*streams, strict=True)):
@@ -90,5 +90,6 @@ def _differences(sources: list[Path], max_pixels: int) -> tuple[dict[str, Any], 
         "psnr": decibels if decibels < math.inf else None,
         "ssim": errors.ssim,
         "ciede2000": errors.ciede2000,
+        "eye_error": errors.eye_error,
     }
     return entry, first

@@ -30,13 +30,14 @@ class Errors:
 
     Args:
         frames: that will be added, about: from each of many, fewer pixels are enough for CIEDE2000.
-        with_ssim: whether SSIM is measured too; it takes longest.
+        neighbours: whether SSIM and the eye error are measured too, which look at more than one
+            pixel at a time and take longest.
     """
 
-    def __init__(self, frames: int = 1, with_ssim: bool = False) -> None:
+    def __init__(self, frames: int = 1, neighbours: bool = False) -> None:
         self._sampled = max(SAMPLED_PIXELS // frames, LEAST_SAMPLED)
-        self._with_ssim = with_ssim
-        self._pixels = self._mse = self._ciede2000 = self._ssim = 0.0
+        self._neighbours = neighbours
+        self._pixels = self._mse = self._ciede2000 = self._ssim = self._eye_error = 0.0
 
     def add(self, image: Tensor, other: Tensor) -> None:
         """Add a picture (3, H, W) or (4, H, W) and another of its size, uint8."""
@@ -46,8 +47,10 @@ class Errors:
         self._pixels += pixels
         self._mse += pixels * _mean_over_bands(metrics.mse, image, other)
         self._ciede2000 += pixels * _mean_over_bands(metrics.mean_ciede2000, image, other, step)
-        if self._with_ssim:
-            self._ssim += pixels * metrics.ssim(over_white(image), over_white(other)).item()
+        if self._neighbours:
+            pair = over_white(image), over_white(other)
+            self._ssim += pixels * metrics.ssim(*pair).item()
+            self._eye_error += pixels * metrics.eye_error(*pair).item()
 
     @property
     def mse(self) -> float:
@@ -63,6 +66,11 @@ class Errors:
     def ssim(self) -> float:
         """The mean."""
         return self._ssim / self._pixels
+
+    @property
+    def eye_error(self) -> float:
+        """The mean, at 40 pixels a degree."""
+        return self._eye_error / self._pixels
 
 
 class DistinctColors:

@@ -102,6 +102,9 @@ def comparison_text(entry: Mapping[str, Any]) -> str:
         f"  PSNR       {decibels(entry['psnr'])}",
         f"  SSIM       {entry['ssim']:.4f}",
         f"  CIEDE2000  {entry['ciede2000']:.2f}",
+        f"  eye error  {entry['eye_error']:.2f}",
+        "  (PSNR: pixels; SSIM: structure; CIEDE2000: colours; "
+        "eye error: the look at arm's length, through dots)",
     ]
     if not entry["same_timing"]:
         told = [

@@ -41,6 +41,7 @@ __all__ = [
     "convert_plain",
     "from_working_space",
     "lab_to_rgb",
+    "linear_to_oklab",
     "linear_to_rgb",
     "oklab_to_rgb",
     "rgb_to_lab",
@@ -170,6 +171,24 @@ def oklab_to_rgb(colors: Tensor) -> Tensor:
         tensor([1., 0., 0.])
     """
     return _convert(colors, "oklab_to_rgb")
+
+
+def linear_to_oklab(colors: Tensor) -> Tensor:
+    """Convert linear light to OKLab.
+
+    Args:
+        colors: (..., 3) linear sRGB.
+
+    Returns:
+        (..., 3) L in [0, 1], a, b.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.color import linear_to_oklab
+        >>> linear_to_oklab(torch.tensor([1.0, 0.0, 0.0]))
+        tensor([0.6280, 0.2249, 0.1258])
+    """
+    return _convert(colors, "linear_to_oklab")
 
 
 def _checked(colors: Tensor) -> Tensor:
@@ -362,6 +381,7 @@ CHAINS: dict[str, tuple[str, ...]] = {
     "rgb_to_lab": ("srgb_decode", "rgb_to_xyz", "lab_curve", "xyz_to_lab"),
     "lab_to_rgb": ("lab_to_xyz", "lab_uncurve", "xyz_to_rgb", "srgb_encode"),
     "rgb_to_oklab": ("srgb_decode", "rgb_to_lms", "cube_root", "lms_to_oklab"),
+    "linear_to_oklab": ("rgb_to_lms", "cube_root", "lms_to_oklab"),
     "oklab_to_rgb": ("oklab_to_lms", "cube", "lms_to_rgb", "srgb_encode"),
 }
 CURVES: dict[str, Curve] = {

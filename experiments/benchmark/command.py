@@ -15,6 +15,8 @@ With --against, ours alone is run, of this checkout and of another one in turn, 
 long as it has what the suites call: so two versions are compared under the same load. The table is
 printed; nothing is written."""
 
+LONG = ("large", "eye", "cifar")
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run suites, print their tables, and write them beside what is there of the same machine."""
@@ -27,11 +29,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "suites",
         nargs="*",
         metavar="SUITE",
-        help=f"of {', '.join(SUITES)}; default: all but large and cifar",
+        help=f"of {', '.join(SUITES)}; default: all but large, eye and cifar",
     )
     parser.add_argument("--large", action="store_true", help="add large")
     parser.add_argument("--cifar", type=Path, help="add cifar: folder of the training images")
-    parser.add_argument("--pictures", type=Path, help="folder for the suites images and large")
+    parser.add_argument("--pictures", type=Path, help="folder for images, large and eye")
     parser.add_argument("--every", type=int, default=1, help="only each n-th picture")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--slow", action="store_true", help="images: the best of ten starts too")
@@ -39,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="see below")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     arguments = parser.parse_args(argv)
-    suites = arguments.suites or [suite for suite in SUITES if suite not in ("large", "cifar")]
+    suites = arguments.suites or [
+        suite for suite in SUITES if suite not in ("large", "eye", "cifar")
+    ]
     asked = {"large": arguments.large, "cifar": arguments.cifar is not None}
     suites += [suite for suite, wanted in asked.items() if wanted and suite not in suites]
     if unknown := set(suites) - set(SUITES):

@@ -3,6 +3,7 @@
 import datetime
 import importlib.metadata
 import json
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -14,13 +15,14 @@ import torch
 from experiments.benchmark import figure
 from experiments.benchmark.case import COPY
 from experiments.benchmark.runner import Row
-from experiments.benchmark.suites import SUITES
+from experiments.benchmark.suites import SUITES, eye
 from experiments.benchmark.suites.images import LIBIMAGEQUANT, ONE_START, TEN_STARTS
 from experiments.figures import markdown_table
 
 PACKAGES = [
     *("torch", "numpy", "numba", "pillow", "torchvision", "vector-quantize-pytorch", "faiss-cpu"),
     *("scikit-learn", "kornia", "fast-pytorch-kmeans", "opencv-python-headless", "imagequant"),
+    *("epaper-dithering", "ssimulacra2"),
 ]
 INTRODUCTION = """
 Written by `python -m experiments.benchmark` (needs the extra `benchmark`); the numbers in full
@@ -116,7 +118,7 @@ def write(folder: Path, machine: dict[str, Any], rows: Sequence[Row]) -> None:
 def suite_section(suite: str, rows: Sequence[Row]) -> list[str]:
     """Title, tables and what was skipped of one suite."""
     mine = [row for row in rows if row["suite"] == suite]
-    tables = {"images": _image_tables, "curves": _curve_tables}
+    tables = {"images": _image_tables, "curves": _curve_tables, "eye": eye_tables}
     skipped = {f"{row['method']}: {row['skipped']}" for row in mine if "skipped" in row}
     text = tables.get(suite, _plain_table)([row for row in mine if "skipped" not in row])
     return [f"## {SUITES[suite]}", *text, *sorted(f"Skipped: {line}." for line in skipped)]
@@ -208,6 +210,92 @@ def ratio_of_means(
     )
     common = mine.keys() & theirs.keys()
     return sum(mine[x] for x in common) / sum(theirs[x] for x in common) if common else None
+
+
+JUDGES = {"eye": ("eye error", max), "ssimulacra2": ("SSIMULACRA2", min), "psnr": ("PSNR", min)}
+
+
+def eye_tables(rows: Sequence[Row]) -> list[str]:
+    """The judges' means for each number of colours and each panel, and the targets.
+
+    Args:
+        rows: of the suite, those that were not skipped.
+
+    Returns:
+        Paragraphs of Markdown.
+    """
+    text = [
+        "Means over the pictures, and the worst one: the eye error at 40 pixels a degree "
+        "(less is better; it sees through dots), SSIMULACRA2 (more is better), PSNR in dB (of the "
+        "pixels, so that dots cost), and the time, which on panels is of the dots alone."
+    ]
+    for palette in dict.fromkeys(row["palette"] for row in rows):
+        mine = [row for row in rows if row["palette"] == palette]
+        title = f"{palette}, {len({row['picture'] for row in mine})} pictures"
+        table = []
+        for method in dict.fromkeys(row["method"] for row in mine):
+            drawn = [row for row in mine if row["method"] == method]
+            line = {title: method}
+            for key, (name, worst) in JUDGES.items():
+                judged = [row for row in drawn if key in row]
+                if judged:
+                    last = worst(judged, key=lambda row: row[key])
+                    line[name] = f"{_mean(judged, key):.2f} ({last[key]:.2f} in {last['picture']})"
+            table.append(line | {"time": time_text(_mean(drawn, "seconds"))})
+        text.append(markdown_table(table))
+    targets = eye_targets(rows)
+    return text + ([markdown_table(targets)] if targets else [])
+
+
+def eye_targets(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """What ours has to reach in `eye_tables`, as far as there are rows to tell it by.
+
+    Args:
+        rows: of the suite, those that were not skipped.
+
+    Returns:
+        Lines of a table.
+    """
+    lines = []
+    for palette in dict.fromkeys(row["palette"] for row in rows):
+        mine = [row for row in rows if row["palette"] == palette]
+        seen, liked, seconds = (_means(mine, key) for key in ("eye", "ssimulacra2", "seconds"))
+        dotted = [x for x in seen if x not in (eye.NONE, eye.EARLIER, eye.SPATIAL, eye.AUTO)]
+        peers = [liked[method] for method in liked if not method.startswith("ours")]
+        limits = [row["limit"] for row in mine if row["method"] == eye.SPATIAL and "limit" in row]
+        wanted = []  # what, how much it is, at most that
+        if eye.SPATIAL in seen and palette in eye.PANELS and dotted:
+            best = min(dotted, key=lambda method: seen[method])
+            ratio = seen[eye.SPATIAL] / seen[best]
+            wanted.append((f"spatial, eye error of that of {best}", ratio, 1.0))
+        elif eye.SPATIAL in seen and palette != "K=4":
+            best = min((x for x in dotted if x != eye.PNGQUANT), key=lambda method: seen[method])
+            for method, most in ((eye.PNGQUANT, 0.4), (best, 0.5)):
+                ratio = seen[eye.SPATIAL] / seen.get(method, math.nan)
+                wanted.append((f"spatial, eye error of that of {method}", ratio, most))
+        if eye.SPATIAL in liked and peers and palette not in eye.PANELS:
+            behind, most = max(peers) - liked[eye.SPATIAL], -10 * (palette in ("K=8", "K=16"))
+            wanted.append(("spatial, SSIMULACRA2 behind the best peer", behind, most))
+        if limits:
+            wanted.append(("spatial, seconds", seconds[eye.SPATIAL], limits[0]))
+        if {eye.NONE, eye.EARLIER} <= liked.keys() and palette in ("K=16", "K=64", "K=256"):
+            behind = liked[eye.EARLIER] - liked[eye.NONE]
+            wanted.append(("no dither in oklab, SSIMULACRA2 behind that in rgb", behind, -8))
+        lines += [
+            {"": f"{palette}: {what}", "found": f"{value:.3g}", "at most": f"{most:g}: {met}"}
+            for what, value, most in wanted
+            for met in [_met(value <= most)]
+        ]
+    return lines
+
+
+def _means(rows: Sequence[Row], key: str) -> dict[str, float]:
+    """By method, over the rows that have it."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if key in row:
+            found.setdefault(row["method"], []).append(row[key])
+    return {method: sum(values) / len(values) for method, values in found.items()}
 
 
 def checkouts_table(rows: Sequence[Row]) -> str:

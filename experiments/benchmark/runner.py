@@ -39,6 +39,7 @@ PACKAGES = {  # what to install where a module is missing
     "faiss": "faiss-cpu",
     "sklearn": "scikit-learn",
     "cv2": "opencv-python-headless",
+    "epaper_dithering": "epaper-dithering",
     "fast_pytorch_kmeans": "fast-pytorch-kmeans psutil",
 }
 

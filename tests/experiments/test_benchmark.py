@@ -1,5 +1,6 @@
 """The benchmark runs at toy size, with and without the peers, and its tables say what is true."""
 
+import contextlib
 import importlib.util
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from colorquant_nn import ColorQuantize, load_image
 from colorquant_nn.io import open_frames
 from experiments.benchmark import case, command, figure, report, runner
 from experiments.benchmark.runner import run_suite, suite_cases
-from experiments.benchmark.suites import SUITES, layer
+from experiments.benchmark.suites import SUITES, eye, layer
 from experiments.benchmark.suites.command import save_film, save_icon
 from experiments.benchmark.suites.images import LIBIMAGEQUANT, METHODS, ONE_START, mse
 from experiments.benchmark.suites.large import mosaic
@@ -120,6 +121,64 @@ def test_palettes_are_judged_in_the_unit_of_the_literature() -> None:
             palette = METHODS[name](image, 5)()
             distances = ((image.flatten(1).T.numpy()[:, None] - palette) ** 2).sum(-1)
             assert mse(image, palette) == pytest.approx(distances.min(1).mean(), rel=1e-4)
+
+
+def test_what_people_see_is_drawn_in_the_colours_of_the_case_and_judged() -> None:
+    photograph, *panels = suite_cases("eye", QUICK)
+    assert [panel.labels["palette"] for panel in panels] == list(eye.PANELS)
+    for toy in (photograph, panels[0]):
+        found = {}
+        for name, make in toy.methods.items():
+            with contextlib.suppress(ModuleNotFoundError):
+                found[name] = make()()
+        assert set(toy.ours) <= set(found)
+        for drawn in found.values():
+            colors = {bytes(color).hex() for color in drawn.flatten(1).T.tolist()}
+            assert len(colors) <= 4 or colors <= set(eye.PANELS["acep7"].split())
+        assert toy.judge is not None
+        verdicts = [toy.judge(found[name]) for name in (eye.NONE, "ours, floyd-steinberg, oklab")]
+        assert {"eye", "psnr"} <= verdicts[0].keys()
+        assert verdicts[0]["psnr"] > verdicts[1]["psnr"]
+
+
+def test_pictures_fill_a_panel(monkeypatch: pytest.MonkeyPatch) -> None:
+    for shape in ((3, 512, 768), (3, 768, 512)):
+        monkeypatch.setattr(eye, "load", lambda name, quick, shape=shape: torch.ones(shape).byte())
+        assert eye.picture("any", True, case.Options()).shape == (3, *eye.PANEL)
+        assert eye.picture("any", False, case.Options()).shape == shape
+
+
+def seen(palette: str, method: str, error: float, **more: Any) -> dict[str, Any]:
+    judged = {"picture": "a", "palette": palette, "eye": error, "seconds": 1.0}
+    return {"suite": "eye", "case": f"a, {palette}", "method": method, **judged, **more}
+
+
+def test_targets_for_the_eye_are_told_of_what_was_run() -> None:
+    rows = [
+        seen("K=8", eye.PNGQUANT, 4.0, ssimulacra2=-50.0),
+        seen("K=8", "ours, ordered, oklab", 3.0, ssimulacra2=0.0),
+        seen("K=8", eye.NONE, 1.0),
+        seen("K=8", eye.SPATIAL, 1.55, ssimulacra2=-45.0, limit=1.0),
+        seen("acep7", eye.SEARCH, 2.0),
+        seen("acep7", eye.SPATIAL, 1.0, limit=0.3),
+        seen("K=256", eye.NONE, 0.2, ssimulacra2=77.0),
+        seen("K=256", eye.EARLIER, 0.4, ssimulacra2=68.0),
+    ]
+    told = {line[""]: (line["found"], line["at most"]) for line in report.eye_targets(rows)}
+    assert told == {
+        f"K=8: spatial, eye error of that of {eye.PNGQUANT}": ("0.388", "0.4: met"),
+        "K=8: spatial, eye error of that of ours, ordered, oklab": ("0.517", "0.5: **missed**"),
+        "K=8: spatial, SSIMULACRA2 behind the best peer": ("-5", "-10: **missed**"),
+        "K=8: spatial, seconds": ("1", "1: met"),
+        f"acep7: spatial, eye error of that of {eye.SEARCH}": ("0.5", "1: met"),
+        "acep7: spatial, seconds": ("1", "0.3: **missed**"),
+        "K=256: no dither in oklab, SSIMULACRA2 behind that in rgb": ("-9", "-8: met"),
+    }
+    rows.append(seen("K=8", eye.PNGQUANT, 6.0, picture="b", ssimulacra2=-70.0))
+    first = report.eye_tables(rows)[1].splitlines()
+    assert "| K=8, 2 pictures |" in first[0]
+    assert "| 5.00 (6.00 in b) | -60.00 (-70.00 in b) |" in first[2]
+    assert report.eye_tables(rows[1:2])[2:] == []
 
 
 def test_memory_is_the_peak_of_the_run() -> None:

@@ -12,5 +12,6 @@ SUITES = {
     "curves": "Growth with pixels and colours",
     "command": "The command, beyond `import torch`",
     "large": "A picture of 24 megapixels",
+    "eye": "What people see",
     "cifar": "A palette for a dataset",
 }

@@ -12,11 +12,20 @@ import torch
 from torch import Tensor
 
 from colorquant_nn import apply_palette, fit_palette, load_image, save_image
+from colorquant_nn.functional import eye_error
 from experiments.benchmark.case import CHECKOUT, OURS, Case, Options, Run
-from experiments.benchmark.suites.images import LIBIMAGEQUANT, libimagequant, mse, ours_quantized
+from experiments.benchmark.suites import eye
+from experiments.benchmark.suites.images import (
+    LIBIMAGEQUANT,
+    WARM_UP,
+    libimagequant,
+    mse,
+    ours_quantized,
+)
 from experiments.benchmark.suites.pictures import load, names
 
 COLORS = 256
+FEW = 16
 COMMAND, STAGES = "colorquant quantize, a process", "load, fit, apply, save"
 CODE = """
 import sys
@@ -41,6 +50,7 @@ def cases(options: Options) -> list[Case]:
             targets={LIBIMAGEQUANT: 2},
             judge=lambda palette: {"mse": mse(mosaic(height, width, options), palette)},
         ),
+        *_dots(height, width, options),
         Case(
             f"file to indexed PNG, {shape}",
             {
@@ -52,6 +62,31 @@ def cases(options: Options) -> list[Case]:
             budget=1.0,
             least=2,
         ),
+    ]
+
+
+def _dots(height: int, width: int, options: Options) -> list[Case]:
+    """Palette and dots together, where there is such a dither."""
+    ways = eye.photograph_methods()
+    if eye.SPATIAL not in ways:
+        return []
+    return [
+        Case(
+            f"palette and dots in memory, {height} x {width}, K={FEW}",
+            {
+                way: partial(_in_memory, ways[way], height, width, options, FEW)
+                for way in (eye.SPATIAL, eye.PNGQUANT)
+            },
+            ours=(eye.SPATIAL,),
+            points=height * width,
+            limits={eye.SPATIAL: 60},
+            judge=lambda drawn: {
+                "eye error": eye_error(drawn, mosaic(height, width, options)).item()
+            },
+            budget=1.0,
+            least=1,
+            once=True,
+        )
     ]
 
 
@@ -67,8 +102,10 @@ def mosaic(height: int, width: int, options: Options) -> Tensor:
     return torch.cat(bands, 1)[:, :height, :width].contiguous()
 
 
-def _in_memory(find: Any, height: int, width: int, options: Options) -> Run:
-    run: Run = find(mosaic(height, width, options), COLORS)
+def _in_memory(find: Any, height: int, width: int, options: Options, colors: int = COLORS) -> Run:
+    image = mosaic(height, width, options)
+    find(image[:, :WARM_UP, :WARM_UP].contiguous(), colors)()
+    run: Run = find(image, colors)
     return run
 
 
