@@ -29,7 +29,7 @@ class DitheredColorQuantize(nn.Module):
     each colour of a palette that learns from where it is drawn.
 
     With `colorquant_nn.functional.eye_error` as the loss, which sees what eyes see of dots, what is
-    in front learns for a dithered display (`experiments/examples/dithered_display.py`).
+    in front learns for a dithered display: `experiments/examples/dithered_display.py`.
 
     Dithers are computed on the CPU: images on another device go there, and their indices come back.
     A dither is one operation to `torch.compile`; no graph can be exported with it.

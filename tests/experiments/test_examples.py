@@ -8,6 +8,7 @@ import torch
 from colorquant_nn import load_image, load_palette
 from experiments.examples import (
     classifier,
+    dithered_display,
     hardware_palette,
     learned_palette,
     onnx_export,
@@ -44,6 +45,15 @@ def test_generator_ends_in_the_hardware_palette() -> None:
     colors = image.movedim(1, -1).reshape(-1, 3)
     assert (colors[:, None] == load_palette("gameboy")).all(-1).any(1).all()
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_generator_learns_for_a_display_of_dots() -> None:
+    generator, errors = dithered_display.main(["--steps", "30"])
+    with torch.no_grad():
+        image = generator(torch.randn(2, 8, 8, 8))
+    colors = image.movedim(1, -1).reshape(-1, 3)
+    assert (colors[:, None] == load_palette("pico-8")).all(-1).any(1).all()
+    assert errors[-1] < 0.5 * errors[0]
 
 
 def test_a_learnt_palette_tells_apart_what_that_of_k_means_does_not() -> None:
