@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colorquant_nn import kernels
+from colorquant_nn.functional.auto import dither_amounts
 from colorquant_nn.functional.color import color_space, to_working_space
 from colorquant_nn.functional.opacity import CLEAR, OPAQUE, SOFT, assign, opacity, round_opacity
 from colorquant_nn.functional.points import check_strength, in_working_space
 from colorquant_nn.names import Space
 
-__all__ = ["DITHERS", "Dither", "atkinson", "floyd_steinberg", "nearest", "ordered"]
+__all__ = ["DITHERS", "Dither", "atkinson", "auto", "floyd_steinberg", "nearest", "ordered"]
 
 
 class Dither(Protocol):
@@ -89,10 +90,7 @@ def nearest(
     """
     points = in_working_space(pixels.flatten(0, 1), pixels.shape[2], space)
     centroids = to_working_space(palette, space)
-    if pixels.shape[2] == 4:
-        indices = assign(points, centroids, color_space(space).lightness)
-    else:
-        indices = kernels.assign(points[None], centroids[None])
+    indices = assign(points, centroids, color_space(space).lightness)
     return _keep(indices.view(pixels.shape[:2]), kept)
 
 
@@ -226,11 +224,52 @@ def ordered(
     return _keep(problem.finish(indices), kept)
 
 
+def auto(
+    pixels: Tensor,
+    palette: Tensor,
+    strength: float = 1.0,
+    space: Space = "rgb",
+    kept: Tensor | None = None,
+) -> Tensor:
+    """Floyd and Steinberg's dither where bands would be seen, and none at edges and in text.
+
+    Args:
+        pixels: (H, W, C) sRGB, float in [0, 1] or uint8.
+        palette: (K, C) sRGB float in [0, 1].
+        strength: of the dither, 0 to 1; 0 is `nearest`.
+        space: where distances are taken.
+        kept: (H, W) int64, the index that a pixel keeps, -1 where it is free.
+
+    Returns:
+        (H, W) int64.
+
+    Raises:
+        ValueError: for another shape, or another strength.
+
+    References:
+        See `colorquant_nn.functional.auto.dither_amounts`.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.dither import auto
+        >>> ramp, grey = torch.linspace(0, 1, 64).view(1, 64, 1).expand(8, 64, 3), torch.ones(8, 8, 3)
+        >>> dots = auto(torch.cat([ramp, 0.4 * grey], 1), torch.tensor([[0.0] * 3, [1.0] * 3]))
+        >>> dots[:, :64].diff(dim=0).abs().sum() > 64, dots[:, 64:].unique()
+        (tensor(True), tensor([0]))
+    """
+    problem = _prepare(pixels, palette, strength, space)
+    if problem is None:
+        return nearest(pixels, palette, strength, space, kept)
+    amounts = dither_amounts(pixels, palette, space)
+    return _diffuse(pixels, palette, strength, space, kept, FLOYD_STEINBERG, amounts)
+
+
 DITHERS: dict[str, Dither] = {
     "none": nearest,
     "ordered": ordered,
     "floyd-steinberg": floyd_steinberg,
     "atkinson": atkinson,
+    "auto": auto,
 }
 """Dithers by the name that `colorquant_nn.apply_palette` and the command know them by."""
 
