@@ -598,8 +598,9 @@ def dither_amounts(
 
     The error is that of the mean over 5 x 5 pixels; it is hidden by ``unseen`` and by the contrast
     of neighbours there, times ``hidden``. Flat areas have none: a piece is what neighbours of one
-    index make, beside or above each other, that are at most ``flat[0]`` apart; it is the less flat
-    the further it goes from its first point, up to ``flat[1]``. A point alone is not flat.
+    index make, beside or above each other, without those at an edge, which have a neighbour further
+    than ``flat[0]`` away; it is the less flat the further its points are from the first one, up to
+    ``flat[1]``. A point alone is not flat; one at an edge is as flat as the flattest beside it.
 
     It is done on the CPU: from another device the points go there, and the result comes back.
 
@@ -619,6 +620,7 @@ def dither_amounts(
         >>> from colorquant_nn.kernels import dither_amounts
         >>> ramp, black = torch.arange(0, 0.5, 0.1)[None, :, None].expand(1, 5, 3), torch.zeros(1, 3)
         >>> dither_amounts(ramp, torch.zeros(1, 5).long(), black, 0.1, 1.0, [0.2, 0.1])
+        tensor([[0.4440, 0.5533, 0.6399, 0.6984, 0.7393]])
     """
     return call("dither_amounts", points, indices, colors, unseen, hidden, flat)
 

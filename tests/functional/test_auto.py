@@ -134,8 +134,13 @@ def amounts_of(points, indices, colors, unseen, hidden, edge, flat):
     steps[1:] += below
     steps[:-1] += below
     share = seen / (seen + unseen + hidden * np.sqrt(blur(steps / 4)))
-    joined = (beside <= edge**2) & (indices[:, 1:] == indices[:, :-1])
-    joined_below = (below <= edge**2) & (indices[1:] == indices[:-1])
+    smooth = np.ones((height, width), bool)
+    smooth[:, 1:] &= beside <= edge**2
+    smooth[:, :-1] &= beside <= edge**2
+    smooth[1:] &= below <= edge**2
+    smooth[:-1] &= below <= edge**2
+    joined = (indices[:, 1:] == indices[:, :-1]) & smooth[:, 1:] & smooth[:, :-1]
+    joined_below = (indices[1:] == indices[:-1]) & smooth[1:] & smooth[:-1]
     varied = np.full((height, width), np.nan)
     for first in np.ndindex(height, width):
         if not np.isnan(varied[first]):
@@ -155,7 +160,9 @@ def amounts_of(points, indices, colors, unseen, hidden, edge, flat):
         reach = max(np.linalg.norm(points[place] - points[first]) for place in piece)
         for place in piece:
             varied[place] = min(reach / flat, 1) if len(piece) > 1 else 1
-    return share * varied
+    padded = np.pad(np.where(smooth, varied, 1), 1, constant_values=1)
+    beside_it = padded[1:-1, :-2], padded[1:-1, 2:], padded[:-2, 1:-1], padded[2:, 1:-1]
+    return share * np.where(smooth, varied, np.min(beside_it, 0))
 
 
 def test_soft_edges_and_holes_keep_their_opacity():

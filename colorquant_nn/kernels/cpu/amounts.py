@@ -61,25 +61,26 @@ def _squared_distance(points, first, second):
 
 @kernel(EXACT)
 def _measure_pieces(points, indices, edge, width, parents, reaches):
-    """The largest distance of a piece's points (N, C) from its first, for each; inf if it is alone.
+    """The largest squared distance of a piece's points (N, C) from its first, for each of them.
 
-    Neighbours of one index no further apart than the square root of ``edge`` are in one piece.
+    In a piece are neighbours of one index, but for those at an edge, which are further than the
+    square root of ``edge`` from one of their neighbours. These have the least of what their
+    neighbours have; what is alone has no bound.
     """
+    smooth = np.ones(len(indices), np.bool_)
+    for place in range(len(indices)):
+        for other in (place - 1 if place % width > 0 else place, max(place - width, place % width)):
+            if _squared_distance(points, place, other) > edge:
+                smooth[place] = smooth[other] = False
     for place in range(len(indices)):
         root = place
         parents[place] = place
-        if (
-            place % width > 0
-            and indices[place] == indices[place - 1]
-            and _squared_distance(points, place, place - 1) <= edge
-        ):
+        if not smooth[place]:
+            continue
+        if place % width > 0 and smooth[place - 1] and indices[place] == indices[place - 1]:
             root = _root(parents, place - 1)
             parents[place] = root
-        if (
-            place >= width
-            and indices[place] == indices[place - width]
-            and _squared_distance(points, place, place - width) <= edge
-        ):
+        if place >= width and smooth[place - width] and indices[place] == indices[place - width]:
             above = _root(parents, place - width)
             parents[max(root, above)] = min(root, above)  # so a piece's first point is its root
     for place in range(len(indices)):
@@ -90,8 +91,18 @@ def _measure_pieces(points, indices, edge, width, parents, reaches):
             known = reaches[root] if reaches[root] < np.inf else NOTHING
             reaches[root] = max(known, _squared_distance(points, place, root))
     for place in range(len(indices)):  # roots come before what belongs to them
-        root = parents[place]
-        reaches[place] = np.sqrt(reaches[place]) if root == place else reaches[root]
+        reaches[place] = reaches[parents[place]]
+    for place in range(len(indices)):
+        if smooth[place]:
+            continue
+        if place % width > 0 and smooth[place - 1]:
+            reaches[place] = min(reaches[place], reaches[place - 1])
+        if place % width < width - 1 and smooth[place + 1]:
+            reaches[place] = min(reaches[place], reaches[place + 1])
+        if place >= width and smooth[place - width]:
+            reaches[place] = min(reaches[place], reaches[place - width])
+        if place < len(indices) - width and smooth[place + width]:
+            reaches[place] = min(reaches[place], reaches[place + width])
 
 
 @subroutine(EXACT)
@@ -171,4 +182,4 @@ def _share_bands(counter, num_tasks, points, indices, colors, constants, amounts
                 error_there = np.sqrt(seen[row - first, column])
                 hides = unseen + hidden * np.sqrt(contrast[row - first, column] / FOUR)
                 share = error_there / (error_there + hides)
-                amounts[row, column] = share * min(amounts[row, column] / flat, ONE)
+                amounts[row, column] = share * min(np.sqrt(amounts[row, column]) / flat, ONE)
