@@ -29,10 +29,11 @@ EDGE = 0.02  # neighbours further apart are not of one area;
 FLAT = 0.01  # an area within so little, three levels, is flat
 
 
-def dither_amounts(pixels: Tensor, palette: Tensor, space: Space = "rgb") -> Tensor:
+def dither_amounts(pixels: Tensor, palette: Tensor, space: Space) -> Tensor:
     """How much dither each pixel needs, to be drawn in the colours of a palette.
 
-    It is the same in whatever else the picture changes, some pixels away, but for flat areas.
+    It depends on the pixels around alone, but for areas that are flat: what is still in an
+    animation needs the same in each frame.
 
     Args:
         pixels: (H, W, C) sRGB, float in [0, 1] or uint8.
@@ -47,9 +48,9 @@ def dither_amounts(pixels: Tensor, palette: Tensor, space: Space = "rgb") -> Ten
         >>> from colorquant_nn.functional.auto import dither_amounts
         >>> ramp = torch.linspace(0, 1, 256).view(1, 256, 1).expand(16, 256, 3)
         >>> palette = torch.tensor([[0.25] * 3, [0.75] * 3])
-        >>> dither_amounts(ramp, palette).mean() > 0.8
+        >>> dither_amounts(ramp, palette, "oklab").mean() > 0.8
         tensor(True)
-        >>> dither_amounts(torch.full((16, 256, 3), 0.5), palette).max()
+        >>> dither_amounts(torch.full((16, 256, 3), 0.5), palette, "oklab").max()
         tensor(0.)
     """
     height, width, channels = pixels.shape
