@@ -252,8 +252,9 @@ def auto(
     Examples:
         >>> import torch
         >>> from colorquant_nn.functional.dither import auto
-        >>> ramp, grey = torch.linspace(0, 1, 64).view(1, 64, 1).expand(8, 64, 3), torch.ones(8, 8, 3)
-        >>> dots = auto(torch.cat([ramp, 0.4 * grey], 1), torch.tensor([[0.0] * 3, [1.0] * 3]))
+        >>> ramp = torch.linspace(0, 1, 64).view(1, 64, 1).expand(8, 64, 3)
+        >>> picture = torch.cat([ramp, torch.full((8, 8, 3), 0.4)], 1)
+        >>> dots = auto(picture, torch.tensor([[0.0] * 3, [1.0] * 3]))
         >>> dots[:, :64].diff(dim=0).abs().sum() > 64, dots[:, 64:].unique()
         (tensor(True), tensor([0]))
     """

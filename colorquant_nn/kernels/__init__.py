@@ -618,8 +618,8 @@ def dither_amounts(
     Examples:
         >>> import torch
         >>> from colorquant_nn.kernels import dither_amounts
-        >>> ramp, black = torch.arange(0, 0.5, 0.1)[None, :, None].expand(1, 5, 3), torch.zeros(1, 3)
-        >>> dither_amounts(ramp, torch.zeros(1, 5).long(), black, 0.1, 1.0, [0.2, 0.1])
+        >>> ramp, indices = torch.arange(0, 0.5, 0.1).view(1, 5, 1), torch.zeros(1, 5).long()
+        >>> dither_amounts(ramp.expand(1, 5, 3), indices, torch.zeros(1, 3), 0.1, 1.0, [0.2, 0.1])
         tensor([[0.4440, 0.5533, 0.6399, 0.6984, 0.7393]])
     """
     return call("dither_amounts", points, indices, colors, unseen, hidden, flat)
