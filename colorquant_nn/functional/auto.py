@@ -24,7 +24,7 @@ __all__ = ["dither_amounts"]
 
 # Distances in OKLab: 0.02 is just noticeable between two areas, a level of 8 bits is some 0.003.
 UNSEEN = 0.0005  # an error of the mean of this much is half hidden where the picture is smooth;
-HIDDEN = 0.4  # with contrast between neighbours, one of this much of it, too
+HIDDEN = 0.3  # with contrast between neighbours, one of this much of it, too
 EDGE = 0.02  # neighbours further apart are not of one area;
 FLAT = 0.01  # an area within so little, three levels, is flat
 

@@ -258,8 +258,7 @@ def auto(
         >>> dots[:, :64].diff(dim=0).abs().sum() > 64, dots[:, 64:].unique()
         (tensor(True), tensor([0]))
     """
-    problem = _prepare(pixels, palette, strength, space)
-    if problem is None:
+    if not _asks_for_dots(pixels, palette, strength):
         return nearest(pixels, palette, strength, space, kept)
     amounts = dither_amounts(pixels, palette, space)
     return _diffuse(pixels, palette, strength, space, kept, FLOYD_STEINBERG, amounts)
@@ -359,18 +358,24 @@ class _Problem(NamedTuple):
         return torch.where(self.kinds == 0, self.clear, self.rows[indices])
 
 
-def _prepare(pixels: Tensor, palette: Tensor, strength: float, space: Space) -> _Problem | None:
-    """The problem in the space; None: no dither."""
+def _asks_for_dots(pixels: Tensor, palette: Tensor, strength: float) -> bool:
+    """Whether there is something to dither; raises for what is no picture, palette or strength."""
     if pixels.ndim != 3 or pixels.shape[-1] not in (3, 4):
         raise ValueError(
             f"expected pixels of shape (H, W, 3) or (H, W, 4), got {tuple(pixels.shape)}"
         )
-    height, width, channels = pixels.shape
+    channels = pixels.shape[-1]
     if palette.ndim != 2 or palette.shape[-1] != channels or len(palette) == 0:
         raise ValueError(f"expected a palette of shape (K, {channels}), got {tuple(palette.shape)}")
     check_strength(strength)
-    if strength == 0 or len(palette) == 1 or pixels.numel() == 0:
+    return strength > 0 and len(palette) > 1 and pixels.numel() > 0
+
+
+def _prepare(pixels: Tensor, palette: Tensor, strength: float, space: Space) -> _Problem | None:
+    """The problem in the space; None: no dither."""
+    if not _asks_for_dots(pixels, palette, strength):
         return None
+    height, width, channels = pixels.shape
     points = in_working_space(pixels.detach().flatten(0, 1), channels, space).to(torch.float32)
     points = points.view(height, width, channels)
     colors = to_working_space(palette.detach().to(torch.float32), space)
