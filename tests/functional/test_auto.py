@@ -72,6 +72,12 @@ def test_flat_areas_get_no_dots_though_their_colours_are_missing():
     assert (dots != plain).any()
 
 
+@pytest.mark.parametrize("grey", [106, 112])
+def test_areas_that_a_codec_left_nearly_flat_get_no_dots(grey):
+    off = torch.randint(-1, 2, (60, 60, 1), generator=torch.Generator().manual_seed(0))
+    assert share_of_dots((grey + off.expand(60, 60, 3)) / 255, GREYS) == 0
+
+
 def test_steps_of_one_level_are_a_ramp_and_not_flat():
     slow = torch.arange(100, 140).repeat_interleave(12)[None, :, None].expand(32, 480, 3) / 255
     palette = torch.tensor([[110.0] * 3, [130.0] * 3]) / 255
@@ -167,7 +173,7 @@ def amounts_of(points, indices, colors, unseen, hidden, edge, flat):
                     front.append(other)
         reach = max(np.linalg.norm(points[place] - points[first]) for place in piece)
         for place in piece:
-            varied[place] = min(reach / flat, 1) if len(piece) > 1 else 1
+            varied[place] = min((reach / flat) ** 2, 1) if len(piece) > 1 else 1
     padded = np.pad(np.where(smooth, varied, 1), 1, constant_values=1)
     beside_it = padded[1:-1, :-2], padded[1:-1, 2:], padded[:-2, 1:-1], padded[2:, 1:-1]
     return share * np.where(smooth, varied, np.min(beside_it, 0))

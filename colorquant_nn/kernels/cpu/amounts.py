@@ -31,14 +31,14 @@ def dither_amounts(
         return amounts
     pixels, drawn = points.contiguous().numpy(), indices.contiguous().numpy()
     parents = np.empty(height * width, np.int32 if height * width < 1 << 31 else np.int64)
-    edge, least = np.float32(flat[0] ** 2), np.float32(flat[1])
+    edge, wide = np.float32(flat[0] ** 2), np.float32(flat[1] ** 2)
     result = amounts.numpy()
     _measure_pieces(
         pixels.reshape(-1, channels), drawn.reshape(-1), edge, width, parents, result.reshape(-1)
     )
     run(
         _share_bands, -(-height // BAND), 30.0 * result.size, pixels, drawn, colors.numpy(),
-        (np.float32(unseen), np.float32(hidden), least), result,
+        (np.float32(unseen), np.float32(hidden), wide), result,
     )  # fmt: skip
     return amounts
 
@@ -139,8 +139,8 @@ def _blur(plane, other):
 
 @kernel(EXACT)
 def _share_bands(counter, num_tasks, points, indices, colors, constants, amounts):
-    """Turn the reaches of the pieces (H, W) into amounts, by bands of rows."""
-    unseen, hidden, flat = constants
+    """Turn the squared reaches of the pieces (H, W) into amounts, by bands of rows."""
+    unseen, hidden, wide = constants
     height, width, channels = points.shape
     rows = min(BAND + 2 * REACH, height)
     planes = np.empty((4, rows, width), np.float32)
@@ -182,4 +182,4 @@ def _share_bands(counter, num_tasks, points, indices, colors, constants, amounts
                 error_there = np.sqrt(seen[row - first, column])
                 hides = unseen + hidden * np.sqrt(contrast[row - first, column] / FOUR)
                 share = error_there / (error_there + hides)
-                amounts[row, column] = share * min(np.sqrt(amounts[row, column]) / flat, ONE)
+                amounts[row, column] = share * min(amounts[row, column] / wide, ONE)
