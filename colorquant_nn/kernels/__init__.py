@@ -598,9 +598,10 @@ def dither_amounts(
 
     The error is that of the mean over 5 x 5 pixels; it is hidden by ``unseen`` and by the contrast
     of neighbours there, times ``hidden``. Flat areas have none: a piece is what neighbours of one
-    index make, beside or above each other, without those at an edge, which have a neighbour further
-    than ``flat[0]`` away; it is the less flat, by the square, the further its points are from the
-    first one, up to ``flat[1]``. A point alone is not flat; one at an edge is as flat as the flattest beside it.
+    index make, beside or above each other, without those at an edge, which have a neighbour
+    further than ``flat[0]`` away; it is the less flat, by the square, the further its points are
+    from the first one, up to ``flat[1]``. A point alone is not flat; one at an edge is as flat as
+    the flattest beside it.
 
     It is done on the CPU: from another device the points go there, and the result comes back.
 
