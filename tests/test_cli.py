@@ -175,14 +175,23 @@ def test_more_than_256_colors(folder, run):
     assert not Path("a.gif").exists()
 
 
-@pytest.mark.parametrize("dither", ["ordered", "floyd-steinberg", "atkinson"])
+@pytest.mark.parametrize("dither", ["ordered", "floyd-steinberg", "atkinson", "auto"])
 def test_dither_is_not_ignored(folder, run, dither):
     arguments = ("quantize", "photo.png", "--palette", "c64")
-    assert run(*arguments, "-o", "plain.png")[0] == 0
+    assert run(*arguments, "-o", "plain.png", "--dither", "none")[0] == 0
     assert run(*arguments, "-o", "dithered.png", "--dither", dither)[0] == 0
     assert run(*arguments, "-o", "none.png", "--dither", dither, "--strength", 0)[0] == 0
     assert Path("plain.png").read_bytes() == Path("none.png").read_bytes()
     assert Path("plain.png").read_bytes() != Path("dithered.png").read_bytes()
+
+
+def test_dots_are_where_they_are_needed_unless_a_psnr_is(folder, run):
+    for options, dither in ((["-k", 8], "auto"), (["--min-psnr", 20], "none")):
+        for output, more in (("default.png", []), ("named.png", ["--dither", dither])):
+            outcome = run("quantize", "photo.png", *options, "-o", output, "-f", *more)
+            assert outcome[0] == 0
+            assert not outcome[2]
+        assert Path("default.png").read_bytes() == Path("named.png").read_bytes()
 
 
 @pytest.mark.parametrize("dither", get_args(names_of.Dither))

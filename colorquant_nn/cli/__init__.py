@@ -173,8 +173,8 @@ def _add_quantize(commands: Any) -> None:
     command.add_argument(
         "--dither",
         choices=get_args(Dither),
-        default="none",
-        help="mix colours that the palette lacks from dots; default: none",
+        help="mix colours that the palette lacks from dots: auto does where bands would show, and "
+        "leaves flat areas, edges and text alone; default: auto, with --min-psnr none",
     )
     command.add_argument(
         "--strength",
@@ -309,6 +309,11 @@ def _add_output(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _dither_for(min_psnr: float | None) -> Dither:
+    """The dither of one who names none; a PSNR that is asked for is that without dots."""
+    return "auto" if min_psnr is None else "none"
+
+
 def _run_quantize(given: Namespace) -> int:
     chosen = {"--keep": given.keep, "--shared-palette": given.shared_palette}
     if given.palette is not None:
@@ -325,7 +330,7 @@ def _run_quantize(given: Namespace) -> int:
     return quantize(
         given.inputs,
         _fitting(given),
-        Drawing(given.space, given.dither, given.strength),
+        Drawing(given.space, given.dither or _dither_for(given.min_psnr), given.strength),
         output._replace(
             suffix=given.suffix, skip_if_larger=given.skip_if_larger, strip=given.strip
         ),

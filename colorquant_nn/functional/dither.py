@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colorquant_nn import kernels
+from colorquant_nn.functional.auto import dither_amounts
 from colorquant_nn.functional.color import color_space, to_working_space
 from colorquant_nn.functional.opacity import CLEAR, OPAQUE, SOFT, assign, opacity, round_opacity
 from colorquant_nn.functional.points import check_strength, in_working_space
 from colorquant_nn.names import Space
 
-__all__ = ["DITHERS", "Dither", "atkinson", "floyd_steinberg", "nearest", "ordered"]
+__all__ = ["DITHERS", "Dither", "atkinson", "auto", "floyd_steinberg", "nearest", "ordered"]
 
 
 class Dither(Protocol):
@@ -89,10 +90,7 @@ def nearest(
     """
     points = in_working_space(pixels.flatten(0, 1), pixels.shape[2], space)
     centroids = to_working_space(palette, space)
-    if pixels.shape[2] == 4:
-        indices = assign(points, centroids, color_space(space).lightness)
-    else:
-        indices = kernels.assign(points[None], centroids[None])
+    indices = assign(points, centroids, color_space(space).lightness)
     return _keep(indices.view(pixels.shape[:2]), kept)
 
 
@@ -226,11 +224,52 @@ def ordered(
     return _keep(problem.finish(indices), kept)
 
 
+def auto(
+    pixels: Tensor,
+    palette: Tensor,
+    strength: float = 1.0,
+    space: Space = "rgb",
+    kept: Tensor | None = None,
+) -> Tensor:
+    """Floyd and Steinberg's dither where bands would be seen, and none at edges and in text.
+
+    Args:
+        pixels: (H, W, C) sRGB, float in [0, 1] or uint8.
+        palette: (K, C) sRGB float in [0, 1].
+        strength: of the dither, 0 to 1; 0 is `nearest`.
+        space: where distances are taken.
+        kept: (H, W) int64, the index that a pixel keeps, -1 where it is free.
+
+    Returns:
+        (H, W) int64.
+
+    Raises:
+        ValueError: for another shape, or another strength.
+
+    References:
+        See `colorquant_nn.functional.auto.dither_amounts`.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.dither import auto
+        >>> ramp = torch.linspace(0, 1, 64).view(1, 64, 1).expand(8, 64, 3)
+        >>> picture = torch.cat([ramp, torch.full((8, 8, 3), 0.4)], 1)
+        >>> dots = auto(picture, torch.tensor([[0.0] * 3, [1.0] * 3]))
+        >>> dots[:, :64].diff(dim=0).abs().sum() > 64, dots[:, 64:].unique()
+        (tensor(True), tensor([0]))
+    """
+    if not _asks_for_dots(pixels, palette, strength):
+        return nearest(pixels, palette, strength, space, kept)
+    amounts = dither_amounts(pixels, palette, space)
+    return _diffuse(pixels, palette, strength, space, kept, FLOYD_STEINBERG, amounts)
+
+
 DITHERS: dict[str, Dither] = {
     "none": nearest,
     "ordered": ordered,
     "floyd-steinberg": floyd_steinberg,
     "atkinson": atkinson,
+    "auto": auto,
 }
 """Dithers by the name that `colorquant_nn.apply_palette` and the command know them by."""
 
@@ -319,18 +358,24 @@ class _Problem(NamedTuple):
         return torch.where(self.kinds == 0, self.clear, self.rows[indices])
 
 
-def _prepare(pixels: Tensor, palette: Tensor, strength: float, space: Space) -> _Problem | None:
-    """The problem in the space; None: no dither."""
+def _asks_for_dots(pixels: Tensor, palette: Tensor, strength: float) -> bool:
+    """Whether there is something to dither; raises for what is no picture, palette or strength."""
     if pixels.ndim != 3 or pixels.shape[-1] not in (3, 4):
         raise ValueError(
             f"expected pixels of shape (H, W, 3) or (H, W, 4), got {tuple(pixels.shape)}"
         )
-    height, width, channels = pixels.shape
+    channels = pixels.shape[-1]
     if palette.ndim != 2 or palette.shape[-1] != channels or len(palette) == 0:
         raise ValueError(f"expected a palette of shape (K, {channels}), got {tuple(palette.shape)}")
     check_strength(strength)
-    if strength == 0 or len(palette) == 1 or pixels.numel() == 0:
+    return strength > 0 and len(palette) > 1 and pixels.numel() > 0
+
+
+def _prepare(pixels: Tensor, palette: Tensor, strength: float, space: Space) -> _Problem | None:
+    """The problem in the space; None: no dither."""
+    if not _asks_for_dots(pixels, palette, strength):
         return None
+    height, width, channels = pixels.shape
     points = in_working_space(pixels.detach().flatten(0, 1), channels, space).to(torch.float32)
     points = points.view(height, width, channels)
     colors = to_working_space(palette.detach().to(torch.float32), space)

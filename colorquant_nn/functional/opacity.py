@@ -67,8 +67,8 @@ def assign(points: Tensor, centroids: Tensor, opaque: float = 1.0) -> Tensor:
     """Find the nearest centroid of each point among those of its opacity.
 
     Args:
-        points: (N, 4) float.
-        centroids: (K, 4).
+        points: (N, 4) float; or (N, 3), which is opaque.
+        centroids: (K, 4), or (K, 3).
         opaque: see `opacity`.
 
     Returns:
@@ -82,6 +82,8 @@ def assign(points: Tensor, centroids: Tensor, opaque: float = 1.0) -> Tensor:
         >>> assign(torch.tensor([[0.8, 0.8, 0.8, 0.8], [0.8, 0.8, 0.8, 1.0]]), centroids)
         tensor([0, 1])
     """
+    if points.shape[1] == 3:
+        return kernels.assign(points[None], centroids[None])[0]
     theirs, its = opacity(centroids, opaque), opacity(points, opaque)
     centroids = round_opacity(centroids, opaque)
     indices = kernels.assign(points[None], centroids[None])[0]

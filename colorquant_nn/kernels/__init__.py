@@ -56,6 +56,7 @@ __all__ = [
     "convert_color",
     "diffuse",
     "distinct_colors",
+    "dither_amounts",
     "exact_dtype",
     "exporting",
     "finite",
@@ -583,6 +584,46 @@ def mix(
         tensor([[0, 1, 0, 1]])
     """
     return call("mix", points, kinds, centroids, thresholds, order, levels, strength, limits)
+
+
+def dither_amounts(
+    points: Tensor,
+    indices: Tensor,
+    colors: Tensor,
+    unseen: float,
+    hidden: float,
+    flat: list[float],
+) -> Tensor:
+    """The share of a drawing's error in what is seen around each pixel: of it, and what hides it.
+
+    The error is that of the mean over 5 x 5 pixels; it is hidden by ``unseen`` and by the contrast
+    of neighbours there, times ``hidden``. Flat areas have none: a piece is what neighbours of one
+    index make, beside or above each other, without those at an edge, which have a neighbour
+    further than ``flat[0]`` away; it is the less flat, by the square, the further its points are
+    from the first one, up to ``flat[1]``. A point alone is not flat; one at an edge is as flat as
+    the flattest beside it.
+
+    It is done on the CPU: from another device the points go there, and the result comes back.
+
+    Args:
+        points: (H, W, 3) or (H, W, 4) float32, finite.
+        indices: (H, W) int64.
+        colors: (K, C) float32.
+        unseen: a distance.
+        hidden: a factor.
+        flat: two distances.
+
+    Returns:
+        (H, W) float32 from 0 to 1.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import dither_amounts
+        >>> ramp, indices = torch.arange(0, 0.5, 0.1).view(1, 5, 1), torch.zeros(1, 5).long()
+        >>> dither_amounts(ramp.expand(1, 5, 3), indices, torch.zeros(1, 3), 0.1, 1.0, [0.2, 0.1])
+        tensor([[0.4440, 0.5533, 0.6399, 0.6984, 0.7393]])
+    """
+    return call("dither_amounts", points, indices, colors, unseen, hidden, flat)
 
 
 def unpack_moments(moments: Tensor) -> Moments:

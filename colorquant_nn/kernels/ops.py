@@ -155,6 +155,12 @@ OPS = {
         _fake_assign,
         cpu="kernels.cpu.dither:mix",
     ),
+    "dither_amounts": Op(
+        "(Tensor points, Tensor indices, Tensor colors, float unseen, float hidden, float[] flat)"
+        " -> Tensor",
+        lambda points, *_: points.new_empty(points.shape[:2]),
+        cpu="kernels.cpu.amounts:dither_amounts",
+    ),
     "soft_backward": Op(
         "(Tensor x, Tensor palette, Tensor grad, float temperature) -> (Tensor, Tensor)",
         lambda x, palette, *_: (

@@ -56,6 +56,7 @@ CASES = {
         (POINTS, KINDS, CENTROIDS[0], PASSED_ON, [0.7, 0.5], None, random(2, 40)),
         (POINTS, KINDS, CENTROIDS[0], PASSED_ON, [0.7, 0.5], KINDS.long(), None),
     ],
+    "dither_amounts": [(POINTS, KINDS.long(), CENTROIDS[0], 0.1, 0.5, [0.5, 0.9])],
     "mix": [
         (POINTS, None, CENTROIDS[0], torch.arange(4).view(2, 2), torch.arange(5), 4, 0.7, [0.7, 1])
     ],
