@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         PerImageColorQuantize,
         Quantized,
     )
-    from colorquant_nn.palettes import load_palette, save_palette
+    from colorquant_nn.palettes import Panel, load_palette, load_panel, save_palette
     from colorquant_nn.plot import comparison, palette_swatch
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "DeferredColorQuantize",
     "DitheredColorQuantize",
     "LearnedPalette",
+    "Panel",
     "PerImageColorQuantize",
     "Quantized",
     "QuantizedImage",
@@ -48,6 +49,7 @@ __all__ = [
     "load_frames",
     "load_image",
     "load_palette",
+    "load_panel",
     "match_palette",
     "open_frames",
     "palette_swatch",

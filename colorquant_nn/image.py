@@ -57,6 +57,7 @@ __all__ = [
     "match_palette",
     "quantize_frames",
     "quantize_image",
+    "repaint",
     "smallest_palette",
     "within_cluster_sum_of_squares",
 ]
@@ -66,6 +67,9 @@ CHUNK = 1 << 20  # pixels that are converted to another space at a time
 
 class QuantizedImage(NamedTuple):
     """A picture, or a batch of pictures, in the colours of a palette.
+
+    These are the colours that a file says; of a display, they may be others than those that it
+    shows, see the ``device`` of `apply_palette`.
 
     Examples:
         >>> import torch
@@ -339,6 +343,7 @@ def apply_palette(
     space: Space = "oklab",
     dither: Dither = "none",
     strength: float = 1.0,
+    device: Tensor | None = None,
 ) -> QuantizedImage:
     """Draw an image, or each one of a batch, in the colours of a palette.
 
@@ -354,9 +359,12 @@ def apply_palette(
         space: where distances are taken, see `fit_palette`.
         dither: "none", "ordered", "floyd-steinberg" or "atkinson".
         strength: of the dither, 0 to 1.
+        device: (K, 3) or (K, 4), other colours for the result, as a display wants them that shows
+            those of the palette, see `load_panel`.
 
     Returns:
-        The image, its indices and the palette, with alpha if one of the arguments has it.
+        The image, its indices and the palette, with alpha if one of the arguments has it. With
+        ``device``, image and palette are in its colours; the indices are the same.
 
     Raises:
         ValueError: for a wrong shape, range or name.
@@ -392,7 +400,53 @@ def apply_palette(
         if dither == "none":
             _assign(picture, centroids, space, its_indices)
         _paint(palette, its_indices, its_rgb)
-    return QuantizedImage(rgb, indices, palette)
+    drawn = QuantizedImage(rgb, indices, palette)
+    return drawn if device is None else repaint(drawn, device)
+
+
+def repaint(drawn: QuantizedImage, colors: Tensor) -> QuantizedImage:
+    """Draw the same indices in other colours, such as a device's.
+
+    Args:
+        drawn: a picture, or a batch of pictures.
+        colors: (K, 3) or (K, 4) sRGB, float in [0, 1] or uint8. Fully transparent colours of the
+            palette stay so, also one beyond K that `match_palette` gave it.
+
+    Returns:
+        The picture in them, with alpha if it had it or they have.
+
+    Raises:
+        ValueError: for another number of colours, or a wrong shape or range.
+        TypeError: for something else than tensors, or a wrong dtype.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn import apply_palette
+        >>> from colorquant_nn.image import repaint
+        >>> drawn = apply_palette(torch.zeros(3, 1, 2), torch.tensor([[0.1, 0.1, 0.1], [0.7] * 3]))
+        >>> repaint(drawn, torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])).rgb.unique()
+        tensor([0.])
+    """
+    rgb, indices, palette = drawn
+    colors = check_palette(colors, alpha=True, what="colours of a device").to(palette.device)
+    channels = max(palette.shape[1], colors.shape[1])
+    if channels == 4:
+        palette, colors = with_alpha(palette), with_alpha(colors)
+        if len(colors) == len(palette) - 1 and bool(palette[-1, 3] <= 0):
+            colors = torch.cat([colors, colors.new_zeros(1, 4)])
+    if len(colors) != len(palette):
+        raise ValueError(
+            f"expected as many colours of a device as the palette has, {len(palette)}, "
+            f"got {len(colors)}"
+        )
+    if channels == 4:
+        colors = torch.where(palette[:, 3:] <= 0, 0, colors)
+    shape = (*rgb.shape[:-3], channels, *rgb.shape[-2:])
+    painted = torch.empty(shape, dtype=rgb.dtype, device=rgb.device)
+    pictures = (x if painted.dim() == 4 else x[None] for x in (indices, painted))
+    for its_indices, its_rgb in zip(*pictures, strict=True):
+        _paint(colors, its_indices, its_rgb)
+    return QuantizedImage(painted, indices, colors)
 
 
 def _assign(image: Tensor, centroids: Tensor, space: Space, indices: Tensor) -> None:
