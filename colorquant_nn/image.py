@@ -25,6 +25,7 @@ from colorquant_nn.functional.fitting import (
     round_to_bytes,
     smallest_count,
 )
+from colorquant_nn.functional.grid import check_bits, check_on_grid
 from colorquant_nn.functional.histogram import (
     ColorHistogram,
     count,
@@ -96,6 +97,7 @@ def fit_palette(
     weights: Tensor | Iterable[Tensor | None] | None = None,
     keep: Tensor | None = None,
     seed: int = 0,
+    bits: Sequence[int] | int | None = None,
 ) -> Tensor:
     """Find the palette with the smallest mean squared error: k-means over the colours.
 
@@ -120,6 +122,9 @@ def fit_palette(
             iterable as many as there are images.
         keep: (J, 3) or (J, C) colours that the palette contains exactly, float in [0, 1] or uint8.
         seed: of what is left to chance.
+        bits: of red, green and blue, 1 to 8 each, or one number for all, of a display that has
+            fewer than 8: level v of b bits is v / (2^b - 1). The colours are the best ones that the
+            display has, not the best of all, rounded; those to keep have to be among them.
 
     Returns:
         (K, C) float32 sRGB in [0, 1], dark to light; fewer rows for fewer distinct
@@ -151,6 +156,9 @@ def fit_palette(
     check_name("an effort", effort, EFFORTS)
     kept = check_kept(keep, num_colors)
     seed = check_seed(seed)
+    grid = None if bits is None else check_bits(bits)
+    if grid is not None:
+        check_on_grid(kept, grid)
     colors = count(images, weights, num_colors)
     if isinstance(images, Tensor):
         warn_of_pictures(images)
@@ -160,7 +168,7 @@ def fit_palette(
             "one is transparent",
             stacklevel=2,
         )
-    return fit(colors, num_colors, space, effort, kept, seed)
+    return fit(colors, num_colors, space, effort, kept, seed, grid)
 
 
 def smallest_palette(

@@ -174,6 +174,9 @@ def test_default_dtype_and_device_change_nothing() -> None:
         found += [frame.rgb for frame in quantize_frames([image, mixed], 6)]
         found += [match_palette(found[0], mixed), match_palette(found[2], image)]
         found.append(within_cluster_sum_of_squares(mixed, found[2]))
+        found += [fit_palette(given, 6, bits=(3, 3, 2)) for given in (image, mixed, few)]
+        gamut._table.cache_clear()
+        found += [fit(mixed, found[0]) for fit in (gamut.fit_gamut, gamut.fit_lightness)]
         return [*found, *apply_palette(image, found[0], space="oklab")]
 
     expected = results()
