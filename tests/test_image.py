@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from colorquant_nn import image as image_module
-from colorquant_nn.functional import histogram
+from colorquant_nn.functional import gamut, histogram
 from colorquant_nn.functional.color import SPACES, color_space
 from colorquant_nn.functional.dither import DITHERS
 from colorquant_nn.functional.fitting import EFFORTS
