@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from colorquant_nn import metrics as metrics
     from colorquant_nn import transforms as transforms
     from colorquant_nn.functional.fitting import resize_palette
+    from colorquant_nn.functional.gamut import fit_gamut, fit_lightness
     from colorquant_nn.functional.histogram import ColorHistogram
     from colorquant_nn.image import (
         QuantizedImage,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
         PerImageColorQuantize,
         Quantized,
     )
-    from colorquant_nn.palettes import load_palette, save_palette
+    from colorquant_nn.palettes import Panel, load_palette, load_panel, save_palette
     from colorquant_nn.plot import comparison, palette_swatch
 
 __all__ = [
@@ -37,17 +38,21 @@ __all__ = [
     "DeferredColorQuantize",
     "DitheredColorQuantize",
     "LearnedPalette",
+    "Panel",
     "PerImageColorQuantize",
     "Quantized",
     "QuantizedImage",
     "apply_palette",
     "comparison",
+    "fit_gamut",
+    "fit_lightness",
     "fit_palette",
     "functional",
     "kernels",
     "load_frames",
     "load_image",
     "load_palette",
+    "load_panel",
     "match_palette",
     "open_frames",
     "palette_swatch",
@@ -65,7 +70,10 @@ __version__ = "0.1.0"
 
 # Names come in when they are first used, so that `colorquant --help` need not wait for torch. Each
 # is in `__all__` of its home; those that are used most come first.
-_HOMES = ("layers", "image", "functional.histogram", "functional.fitting", "io", "palettes", "plot")
+_HOMES = (
+    *("layers", "image", "functional.histogram", "functional.fitting", "functional.gamut"),
+    *("io", "palettes", "plot"),
+)
 # `metrics` and `transforms` are in no list of names: they need extras, which may not be there.
 _ROOMS = ("functional", "kernels", "metrics", "transforms")
 

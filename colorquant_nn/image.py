@@ -25,6 +25,7 @@ from colorquant_nn.functional.fitting import (
     round_to_bytes,
     smallest_count,
 )
+from colorquant_nn.functional.grid import check_bits, check_on_grid
 from colorquant_nn.functional.histogram import (
     ColorHistogram,
     count,
@@ -57,6 +58,7 @@ __all__ = [
     "match_palette",
     "quantize_frames",
     "quantize_image",
+    "repaint",
     "smallest_palette",
     "within_cluster_sum_of_squares",
 ]
@@ -66,6 +68,9 @@ CHUNK = 1 << 20  # pixels that are converted to another space at a time
 
 class QuantizedImage(NamedTuple):
     """A picture, or a batch of pictures, in the colours of a palette.
+
+    These are the colours that a file says; of a display, they may be others than those that it
+    shows, see the ``device`` of `apply_palette`.
 
     Examples:
         >>> import torch
@@ -92,6 +97,7 @@ def fit_palette(
     weights: Tensor | Iterable[Tensor | None] | None = None,
     keep: Tensor | None = None,
     seed: int = 0,
+    bits: Sequence[int] | int | None = None,
 ) -> Tensor:
     """Find the palette with the smallest mean squared error: k-means over the colours.
 
@@ -116,6 +122,9 @@ def fit_palette(
             iterable as many as there are images.
         keep: (J, 3) or (J, C) colours that the palette contains exactly, float in [0, 1] or uint8.
         seed: of what is left to chance.
+        bits: of red, green and blue, 1 to 8 each, or one number for all, of a display that has
+            fewer than 8: level v of b bits is v / (2^b - 1). The colours are the best ones that the
+            display has, not the best of all, rounded; those to keep have to be among them.
 
     Returns:
         (K, C) float32 sRGB in [0, 1], dark to light; fewer rows for fewer distinct
@@ -147,6 +156,9 @@ def fit_palette(
     check_name("an effort", effort, EFFORTS)
     kept = check_kept(keep, num_colors)
     seed = check_seed(seed)
+    grid = None if bits is None else check_bits(bits)
+    if grid is not None:
+        check_on_grid(kept, grid)
     colors = count(images, weights, num_colors)
     if isinstance(images, Tensor):
         warn_of_pictures(images)
@@ -156,7 +168,7 @@ def fit_palette(
             "one is transparent",
             stacklevel=2,
         )
-    return fit(colors, num_colors, space, effort, kept, seed)
+    return fit(colors, num_colors, space, effort, kept, seed, grid)
 
 
 def smallest_palette(
@@ -339,6 +351,7 @@ def apply_palette(
     space: Space = "oklab",
     dither: Dither = "none",
     strength: float = 1.0,
+    device: Tensor | None = None,
 ) -> QuantizedImage:
     """Draw an image, or each one of a batch, in the colours of a palette.
 
@@ -354,9 +367,12 @@ def apply_palette(
         space: where distances are taken, see `fit_palette`.
         dither: "none", "ordered", "floyd-steinberg" or "atkinson".
         strength: of the dither, 0 to 1.
+        device: (K, 3) or (K, 4), other colours for the result, as a display wants them that shows
+            those of the palette, see `load_panel`.
 
     Returns:
-        The image, its indices and the palette, with alpha if one of the arguments has it.
+        The image, its indices and the palette, with alpha if one of the arguments has it. With
+        ``device``, image and palette are in its colours; the indices are the same.
 
     Raises:
         ValueError: for a wrong shape, range or name.
@@ -392,7 +408,53 @@ def apply_palette(
         if dither == "none":
             _assign(picture, centroids, space, its_indices)
         _paint(palette, its_indices, its_rgb)
-    return QuantizedImage(rgb, indices, palette)
+    drawn = QuantizedImage(rgb, indices, palette)
+    return drawn if device is None else repaint(drawn, device)
+
+
+def repaint(drawn: QuantizedImage, colors: Tensor) -> QuantizedImage:
+    """Draw the same indices in other colours, such as a device's.
+
+    Args:
+        drawn: a picture, or a batch of pictures.
+        colors: (K, 3) or (K, 4) sRGB, float in [0, 1] or uint8. Fully transparent colours of the
+            palette stay so, also one beyond K that `match_palette` gave it.
+
+    Returns:
+        The picture in them, with alpha if it had it or they have.
+
+    Raises:
+        ValueError: for another number of colours, or a wrong shape or range.
+        TypeError: for something else than tensors, or a wrong dtype.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn import apply_palette
+        >>> from colorquant_nn.image import repaint
+        >>> drawn = apply_palette(torch.zeros(3, 1, 2), torch.tensor([[0.1, 0.1, 0.1], [0.7] * 3]))
+        >>> repaint(drawn, torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])).rgb.unique()
+        tensor([0.])
+    """
+    rgb, indices, palette = drawn
+    colors = check_palette(colors, alpha=True, what="colours of a device").to(palette.device)
+    channels = max(palette.shape[1], colors.shape[1])
+    if channels == 4:
+        palette, colors = with_alpha(palette), with_alpha(colors)
+        if len(colors) == len(palette) - 1 and bool(palette[-1, 3] <= 0):
+            colors = torch.cat([colors, colors.new_zeros(1, 4)])
+    if len(colors) != len(palette):
+        raise ValueError(
+            f"expected as many colours of a device as the palette has, {len(palette)}, "
+            f"got {len(colors)}"
+        )
+    if channels == 4:
+        colors = torch.where(palette[:, 3:] <= 0, 0, colors)
+    shape = (*rgb.shape[:-3], channels, *rgb.shape[-2:])
+    painted = torch.empty(shape, dtype=rgb.dtype, device=rgb.device)
+    pictures = (x if painted.dim() == 4 else x[None] for x in (indices, painted))
+    for its_indices, its_rgb in zip(*pictures, strict=True):
+        _paint(colors, its_indices, its_rgb)
+    return QuantizedImage(painted, indices, colors)
 
 
 def _assign(image: Tensor, centroids: Tensor, space: Space, indices: Tensor) -> None:

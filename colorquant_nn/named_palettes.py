@@ -1,4 +1,4 @@
-"""Palettes by name: what historic hardware could show, and customary steps. Data, no more."""
+"""Palettes by name: historic hardware, e-paper as measured, and customary steps. Data, no more."""
 
 from typing import NamedTuple
 
@@ -12,6 +12,8 @@ class NamedPalette(NamedTuple):
     """Hexadecimal, separated by spaces."""
     source: str
     """Where the values come from."""
+    device: str = ""
+    """The same colours as the device wants them, where these are measured: what the eye sees."""
 
 
 def _cube(red: str, green: str, blue: str) -> str:
@@ -94,6 +96,33 @@ NAMED_PALETTES: dict[str, NamedPalette] = {
     "web-safe": NamedPalette(
         _cube(_WEB_SAFE_LEVELS, _WEB_SAFE_LEVELS, _WEB_SAFE_LEVELS),
         "216 colours, six levels a channel: https://en.wikipedia.org/wiki/Web_colors",
+    ),
+    "spectra6": NamedPalette(
+        "1f1829 a8b4b6 b4ad00 711813 24468b 32543c",
+        "E Ink Spectra 6, 7.3 inches: black, white, yellow, red, blue, green, photographed in raw "
+        "with a linear tone curve under light of 6500 K beside white paper (OpenDisplay, 2026): "
+        "https://github.com/OpenDisplay/epaper-dithering/blob/"
+        "20ecb445f656b719d2d8e9e04c0ba9445698737e/packages/rust/core/src/measured_palettes.rs; "
+        "the device's as in https://github.com/waveshareteam/e-Paper/blob/master/"
+        "RaspberryPi_JetsonNano/python/lib/waveshare_epd/epd7in3e.py",
+        "000000 ffffff ffff00 ff0000 0000ff 00ff00",
+    ),
+    "acep7": NamedPalette(
+        "393039 ffffff 3a5b46 3d3b5e 9c484b d0be47 b16a49",
+        "E Ink ACeP, 5.7 inches: black, white, green, blue, red, yellow, orange, photographed in "
+        "white light, relative to the panel's white (Pimoroni, 2020; how: "
+        "https://github.com/pimoroni/inky/issues/89): SATURATED_PALETTE of "
+        "https://github.com/pimoroni/inky/blob/main/inky/inky_uc8159.py; the device's as in "
+        "https://github.com/waveshareteam/e-Paper/blob/master/"
+        "RaspberryPi_JetsonNano/python/lib/waveshare_epd/epd7in3f.py",
+        "000000 ffffff 00ff00 0000ff ff0000 ffff00 ff8000",
+    ),
+    "epaper-bwry": NamedPalette(
+        "0a070e adb2ae ac8000 55180e",
+        "e-paper of black, white, yellow, red, 3.97 inches, photographed in raw beside white paper "
+        "(OpenDisplay, 2026): as spectra6; the device's as in https://github.com/waveshareteam/"
+        "e-Paper/blob/master/RaspberryPi_JetsonNano/python/lib/waveshare_epd/epd3in0g.py",
+        "000000 ffffff ffff00 ff0000",
     ),
     "grey-2": NamedPalette(_ramp(2), "equal steps of sRGB"),
     "grey-4": NamedPalette(_ramp(4), "equal steps of sRGB"),

@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from colorquant_nn import fit_palette, quantize_image, smallest_palette
+from colorquant_nn import apply_palette, fit_gamut, fit_palette, quantize_image, smallest_palette
 from colorquant_nn import names as names_of
 from colorquant_nn.cli import measures, report
 from colorquant_nn.cli import palette as palette_command
 from colorquant_nn.io import load_frames, load_image
-from colorquant_nn.palettes import load_palette
+from colorquant_nn.palettes import load_palette, load_panel, save_palette
 from tests.helpers import (
     HEIGHT,
     WIDTH,
@@ -242,6 +242,67 @@ def test_palettes_by_name_and_file(folder, run):
     assert colors_of("photo-quantized.png") == {(255, 0, 0), (0, 255, 0)}
     found = entry_of(run, "photo.png", "--palette", "web-safe")
     assert found["colors_after"] == len(colors_of("photo-quantized.png")) < 216
+
+
+@pytest.mark.parametrize("options", [[], ["--fit-gamut"]])
+def test_a_panel_is_drawn_as_it_looks_and_written_as_the_device_wants_it(folder, run, options):
+    measured, device = load_panel("spectra6")
+    save_palette("mine.gpl", measured, device=device)
+    options = [*options, "--dither", "floyd-steinberg"]
+    entries = [
+        entry_of(run, "photo.png", "-o", f"{name}.png", "--palette", name, *options)
+        for name in ("spectra6", "mine.gpl")
+    ]
+    assert Path("spectra6.png").read_bytes() == Path("mine.gpl.png").read_bytes()
+    assert colors_of("spectra6.png") <= set(map(tuple, as_bytes(device).tolist()))
+    entry = entries[0]
+    assert entry["palette"] == report.hex_codes(measured)
+    assert entry["device"] == report.hex_codes(device)
+    image = load_image("photo.png")
+    fitted = fit_gamut(image, measured) if "--fit-gamut" in options else image
+    seen = apply_palette(fitted, measured, dither="floyd-steinberg")
+    assert entry["mse"] == pytest.approx(float(((seen.rgb - image.float()) / 255).square().mean()))
+    assert entry["counts"] == seen.indices.flatten().bincount(minlength=6).tolist()
+    written = apply_palette(fitted, measured, dither="floyd-steinberg", device=device)
+    assert load_image("spectra6.png").equal(written.rgb)
+    assert (
+        run("quantize", "photo.png", "-f", "--palette", "spectra6", "--compare", "side.png")[0] == 0
+    )
+    assert tuple(as_bytes(measured[1]).tolist()) in colors_of("side.png")
+    assert entry_of(run, "photo.png", "-f", "--palette", "cga")["device"] is None
+
+
+def test_holes_stay_holes_on_a_panel(folder, run):
+    entry = entry_of(run, "holes.png", "-o", "panel.png", "--palette", "spectra6", "--fit-gamut")
+    alpha = load_image("holes.png")[3]
+    result = load_image("panel.png")
+    assert ((result[3] == 0) == (alpha == 0)).all()
+    assert len(entry["palette"]) == len(entry["counts"]) == 7
+    assert entry["device"][-1] == entry["palette"][-1] == "#00000000"
+
+
+def test_lightness_is_fitted_over_all_frames(folder, run):
+    save_film("film.gif", ["#333333", "#666666", "#999999"])
+    entry = entry_of(run, "film.gif", "--palette", "gameboy", "--fit-lightness")
+    greens = load_palette("gameboy")
+    frames = load_frames("film-quantized.gif").images
+    assert frames[0][:, 0, 0].equal(as_bytes(greens[0]))
+    assert frames[2][:, 0, 0].equal(as_bytes(greens[3]))
+    assert entry["counts"][0] == entry["counts"][3] == 64
+
+
+@pytest.mark.parametrize("bits", ["5,6,5", "2"])
+def test_displays_of_few_bits(folder, run, bits):
+    levels = [2 ** int(count) - 1 for count in (bits.split(",") * 3)[:3]]
+    code, out, err = run("palette", "photo.png", "-k", 9, "--bits", bits)
+    assert (code, err) == (0, "")
+    palette = [tuple(bytes.fromhex(code[1:])) for code in out.split()]
+    assert len(set(palette)) == len(palette) == 9
+    for color in palette:
+        for value, most in zip(color, levels, strict=True):
+            assert round(round(value * most / 255) * 255 / most) == value
+    assert run("quantize", "photo.png", "-k", 9, "--bits", bits)[0] == 0
+    assert colors_of("photo-quantized.png") == set(palette)
 
 
 def test_an_opaque_picture_is_drawn_in_opaque_colors(folder, run):

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from colorquant_nn import image as image_module
-from colorquant_nn.functional import histogram
+from colorquant_nn.functional import gamut, histogram
 from colorquant_nn.functional.color import SPACES, color_space
 from colorquant_nn.functional.dither import DITHERS
 from colorquant_nn.functional.fitting import EFFORTS
@@ -28,6 +28,7 @@ from colorquant_nn.image import (
     within_cluster_sum_of_squares,
 )
 from colorquant_nn.names import Dither, Space
+from colorquant_nn.palettes import load_panel
 from tests.helpers import DATA, assert_same, picture, random
 
 PALETTE = random(4, 3, seed=3)
@@ -173,6 +174,9 @@ def test_default_dtype_and_device_change_nothing() -> None:
         found += [frame.rgb for frame in quantize_frames([image, mixed], 6)]
         found += [match_palette(found[0], mixed), match_palette(found[2], image)]
         found.append(within_cluster_sum_of_squares(mixed, found[2]))
+        found += [fit_palette(given, 6, bits=(3, 3, 2)) for given in (image, mixed, few)]
+        gamut._table.cache_clear()
+        found += [fit(mixed, found[0]) for fit in (gamut.fit_gamut, gamut.fit_lightness)]
         return [*found, *apply_palette(image, found[0], space="oklab")]
 
     expected = results()
@@ -892,3 +896,42 @@ def test_a_histogram_looks_at_its_first_floats_only() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         histogram.update(255 * random(3, 8, 8))
+
+
+@pytest.mark.parametrize("dither", ["none", "floyd-steinberg"])
+def test_a_device_has_its_own_colours_and_the_same_indices(dither):
+    measured, device = load_panel("spectra6")
+    image = picture(0)
+    seen = apply_palette(image, measured, dither=dither)
+    written = apply_palette(image, measured, dither=dither, device=device)
+    assert written.indices.equal(seen.indices)
+    assert written.palette.equal(device)
+    assert written.rgb.equal((device[seen.indices] * 255).round().to(torch.uint8).movedim(-1, 0))
+    batch = apply_palette(image[None].float() / 255, measured, dither=dither, device=device)
+    assert batch.rgb.equal(device[batch.indices].movedim(-1, 1))
+
+
+def test_what_is_clear_in_a_palette_is_clear_on_the_device():
+    image = picture(0, channels=4)
+    image[3] = 255
+    image[3, :10] = 0
+    measured, device = load_panel("epaper-bwry")
+    palette = match_palette(measured, image)
+    written = apply_palette(image, palette, device=device)
+    assert written.palette.tolist() == [[*row, 1.0] for row in device.tolist()] + [[0.0] * 4]
+    assert ((written.rgb[3] == 0) == (image[3] == 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("device", "error", "message"),
+    [
+        (torch.zeros(3, 3), ValueError, "as many colours of a device as the palette has, 4, got 3"),
+        (torch.full((4, 3), 2.0), ValueError, "colours of a device in"),
+        (torch.zeros(4, 2), ValueError, "colours of a device"),
+        (torch.zeros(4, 3, dtype=torch.int64), TypeError, "colours of a device of uint8"),
+        ([[0.0, 0.0, 0.0]], TypeError, "colours of a device as a tensor"),
+    ],
+)
+def test_colours_of_a_device_that_are_none(device, error, message):
+    with pytest.raises(error, match=message):
+        apply_palette(picture(0), torch.eye(4)[:, :3], device=device)

@@ -1,5 +1,7 @@
 """Palette files: round trips, files of other programs, and what happens to garbage."""
 
+import re
+import shutil
 import struct
 
 import numpy as np
@@ -10,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from colorquant_nn.named_palettes import NAMED_PALETTES
-from colorquant_nn.palette_files import PALETTE_FORMATS, read_palette
-from colorquant_nn.palettes import load_palette, save_palette
+from colorquant_nn.palette_files import PALETTE_FORMATS, PANEL_FORMATS, read_palette
+from colorquant_nn.palettes import load_palette, load_panel, save_palette
 from tests.helpers import as_bytes, random
 
 WITH_ALPHA = (".gpl", ".hex", ".txt", ".css", ".png")
@@ -98,6 +100,9 @@ def test_named_palettes_are_the_hardware():
         "zx-spectrum": (15, 1, "#0000d8"),
         "pico-8": (16, 8, "#ff004d"),
         "web-safe": (216, 1, "#000033"),
+        "spectra6": (6, 3, "#711813"),
+        "acep7": (7, 6, "#b16a49"),
+        "epaper-bwry": (4, 2, "#ac8000"),
         "grey-2": (2, 1, "#ffffff"),
         "grey-4": (4, 1, "#555555"),
         "grey-16": (16, 1, "#111111"),
@@ -114,6 +119,84 @@ def test_named_palettes_are_the_hardware():
     assert [ega[number] for number in default] == (load_palette("cga") * 255).int().tolist()
     assert (load_palette("grey-4") * 255).int()[:, 0].tolist() == [0, 85, 170, 255]
     assert all(entry.source for entry in NAMED_PALETTES.values())
+
+
+def test_named_panels_say_who_measured_them_and_how():
+    panels = {name: entry for name, entry in NAMED_PALETTES.items() if entry.device}
+    assert panels.keys() == {"spectra6", "acep7", "epaper-bwry"}
+    for name, entry in panels.items():
+        assert "https://" in entry.source
+        assert "photographed" in entry.source
+        measured, device = load_panel(name)
+        assert measured.shape == device.shape == (len(entry.device.split()), 3)
+        assert set(as_bytes(device).flatten().tolist()) <= {0, 128, 255}
+        assert measured[0].max() < 0.3  # black and white come first, as in the device's
+        assert measured[1].min() > 0.6
+
+
+@pytest.mark.parametrize("suffix", PANEL_FORMATS)
+def test_panels_survive_their_files(tmp_path, suffix):
+    panel = load_panel("spectra6")
+    save_palette(tmp_path / f"a{suffix}", panel.measured, device=panel.device)
+    shutil.copy(tmp_path / f"a{suffix}", tmp_path / "a.TXT")
+    for source in (tmp_path / f"a{suffix}", tmp_path / "a.TXT"):
+        back = load_panel(source)
+        assert back.measured.equal(panel.measured)
+        assert back.device.equal(panel.device)
+        assert load_palette(source).equal(panel.measured)
+
+
+def test_a_colour_may_be_given_once_or_twice(tmp_path):
+    measured, device = load_panel("black, #b21318=red, rgb(9, 9, 9) = rgb(1 2 3)")
+    assert as_bytes(measured).tolist() == [[0, 0, 0], [178, 19, 24], [9, 9, 9]]
+    assert as_bytes(device).tolist() == [[0, 0, 0], [255, 0, 0], [1, 2, 3]]
+    codes = tmp_path / "codes.hex"
+    codes.write_text("#000\n#b21318=#f00 // red\n0A0A0A=ffffff\n")
+    measured, device = load_panel(codes)
+    assert as_bytes(measured).tolist() == [[0, 0, 0], [178, 19, 24], [10, 10, 10]]
+    assert as_bytes(device).tolist() == [[0, 0, 0], [255, 0, 0], [255, 255, 255]]
+    named = tmp_path / "named.gpl"
+    named.write_bytes(
+        b"GIMP Palette\nName: #00ff00=#ff00ff\n#\n0 0 0 Black\n178 19 24\t#b21318=#ff0000\n"
+    )
+    assert as_bytes(load_panel(named).measured).tolist() == [[0, 0, 0], [178, 19, 24]]
+    assert as_bytes(load_panel(named).device).tolist() == [[0, 0, 0], [255, 0, 0]]
+    for name in ("gameboy", "#0008,#fff"):  # no panels
+        assert load_panel(name).measured.equal(load_panel(name).device)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("#fff=#00f8,#000", "opaque colours of a panel"),
+        ("#fff=", "got ''"),
+        ("#fff=#000=#fff", "got '#000=#fff'"),
+        ("#fff=256", "got '256'"),
+    ],
+)
+def test_panels_that_are_none(tmp_path, source, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_panel(source)
+    (tmp_path / "bad.hex").write_text(source.replace(",", "\n"))
+    with pytest.raises(ValueError, match=r"bad\.hex"):
+        load_panel(tmp_path / "bad.hex")
+
+
+def test_a_panel_of_other_words_than_codes_is_not_taken_for_a_list_of_properties(tmp_path):
+    (tmp_path / "panel.txt").write_text("#0f0f0f=black\n#b21318=red\n")
+    with pytest.raises(ValueError, match=r"line 1: expected colours of a panel as codes"):
+        load_panel(tmp_path / "panel.txt")
+
+
+def test_a_panel_is_not_saved_with_loss(tmp_path):
+    measured, device = load_panel("spectra6")
+    with pytest.raises(ValueError, match=r"\.gpl, \.hex"):
+        save_palette(tmp_path / "a.pal", measured, device=device)
+    with pytest.raises(ValueError, match=r"\(6, 3\) and \(5, 3\)"):
+        save_palette(tmp_path / "a.gpl", measured, device=device[1:])
+    with pytest.raises(ValueError, match="got 0 to 2"):
+        save_palette(tmp_path / "a.gpl", measured, device=device * 2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_files_of_other_programs(tmp_path):

@@ -26,6 +26,7 @@ from colorquant_nn.cli.options import (
     TIMEOUT_VARIABLE,
     Drawing,
     Fitting,
+    Given,
     Output,
     RankLostError,
     is_one_of_several,
@@ -187,7 +188,19 @@ def _add_quantize(commands: Any) -> None:
         "--palette",
         type=_path,
         metavar="NAME|LIST|FILE",
-        help="use these colours: a named palette, a list such as '#000,white,#f00', or a file",
+        help="use these colours: a named palette, a list such as '#000,white,#f00', or a file; of "
+        "a display, '#b21318=#ff0000' is what is seen, and what the file is to say",
+    )
+    command.add_argument(
+        "--fit-gamut",
+        action="store_true",
+        help="move the pictures' colours to where dots of --palette can show them; for panels "
+        "whose white is grey",
+    )
+    command.add_argument(
+        "--fit-lightness",
+        action="store_true",
+        help="stretch the pictures' lightness to that of --palette; for a few greys or greens",
     )
     command.add_argument("--shared-palette", action="store_true", help="one palette for all inputs")
     command.add_argument(
@@ -291,6 +304,12 @@ def _add_fitting(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--seed", type=_seed, default=0, metavar="N", help="another one, other colours; default: 0"
     )
+    command.add_argument(
+        "--bits",
+        type=_bits,
+        metavar="R,G,B",
+        help="of a display's colours, such as 5,6,5, or one number for all: only those are used",
+    )
 
 
 def _add_output(command: argparse.ArgumentParser) -> None:
@@ -315,7 +334,16 @@ def _dither_for(min_psnr: float | None) -> Dither:
 
 
 def _run_quantize(given: Namespace) -> int:
-    chosen = {"--keep": given.keep, "--shared-palette": given.shared_palette}
+    chosen = {
+        "--keep": given.keep,
+        "--shared-palette": given.shared_palette,
+        "--bits": given.bits,
+    }
+    if given.fit_gamut and given.fit_lightness:
+        raise ValueError("--fit-gamut fits lightness, too: it does not go with --fit-lightness")
+    fit = "gamut" if given.fit_gamut else "lightness" if given.fit_lightness else None
+    if fit and given.palette is None:
+        raise ValueError(f"--fit-{fit} needs the colours to fit to: a --palette")
     if given.palette is not None:
         for option, value in {**chosen, "-k": given.colors, "--min-psnr": given.min_psnr}.items():
             if value:
@@ -334,7 +362,7 @@ def _run_quantize(given: Namespace) -> int:
         output._replace(
             suffix=given.suffix, skip_if_larger=given.skip_if_larger, strip=given.strip
         ),
-        palette=given.palette,
+        given=None if given.palette is None else Given(given.palette, fit),
         shared=given.shared_palette,
         min_psnr=given.min_psnr,
         max_pixels=given.max_pixels,
@@ -361,7 +389,7 @@ def _output(given: Namespace, file: str | None, picture: str | None) -> Output:
 
 def _fitting(given: Namespace) -> Fitting:
     colors = given.colors or DEFAULT_COLORS
-    return Fitting(colors, given.space, given.effort, tuple(given.keep), given.seed)
+    return Fitting(colors, given.space, given.effort, tuple(given.keep), given.seed, given.bits)
 
 
 def _count(text: str) -> int:
@@ -370,6 +398,15 @@ def _count(text: str) -> int:
 
 def _seed(text: str) -> int:
     return _whole(text, 0, LARGEST_SEED, "a seed")
+
+
+def _bits(text: str) -> tuple[int, int, int]:
+    if not re.fullmatch("[1-8](,[1-8],[1-8])?", text):
+        raise argparse.ArgumentTypeError(
+            f"expected bits of red, green and blue, 1 to 8 each, such as 5,6,5, got {text!r:.80}"
+        )
+    red, green, blue = map(int, text.split(",") if "," in text else 3 * text)
+    return red, green, blue
 
 
 def _whole(text: str, low: int, high: int, what: str) -> int:

@@ -35,6 +35,7 @@ def fit(colors: WeightedColors, fitting: Fitting) -> Tensor:
         effort=fitting.effort,
         keep=_kept(fitting),
         seed=fitting.seed,
+        bits=fitting.bits,
     )
     return round_to_bytes(palette)
 

@@ -20,6 +20,7 @@ __all__ = [
     "TIMEOUT_VARIABLE",
     "Drawing",
     "Fitting",
+    "Given",
     "Outcome",
     "Output",
     "RankLostError",
@@ -48,6 +49,17 @@ class Fitting(NamedTuple):
     keep: tuple[tuple[int, ...], ...]
     """Three or four integers from 0 to 255 each."""
     seed: int
+    bits: tuple[int, int, int] | None = None
+    """Of red, green and blue, of a display that has fewer than 8."""
+
+
+class Given(NamedTuple):
+    """Colours that pictures are drawn in, instead of fitted ones."""
+
+    palette: str
+    """A name, a list or a file."""
+    fit: str | None = None
+    """What of a picture is fitted to them: "gamut" or "lightness"."""
 
 
 class Drawing(NamedTuple):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from colorquant_nn.cli.measures import DistinctColors, Errors, psnr
 from colorquant_nn.cli.options import (
     Drawing,
     Fitting,
+    Given,
     Output,
     boundary,
     exit_code,
@@ -24,10 +26,17 @@ from colorquant_nn.cli.options import (
 from colorquant_nn.cli.paths import Job, plan, target_for
 from colorquant_nn.cli.ranks import Read, read_image
 from colorquant_nn.files import STANDARD, write_atomically
+from colorquant_nn.functional.gamut import fit_gamut, fit_lightness, lightness_range
 from colorquant_nn.functional.histogram import count_each, merge_colors
-from colorquant_nn.image import QuantizedImage, apply_palette, match_palette, smallest_palette
+from colorquant_nn.image import (
+    QuantizedImage,
+    apply_palette,
+    match_palette,
+    repaint,
+    smallest_palette,
+)
 from colorquant_nn.io import FrameStream, encode_frames
-from colorquant_nn.palettes import load_palette
+from colorquant_nn.palettes import Panel, load_panel
 
 __all__ = ["quantize"]
 
@@ -43,8 +52,10 @@ class Request(NamedTuple):
     fitting: Fitting
     drawing: Drawing
     output: Output
-    palette: Tensor | None
-    """To draw in, instead of one that is fitted."""
+    panel: Panel | None
+    """To draw in, instead of a palette that is fitted."""
+    fit: str | None
+    """What of the pictures is fitted to the panel: "gamut" or "lightness"."""
     min_psnr: float | None
     max_pixels: int
     read: Read
@@ -56,7 +67,7 @@ def quantize(
     drawing: Drawing,
     output: Output,
     *,
-    palette: str | None,
+    given: Given | None,
     shared: bool,
     min_psnr: float | None,
     max_pixels: int,
@@ -68,7 +79,7 @@ def quantize(
         fitting: how colours are found.
         drawing: how they are used.
         output: a file or a folder for the results, and one for comparisons.
-        palette: a name, a list of colours or a file: these are used instead.
+        given: colours that are used instead.
         shared: whether all inputs have one palette.
         min_psnr: in dB, that is to be reached with the fewest colours instead.
         max_pixels: that a frame may have.
@@ -76,18 +87,19 @@ def quantize(
     Returns:
         the exit code.
     """
-    jobs, failures = plan(inputs, output, [] if palette is None else [palette])
-    given = None if palette is None else load_palette(palette)
+    jobs, failures = plan(inputs, output, [] if given is None else [given.palette])
+    panel = None if given is None else load_panel(given.palette)
     read: Read = read_image
     if shared and jobs:
         read = _remember(read)
         counted, readable = count_for(fitting, [job.source for job in jobs], max_pixels, read)
-        given = None if counted is None else fit(counted, fitting)
+        panel = None if counted is None else Panel(*[fit(counted, fitting)] * 2)
         failures += len(jobs) - len(readable)
         jobs = [job for job in jobs if job.source in readable]
     if min_psnr is not None and drawing.dither != "none" and drawing.strength > 0:
         print_error("warning: --min-psnr is reached before the dither, whose dots cost some of it")
-    request = Request(fitting, drawing, output, given, min_psnr, max_pixels, read)
+    fits = None if given is None else given.fit
+    request = Request(fitting, drawing, output, panel, fits, min_psnr, max_pixels, read)
     several = len(jobs) + failures > 1
     totals = report.Totals()
     for job in report.progress(jobs, hidden=output.quiet):
@@ -113,7 +125,7 @@ def _quantize_file(job: Job, request: Request) -> dict[str, Any]:
     target, suffix = target_for(job, len(stream), data)
     frames: Frames = list(stream) if len(stream) == 1 else stream
     palette = _palette_for(frames, request, suffix)
-    work = Work(frames, palette, request.drawing, len(stream))
+    work = Work(frames, palette, request, len(stream))
     encoded = encode_frames(
         f"standard output{suffix}" if target == STANDARD else target,
         work,
@@ -147,9 +159,9 @@ def _quantize_file(job: Job, request: Request) -> dict[str, Any]:
 
 def _palette_for(frames: Frames, request: Request, suffix: str) -> Tensor:
     """The palette of all frames, in which each can be drawn."""
-    if request.palette is not None:
+    if request.panel is not None:
         most = MOST_INDEXED if suffix in (".png", ".gif") else None
-        return match_palette(request.palette, frames, most=most, space=request.drawing.space)
+        return match_palette(request.panel.measured, frames, most=most, space=request.drawing.space)
     fitting = request.fitting
     if request.min_psnr is None:
         return fit(merge_colors(count_each(frames)), fitting)
@@ -178,38 +190,57 @@ def _remember(read: Read) -> Read:
     return read_again
 
 
+def _fitter(frames: Frames, request: Request) -> Callable[[Tensor], Tensor]:
+    """What is done to each frame before it is drawn."""
+    if request.panel is None or request.fit is None:
+        return lambda image: image
+    palette = request.panel.measured
+    if request.fit == "gamut":
+        return partial(fit_gamut, palette=palette)
+    bounds = lightness_range(image for image, _ in frames)
+    return partial(fit_lightness, palette=palette, bounds=bounds)
+
+
 class Work:
     """Frames that are drawn in a palette and measured while they are iterated, once.
 
     Args:
         frames: to draw.
         palette: (K, C), to draw them in.
-        drawing: how.
+        request: how.
         number: of frames.
+
+    What is measured, and `first`, is what is seen; what is iterated, what the file is to say.
     """
 
     first: tuple[Tensor, QuantizedImage]
 
-    def __init__(self, frames: Frames, palette: Tensor, drawing: Drawing, number: int) -> None:
-        self._frames, self._palette, self._drawing, self._number = frames, palette, drawing, number
+    def __init__(self, frames: Frames, palette: Tensor, request: Request, number: int) -> None:
+        self._frames, self._palette, self._number = frames, palette, number
+        self._drawing, self._device = request.drawing, None
+        if request.panel is not None and not request.panel.device.equal(request.panel.measured):
+            self._device = request.panel.device
+        self._fit = _fitter(frames, request)
         self._errors, self._colors = Errors(number), DistinctColors()
         self._counts = torch.zeros(len(palette), dtype=torch.int64)
 
     def __iter__(self) -> Iterator[QuantizedImage]:
         for place, (image, _) in enumerate(self._frames):
-            result = apply_palette(image, self._palette, **self._drawing._asdict())
+            result = apply_palette(self._fit(image), self._palette, **self._drawing._asdict())
             self._errors.add(image, result.rgb)
             self._colors.add(image)
             self._counts += result.indices.flatten().bincount(minlength=len(self._counts))
+            written = result if self._device is None else repaint(result, self._device)
             if place == 0:
-                self.first = image, result
-            yield result
+                self.first, self._written = (image, result), written.palette
+            yield written
 
     def measured(self) -> dict[str, Any]:
         """What there is to tell, as ``--json`` prints it.
 
         Errors are of the colours over white. ``mse`` is in units of the range [0, 1], ``psnr`` in
-        dB (None: no error).
+        dB (None: no error). ``device`` are the colours that the file says, where a display shows
+        those of ``palette`` for them (None: the same ones).
         """
         decibels = psnr(self._errors.mse)
         image, result = self.first
@@ -223,5 +254,6 @@ class Work:
             "psnr": decibels if decibels < float("inf") else None,
             "ciede2000": self._errors.ciede2000,
             "palette": report.hex_codes(result.palette),
+            "device": None if self._device is None else report.hex_codes(self._written),
             "counts": self._counts.tolist(),
         }

@@ -20,6 +20,7 @@ from colorquant_nn.functional.color import (
     rgb_to_linear,
     to_working_space,
 )
+from colorquant_nn.functional.grid import Bits, fit_to_grid, round_to_grid, without_repetition
 from colorquant_nn.functional.histogram import WeightedColors, count
 from colorquant_nn.functional.metrics import weighted_mse
 from colorquant_nn.functional.opacity import assign, keep_opaque
@@ -121,6 +122,7 @@ def fit(
     effort: Effort = "balanced",
     keep: Tensor | None = None,
     seed: int = 0,
+    bits: Bits | None = None,
 ) -> Tensor:
     """Find the palette with the smallest weighted squared error, as `colorquant_nn.fit_palette`.
 
@@ -131,10 +133,11 @@ def fit(
         effort: a name of `EFFORTS`.
         keep: (J, 3) or (J, C) colours that the palette contains exactly, J at most K.
         seed: of what is left to chance.
+        bits: of red, green and blue; the colours are on their grid, see `round_to_grid`.
 
     Returns:
         (K, C) float32 sRGB in [0, 1], dark to light, on the device of the pixels; fewer rows for
-        fewer colours.
+        fewer colours, or where the grid has no more that would be of use.
 
     Raises:
         ValueError: there is no colour, one to keep has an alpha that the others have not, or
@@ -156,11 +159,18 @@ def fit(
     pinned = _pinned(colors, num_colors, keep)
     if len(colors.codes) == 0 and len(pinned) == 0:
         raise ValueError("expected an image with at least one pixel that has a vote")
-    if len(colors.codes) + len(pinned) <= 2 * num_colors:
-        rows = torch.cat([pinned, colors.colors]).unique(dim=0)
-        if len(rows) <= num_colors:
-            return dark_to_light(rows).to(colors.device)
     points = to_working_space(_with_opaque_cells(colors), space)
+
+    def on_grid(palette: Tensor) -> Tensor:
+        if bits is None:
+            return palette
+        cells = _pool(points, colors.weights, colors.codes, EFFORTS[effort].bits)
+        return fit_to_grid(points, colors.weights, cells, palette, len(pinned), space, bits)
+
+    if len(colors.codes) + len(pinned) <= 2 * num_colors:
+        rows = without_repetition(torch.cat([pinned, colors.colors]))
+        if len(rows) <= num_colors:
+            return dark_to_light(on_grid(rows)).to(colors.device)
     centroids = fit_centroids(
         points,
         colors.weights,
@@ -173,8 +183,8 @@ def fit(
     if points.shape[1] == 4:
         opaque = color_space(space).lightness
         centroids = keep_opaque(points, colors.weights, centroids, len(pinned), opaque)
-    found = from_working_space(centroids[len(pinned) :], space)
-    return dark_to_light(torch.cat([pinned, found])).to(colors.device)
+    found = torch.cat([pinned, from_working_space(centroids[len(pinned) :], space)])
+    return dark_to_light(on_grid(found)).to(colors.device)
 
 
 def _with_opaque_cells(colors: WeightedColors) -> Tensor:
@@ -456,4 +466,4 @@ def round_to_bytes(palette: Tensor) -> Tensor:
         >>> round_to_bytes(torch.tensor([[0.001, 0.201, 1.0]]))
         tensor([[0.0000, 0.2000, 1.0000]])
     """
-    return (palette * 255).round() / 255
+    return round_to_grid(palette, (8, 8, 8))

@@ -13,9 +13,26 @@ from itertools import chain
 
 from colorquant_nn.image_files import PICTURES
 from colorquant_nn.palette_files import adobe, css, swatches, tables, text
-from colorquant_nn.palette_files.colors import MAX_COLORS, Colors, parse_color, parse_colors, stack
+from colorquant_nn.palette_files.colors import (
+    MAX_COLORS,
+    Colors,
+    parse_color,
+    parse_colors,
+    parse_panel,
+    stack,
+)
 
-__all__ = ["MAX_COLORS", "PALETTE_FORMATS", "parse_color", "parse_colors", "read_palette", "stack"]
+__all__ = [
+    "MAX_COLORS",
+    "PALETTE_FORMATS",
+    "PANEL_FORMATS",
+    "parse_color",
+    "parse_colors",
+    "parse_panel",
+    "read_palette",
+    "read_panel",
+    "stack",
+]
 
 MAX_BYTES = 1 << 22  # enough for as many colours, with names
 
@@ -33,6 +50,11 @@ PALETTE_FORMATS: dict[str, Writer] = {
     ".txt": text.write_paint_net,
     ".css": css.write_css,
     ".png": swatches.write_swatches,
+}
+# Those that may give each colour twice, as measured and as the device wants it.
+PANEL_FORMATS: dict[str, Callable[[Colors, Colors, str], bytes]] = {
+    ".gpl": text.write_gimp_panel,
+    ".hex": text.write_hex_panel,
 }
 BY_FIRST_BYTES: list[tuple[Callable[[bytes], bool], Reader]] = [
     (adobe.is_swatch_exchange, adobe.read_swatch_exchange),
@@ -88,3 +110,26 @@ def read_palette(data: bytes, name: str) -> Colors:
         expected = ", ".join([*PALETTE_FORMATS, "another image"])
         raise ValueError(f"{name}: expected a palette file ({expected}), got {suffix!r}")
     return BY_SUFFIX[suffix](data, name)
+
+
+def read_panel(data: bytes, name: str) -> tuple[Colors, Colors]:
+    """Read the colours of a panel: as measured, and as the device wants them.
+
+    Args:
+        data: the content of the file.
+        name: see `read_palette`.
+
+    Returns:
+        what `read_palette` returns, and as many colours of the device; the same ones where the
+        file gives a colour once.
+
+    Raises:
+        ValueError: see `read_palette`.
+
+    Examples:
+        >>> from colorquant_nn.palette_files import read_panel
+        >>> measured, device = read_panel(b"#000000 #b21318=#ff0000", "two.hex")
+        >>> measured.tolist(), device.tolist()
+        ([[0, 0, 0], [178, 19, 24]], [[0, 0, 0], [255, 0, 0]])
+    """
+    return read_palette(data, name), read_palette(text.device_side(data), name)

@@ -16,6 +16,7 @@ __all__ = [
     "drop_opaque",
     "parse_color",
     "parse_colors",
+    "parse_panel",
     "shorten",
     "stack",
     "without_alpha",
@@ -84,6 +85,32 @@ def parse_colors(text: str) -> list[tuple[int, ...]]:
         >>> parse_colors("#000,white")
         [(0, 0, 0), (255, 255, 255)]
     """
+    return [parse_color(part) for part in _parts(text)]
+
+
+def parse_panel(text: str) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """Read colours with commas between them, each as measured and, after ``=``, as written.
+
+    Args:
+        text: what `parse_colors` reads, each colour alone or twice: ``#b21318=#ff0000``.
+
+    Returns:
+        the measured colours and the device's; a colour alone is both.
+
+    Raises:
+        ValueError: one of them is no colour.
+
+    Examples:
+        >>> from colorquant_nn.palette_files import parse_panel
+        >>> parse_panel("black, #b21318=#ff0000")
+        ([(0, 0, 0), (178, 19, 24)], [(0, 0, 0), (255, 0, 0)])
+    """
+    pairs = [part.split("=", 1) for part in _parts(text)]
+    return [parse_color(pair[0]) for pair in pairs], [parse_color(pair[-1]) for pair in pairs]
+
+
+def _parts(text: str) -> list[str]:
+    """What is between the commas."""
     # The commas of a function separate its numbers; CSS takes spaces there, too.
     parts = re.sub(r"\([^()]*\)", lambda found: found[0].replace(",", " "), text).split(",")
     if len(parts) == 3 and all(re.fullmatch(r"\s*[0-9]{1,3}\s*", part) for part in parts):
@@ -91,7 +118,7 @@ def parse_colors(text: str) -> list[tuple[int, ...]]:
             f"expected colours such as #ff8000, got the numbers {shorten(text)}; "
             f"one colour of three numbers is rgb({text})"
         )
-    return [parse_color(part) for part in parts]
+    return parts
 
 
 def stack(rows: Iterable[tuple[int, ...]], name: str) -> Colors:

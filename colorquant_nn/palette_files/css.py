@@ -75,7 +75,12 @@ def _colors(text: str, name: str) -> Iterator[tuple[int, ...]]:
         elif token[0] in ":=":  # the latter in TOML and the like
             has_property = True
             if before == "word" and statement:
-                statement.pop()  # the name of a property, or a key
+                key = statement.pop()  # the name of a property
+                if token[0] == "=" and key.lastgroup == "color":
+                    raise ValueError(
+                        f"{name}, line {_line(text, key)}: expected colours of a panel as codes, "
+                        f"such as #b21318=#ff0000, and nothing else in the file, got {key[0]}="
+                    )
         elif token[0] == "{" and before in ("word", ")", "]", "*", ">"):
             statement, has_property = [], False  # it was a selector
         elif token[0] in ";}":

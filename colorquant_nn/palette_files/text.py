@@ -20,13 +20,16 @@ __all__ = [
     "PAINT_NET",
     "begins_with",
     "decode",
+    "device_side",
     "first_line",
     "is_hex",
     "read_gimp",
     "read_hex",
     "read_jasc",
     "write_gimp",
+    "write_gimp_panel",
     "write_hex",
+    "write_hex_panel",
     "write_jasc",
     "write_paint_net",
 ]
@@ -37,6 +40,9 @@ NUMBER = r"0*([0-9]{1,3})"
 END = r"(?![^\s,])"  # of a word
 FOURTH = BETWEEN.join([NUMBER] * 3) + BETWEEN + r"[-+]?[0-9.]+" + END
 CODE = re.compile(r"(#|0x|)([0-9a-f]{6}|[0-9a-f]{8}|(?<=#)[0-9a-f]{3,4})", re.IGNORECASE)
+# A colour of a panel, as measured and as the device wants it; in a .gpl it is the name.
+PAIR = re.compile(r"(?<![^\s,;])([#0-9a-fx]+)=([#0-9a-fx]+)(?![^\s,;])", re.IGNORECASE)
+NAMED_PAIR = re.compile(r"^[ \t]*[0-9][^#\r\n]*#[0-9a-f]{6}=#([0-9a-f]{6})[ \t]*$", re.I | re.M)
 
 
 def decode(data: bytes) -> str:
@@ -95,10 +101,32 @@ def is_hex(data: bytes) -> bool:
     """
     found = False
     for _, word in _words(data):
-        if not CODE.fullmatch(word):
+        if not all(map(CODE.fullmatch, word.split("=", 1))):
             return False
         found = True
     return found
+
+
+def device_side(data: bytes) -> bytes:
+    """Make the palette of a device from that of a panel, which has pairs ``measured=device``.
+
+    Args:
+        data: the content of a .gpl, where pairs are the names of colours, or of a list of
+            hexadecimal colours.
+
+    Returns:
+        the same with the device's colours in the place of the measured; what came if it has no
+        pairs, or is of another format.
+    """
+    if begins_with(data, GIMP):
+
+        def numbers(found: re.Match[str]) -> str:
+            return " ".join(map(str, bytes.fromhex(found[1])))
+
+        return NAMED_PAIR.sub(numbers, decode(data)).encode()
+    if is_hex(data) or begins_with(data, PAINT_NET):
+        return PAIR.sub(r"\2", decode(data)).encode()
+    return data
 
 
 def read_gimp(data: bytes, name: str) -> Colors:
@@ -236,7 +264,8 @@ def write_jasc(colors: Colors, name: str) -> bytes:
 def read_hex(data: bytes, name: str) -> Colors:
     """Read hexadecimal colours with space, commas or lines between them, and Paint.NET's palettes.
 
-    Eight digits are RRGGBBAA after a ``#`` and in a .hex, AARRGGBB in a palette of Paint.NET.
+    Eight digits are RRGGBBAA after a ``#`` and in a .hex, AARRGGBB in a palette of Paint.NET. Of a
+    pair ``measured=device`` the first counts, see `device_side`.
 
     Args:
         data: the content of the file.
@@ -256,8 +285,9 @@ def read_hex(data: bytes, name: str) -> Colors:
     marks = set()
     alpha_first = begins_with(data, PAINT_NET)
     for number, word in _words(data):
-        found = CODE.fullmatch(word)
-        if found is None:
+        sides = [CODE.fullmatch(code) for code in word.split("=", 1)]
+        found = sides[0]
+        if found is None or None in sides:
             raise ValueError(
                 f"{name}, line {number}: expected a colour such as #ff8000, got {shorten(word)}"
             )
@@ -291,6 +321,39 @@ def write_hex(colors: Colors, name: str) -> bytes:
     """
     mark = "#" if colors.shape[1] == 4 else ""
     return "".join(f"{mark}{bytes(row).hex()}\n" for row in colors).encode()
+
+
+def write_gimp_panel(measured: Colors, device: Colors, name: str) -> bytes:
+    """Write a GIMP palette of a panel: the measured colours, named ``#measured=#device``.
+
+    Args:
+        measured: (K, 3) uint8.
+        device: (K, 3) uint8.
+        name: of the palette.
+
+    Returns:
+        the content of the file.
+    """
+    lines = write_gimp(measured, name).splitlines()
+    places = range(len(lines) - len(device), len(lines))
+    for place, row in zip(places, device, strict=True):
+        lines[place] += b"=#" + bytes(row).hex().encode()
+    return b"\n".join(lines) + b"\n"
+
+
+def write_hex_panel(measured: Colors, device: Colors, name: str) -> bytes:
+    """Write a pair ``#measured=#device`` a line.
+
+    Args:
+        measured: (K, 3) uint8.
+        device: (K, 3) uint8.
+        name: of the file; not used.
+
+    Returns:
+        the content of the file.
+    """
+    pairs = zip(measured, device, strict=True)
+    return "".join(f"#{bytes(one).hex()}=#{bytes(other).hex()}\n" for one, other in pairs).encode()
 
 
 def write_paint_net(colors: Colors, name: str) -> bytes:
