@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         quantize_frames,
         quantize_image,
         smallest_palette,
+        spatial_palette,
         within_cluster_sum_of_squares,
     )
     from colorquant_nn.io import load_frames, load_image, open_frames, save_frames, save_image
@@ -63,6 +64,7 @@ __all__ = [
     "save_image",
     "save_palette",
     "smallest_palette",
+    "spatial_palette",
     "within_cluster_sum_of_squares",
 ]
 

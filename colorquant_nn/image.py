@@ -20,6 +20,7 @@ from colorquant_nn.functional.dither import DITHERS
 from colorquant_nn.functional.drawing import draw
 from colorquant_nn.functional.fitting import (
     EFFORTS,
+    dark_to_light,
     fit,
     palette_error,
     round_to_bytes,
@@ -48,6 +49,7 @@ from colorquant_nn.functional.points import (
     warn_of_pictures,
     with_alpha,
 )
+from colorquant_nn.functional.spatial import move_palette, sample
 from colorquant_nn.kernels import sanitize
 from colorquant_nn.names import Dither, Effort, Space, check_name
 
@@ -60,6 +62,7 @@ __all__ = [
     "quantize_image",
     "repaint",
     "smallest_palette",
+    "spatial_palette",
     "within_cluster_sum_of_squares",
 ]
 
@@ -268,6 +271,68 @@ def smallest_palette(
     return fits[num_colors][1]
 
 
+def spatial_palette(
+    images: Tensor | Iterable[Any],
+    palette: Tensor,
+    *,
+    strength: float = 1.0,
+    keep: Tensor | None = None,
+) -> Tensor:
+    """Move a palette to where its dots, of ``dither="spatial"``, show the pictures best.
+
+    A palette for no dither has its colours inside of the pictures' colours, which dots then cannot
+    reach. Here dots and palette are found in turn, each with the other fixed. Large pictures, and
+    many, are stood for by tiles, spread evenly.
+
+    Args:
+        images: one image, a batch, or an iterable, which is read once, as for `fit_palette`.
+        palette: (K, 3) or (K, 4) sRGB, float in [0, 1] or uint8, such as of `fit_palette`.
+        strength: of the dither, 0 to 1; with 0 no colour moves.
+        keep: (J, 3) or (J, C), colours of the palette that stay as they are.
+
+    Returns:
+        (K, C) float32, dark to light, with alpha if one of the arguments has it. Opaque
+        colours stay opaque, and transparent ones as they are. Rounded to bytes if all images are
+        uint8.
+
+    Raises:
+        ValueError: for a wrong shape or range, or if there is no image.
+        TypeError: for something else than tensors, or a wrong dtype.
+
+    References:
+        Puzicha, Held, Ketterer, Buhmann and Fellner 2000, "On spatial quantization of color
+        images".
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn import spatial_palette
+        >>> image = torch.linspace(0, 1, 256).expand(3, 32, 256)
+        >>> moved = spatial_palette(image, torch.tensor([[0.3, 0.3, 0.3], [0.8, 0.8, 0.8]]))
+        >>> (moved * 255).round()
+        tensor([[ 23.,  23.,  23.],
+                [232., 232., 232.]])
+    """
+    colors = check_palette(palette, alpha=True).cpu()
+    kept = check_kept(keep, len(colors))
+    check_strength(strength)
+    tiles = sample(images)
+    if not tiles:
+        raise ValueError("expected at least one image with pixels, got none")
+    if colors.shape[1] == 4 or any(tile.shape[2] == 4 for tile in tiles):
+        tiles, colors = [with_alpha(tile) for tile in tiles], with_alpha(colors)
+    pinned = torch.zeros(len(colors), dtype=torch.bool)
+    if kept is not None:
+        kept = with_alpha(kept) if colors.shape[1] == 4 else kept
+        bytes_ = ((rows * 255).round().int() for rows in (colors, kept))
+        pinned = (
+            torch.eq(*torch.broadcast_tensors(*(next(bytes_)[:, None], next(bytes_)))).all(2).any(1)
+        )
+    moved = move_palette(tiles, colors, strength, pinned)
+    if all(tile.dtype == torch.uint8 for tile in tiles):
+        moved = round_to_bytes(moved)
+    return dark_to_light(moved).to(palette.device)
+
+
 def match_palette(
     palette: Tensor,
     image: Tensor | Iterable[Any],
@@ -365,7 +430,7 @@ def apply_palette(
             with it.
         palette: (K, 3) or (K, 4) sRGB, float in [0, 1] or uint8.
         space: where distances are taken, see `fit_palette`.
-        dither: "none", "ordered", "floyd-steinberg" or "atkinson".
+        dither: "none", "ordered", "floyd-steinberg", "atkinson" or "spatial".
         strength: of the dither, 0 to 1.
         device: (K, 3) or (K, 4), other colours for the result, as a display wants them that shows
             those of the palette, see `load_panel`.
@@ -518,6 +583,8 @@ def quantize_image(
     palette = fit_palette(image, num_colors, space=space, effort=effort, keep=keep, seed=seed)
     if image.dtype == torch.uint8:
         palette = round_to_bytes(palette)
+    if dither == "spatial":
+        palette = spatial_palette(image, palette, strength=strength, keep=keep)
     return apply_palette(image, palette, space=space, dither=dither, strength=strength)
 
 
@@ -567,6 +634,8 @@ def quantize_frames(
     palette = fit_palette(whole, num_colors, space=space, effort=effort, keep=keep, seed=seed)
     if whole.dtype == torch.uint8:
         palette = round_to_bytes(palette)
+    if dither == "spatial":
+        palette = spatial_palette(frames, palette, strength=strength, keep=keep)
     return [
         apply_palette(frame, palette, space=space, dither=dither, strength=strength)
         for frame in frames

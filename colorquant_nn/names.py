@@ -11,7 +11,7 @@ from typing import Literal
 __all__ = ["Dither", "Effort", "Returns", "Space", "check_name"]
 
 Space = Literal["rgb", "linear", "lab", "oklab"]
-Dither = Literal["none", "ordered", "floyd-steinberg", "atkinson", "auto"]
+Dither = Literal["none", "ordered", "floyd-steinberg", "atkinson", "spatial", "auto"]
 Effort = Literal["fast", "balanced", "best"]
 Returns = Literal["values", "all"]
 

@@ -175,7 +175,7 @@ def test_more_than_256_colors(folder, run):
     assert not Path("a.gif").exists()
 
 
-@pytest.mark.parametrize("dither", ["ordered", "floyd-steinberg", "atkinson", "auto"])
+@pytest.mark.parametrize("dither", ["ordered", "floyd-steinberg", "atkinson", "spatial", "auto"])
 def test_dither_is_not_ignored(folder, run, dither):
     arguments = ("quantize", "photo.png", "--palette", "c64")
     assert run(*arguments, "-o", "plain.png", "--dither", "none")[0] == 0

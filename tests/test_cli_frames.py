@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 
 from colorquant_nn.cli import main, measures, quantize, report
-from colorquant_nn.io import FrameStream, load_frames
-from tests.helpers import HEIGHT, WIDTH, check_error, colors_of, contents, photo
+from colorquant_nn.functional.fitting import round_to_bytes
+from colorquant_nn.image import fit_palette, spatial_palette
+from colorquant_nn.io import FrameStream, load_frames, load_image
+from tests.helpers import HEIGHT, WIDTH, as_bytes, check_error, colors_of, contents, photo
 
 
 def save_film(name: str, frames, duration=50, **options) -> None:
@@ -39,6 +41,25 @@ def alive(monkeypatch) -> list[int]:
     return counts
 
 
+def test_palettes_of_spatial_dots_are_moved_for_all_frames_and_files(folder, run):
+    save_film("film.gif", [photo(seed) for seed in range(3)])
+    options = ("-k", 5, "--space", "oklab", "--keep", "ff00ff", "--dither", "spatial")
+    keep = torch.tensor([[255, 0, 255]], dtype=torch.uint8)
+
+    def expected(images):
+        palette = round_to_bytes(fit_palette(images, 5, space="oklab", keep=keep))
+        palette = spatial_palette(images, palette, keep=keep)
+        return {tuple(row) for row in as_bytes(palette).tolist()}
+
+    frames = list(load_frames("film.gif").images)
+    for name, images in (("film.gif", frames), ("photo.png", load_image("photo.png"))):
+        assert run("quantize", name, *options, "-o", "alone.png", "-f")[0] == 0
+        assert colors_of("alone.png") <= expected(images)
+        assert (255, 0, 255) in expected(images)
+    assert run("quantize", "film.gif", "photo.png", *options, "--shared-palette")[0] == 0
+    assert colors_of("photo-quantized.png") <= expected([*frames, load_image("photo.png")])
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -46,6 +67,7 @@ def alive(monkeypatch) -> list[int]:
         ["quantize", "long.gif", "--palette", "gameboy", "--compare", "side.png"],
         ["quantize", "long.gif", "--min-psnr", 20],
         ["quantize", "long.gif", "photo.png", "-k", 4, "--shared-palette"],
+        ["quantize", "long.gif", "-k", 4, "--dither", "spatial"],
         ["palette", "long.gif", "-k", 4, "--plot", "curve.png"],
         ["compare", "long.gif", "long.gif", "-o", "both.png"],
     ],

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from colorquant_nn.cli.options import Fitting
+from colorquant_nn.cli.options import Drawing, Fitting
 from colorquant_nn.cli.ranks import Read, count_files, read_image
 from colorquant_nn.functional.fitting import round_to_bytes
 from colorquant_nn.functional.histogram import WeightedColors
 from colorquant_nn.functional.points import check_kept
-from colorquant_nn.image import fit_palette
+from colorquant_nn.image import fit_palette, spatial_palette
 
-__all__ = ["count_for", "fit"]
+__all__ = ["count_for", "fit", "move_for_dots"]
 
 
 def count_for(
@@ -38,6 +38,15 @@ def fit(colors: WeightedColors, fitting: Fitting) -> Tensor:
         bits=fitting.bits,
     )
     return round_to_bytes(palette)
+
+
+def move_for_dots(
+    palette: Tensor, images: Tensor | Iterable[Tensor], fitting: Fitting, drawing: Drawing
+) -> Tensor:
+    """The palette that the images' dots ask for, if the dither finds both together."""
+    if drawing.dither != "spatial":
+        return palette
+    return spatial_palette(images, palette, strength=drawing.strength, keep=_kept(fitting))
 
 
 def _kept(fitting: Fitting) -> Tensor | None:

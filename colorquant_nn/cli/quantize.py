@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from colorquant_nn.cli import report
-from colorquant_nn.cli.fitting import count_for, fit
+from colorquant_nn.cli.fitting import count_for, fit, move_for_dots
 from colorquant_nn.cli.measures import DistinctColors, Errors, psnr
 from colorquant_nn.cli.options import (
     Drawing,
@@ -93,7 +93,10 @@ def quantize(
     if shared and jobs:
         read = _remember(read)
         counted, readable = count_for(fitting, [job.source for job in jobs], max_pixels, read)
-        panel = None if counted is None else Panel(*[fit(counted, fitting)] * 2)
+        if counted is not None:
+            images = _images_of(readable, max_pixels, read)
+            colors = move_for_dots(fit(counted, fitting), images, fitting, drawing)
+            panel = Panel(colors, colors)
         failures += len(jobs) - len(readable)
         jobs = [job for job in jobs if job.source in readable]
     if min_psnr is not None and drawing.dither != "none" and drawing.strength > 0:
@@ -164,15 +167,26 @@ def _palette_for(frames: Frames, request: Request, suffix: str) -> Tensor:
         return match_palette(request.panel.measured, frames, most=most, space=request.drawing.space)
     fitting = request.fitting
     if request.min_psnr is None:
-        return fit(merge_colors(count_each(frames)), fitting)
-    return smallest_palette(
-        (image for image, _ in frames),
-        request.min_psnr,
-        max_colors=fitting.colors,
-        space=fitting.space,
-        effort=fitting.effort,
-        seed=fitting.seed,
-    )
+        palette = fit(merge_colors(count_each(frames)), fitting)
+    else:
+        palette = smallest_palette(
+            (image for image, _ in frames),
+            request.min_psnr,
+            max_colors=fitting.colors,
+            space=fitting.space,
+            effort=fitting.effort,
+            seed=fitting.seed,
+        )
+    # A single picture is looked at as a whole.
+    images = frames[0][0] if isinstance(frames, list) else (image for image, _ in frames)
+    return move_for_dots(palette, images, fitting, request.drawing)
+
+
+def _images_of(sources: Sequence[Path], max_pixels: int, read: Read) -> Iterator[Tensor]:
+    """The pictures and frames of files that could be read before."""
+    for source in sources:
+        for image, _ in FrameStream(read(source, max_pixels), report.name_of(source), max_pixels):
+            yield image
 
 
 def _remember(read: Read) -> Read:

@@ -23,6 +23,7 @@ from colorquant_nn.functional.auto import dither_amounts
 from colorquant_nn.functional.color import color_space, to_working_space
 from colorquant_nn.functional.opacity import CLEAR, OPAQUE, SOFT, assign, opacity, round_opacity
 from colorquant_nn.functional.points import check_strength, in_working_space
+from colorquant_nn.functional.spatial import spatial
 from colorquant_nn.names import Space
 
 __all__ = ["DITHERS", "Dither", "atkinson", "auto", "floyd_steinberg", "nearest", "ordered"]
@@ -269,6 +270,7 @@ DITHERS: dict[str, Dither] = {
     "ordered": ordered,
     "floyd-steinberg": floyd_steinberg,
     "atkinson": atkinson,
+    "spatial": spatial,
     "auto": auto,
 }
 """Dithers by the name that `colorquant_nn.apply_palette` and the command know them by."""

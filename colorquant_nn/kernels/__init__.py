@@ -47,13 +47,17 @@ __all__ = [
     "TINY",
     "Clustered",
     "DistinctColors",
+    "Dots",
     "FittedImages",
     "Moments",
+    "Target",
     "add_to_histogram",
     "assign",
+    "blur_errors",
     "call",
     "cluster",
     "convert_color",
+    "couple_colors",
     "diffuse",
     "distinct_colors",
     "dither_amounts",
@@ -65,6 +69,7 @@ __all__ = [
     "lookup",
     "mix",
     "most_moves",
+    "move_colors",
     "num_moments",
     "relocate",
     "run_tasks",
@@ -72,6 +77,7 @@ __all__ = [
     "search",
     "seed",
     "spread_bits",
+    "sweep_dots",
     "unpack_moments",
 ]
 
@@ -138,6 +144,29 @@ class DistinctColors(NamedTuple):
     """(M, 3) float32 in [0, 1]."""
     weights: Tensor
     """(M,) float64, of all the pixels of the colour."""
+
+
+class Target(NamedTuple):
+    """What dots are to look like, see `sweep_dots`."""
+
+    points: Tensor
+    """(H, W, 4) float32."""
+    weights: Tensor
+    """(H, W) float32, of each pixel's error; 0 takes part in nothing."""
+    kinds: Tensor
+    """(H, W) uint8: 0 keeps its index, 1 takes any colour, 2 one of those with the largest last
+    channel."""
+
+
+class Dots(NamedTuple):
+    """A picture's dots while they are looked for, see `sweep_dots`."""
+
+    indices: Tensor
+    """(H, W) int32; below 0 a pixel is as it should be, for it has not got a colour yet."""
+    response: Tensor
+    """(H + 2 R, W + 2 R, 4) float32, of `blur_errors`."""
+    stale: Tensor
+    """(H / 8, W / 8) uint8, rounded up: 0 where nothing changed since the last sweep."""
 
 
 def assign(points: Tensor, centroids: Tensor, clamp: bool = False) -> Tensor:
@@ -624,6 +653,129 @@ def dither_amounts(
         tensor([[0.4440, 0.5533, 0.6399, 0.6984, 0.7393]])
     """
     return call("dither_amounts", points, indices, colors, unseen, hidden, flat)
+
+
+def sweep_dots(target: Target, colors: Tensor, blur: Tensor, dots: Dots) -> Tensor:
+    """Give each pixel the colour that makes the blurred errors least, the others as they are.
+
+    One sweep of coordinate descent over ``sum_pq e_p c(p - q) e_q``, ``e = weight (color - point)``
+    and ``c`` the coupling. For one pixel this is a nearest query: it takes the colour nearest to
+    ``color - response / weight``; of equals the one it has, or the lowest index. The order is
+    fixed. It is done on the CPU, in place.
+
+    Args:
+        target: what the dots are to look like.
+        colors: (K, 4) float32, on the axes of the points.
+        blur: (2 R + 1, 4) float32, 1 in its middle and symmetric: pixels (y, x) apart are coupled
+            by ``blur[y] blur[x]`` on each axis. R is at most 16.
+        dots: are changed.
+
+    Returns:
+        How many pixels changed, an int64 scalar.
+
+    References:
+        Analoui and Allebach 1992, "Model-based halftoning using direct binary search".
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import Dots, Target, sweep_dots
+        >>> grey = Target(torch.full((1, 4, 4), 0.4), torch.ones(1, 4), torch.ones(1, 4).byte())
+        >>> indices = torch.full((1, 4), -1, dtype=torch.int32)
+        >>> dots = Dots(indices, torch.zeros(3, 6, 4), torch.ones(1, 1).byte())
+        >>> colors, blur = torch.tensor([[0.0] * 4, [1.0] * 4]), torch.tensor([[0.4], [1.0], [0.4]])
+        >>> sweep_dots(grey, colors, blur.repeat(1, 4), dots)
+        tensor(4)
+        >>> dots.indices
+        tensor([[0, 1, 0, 1]], dtype=torch.int32)
+    """
+    return call("sweep_dots", *target, colors, blur, *dots)
+
+
+def blur_errors(target: Target, colors: Tensor, blur: Tensor, indices: Tensor) -> Tensor:
+    """The coupled errors ``sum_q c(p - q) e_q`` of every pixel, see `sweep_dots`.
+
+    Args:
+        target: what the dots are to look like.
+        colors: (K, 4) float32.
+        blur: (2 R + 1, 4) float32.
+        indices: (H, W) int32; below 0 there is no error, as where the weight is 0.
+
+    Returns:
+        (H + 2 R, W + 2 R, 4) float32, R pixels beyond the edges.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import Target, blur_errors
+        >>> grey = Target(torch.full((1, 2, 4), 0.5), torch.ones(1, 2), torch.ones(1, 2).byte())
+        >>> indices = torch.zeros(1, 2, dtype=torch.int32)
+        >>> blur_errors(grey, torch.ones(1, 4), torch.ones(1, 4), indices)[..., 0]
+        tensor([[0.5000, 0.5000]])
+    """
+    return call("blur_errors", target.points, target.weights, colors, blur, indices)
+
+
+def couple_colors(
+    weights: Tensor, blur: Tensor, indices: Tensor, response: Tensor, num_colors: int
+) -> tuple[Tensor, Tensor]:
+    """The palette step as least squares: how colours meet in the blurred picture.
+
+    With the pixels' colours fixed, ``sum_pq e_p c(p - q) e_q`` is a quadratic form of the K colours
+    on each axis. Without coupling the matrix is diagonal, of weighted counts, and the step is to
+    the weighted mean.
+
+    Args:
+        weights: (H, W) float32; where it is 0 a pixel does not count, else it has a colour.
+        blur: (2 R + 1, 4) float32.
+        indices: (H, W) int32.
+        response: (H + 2 R, W + 2 R, 4) float32, of `blur_errors`.
+        num_colors: K.
+
+    Returns:
+        (K, K, 4) and (K, 4) float64: the form's matrices, and half its gradient.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import couple_colors
+        >>> indices = torch.tensor([[0, 1, 1]], dtype=torch.int32)
+        >>> matrix, _ = couple_colors(
+        ...     torch.ones(1, 3), torch.ones(1, 4), indices, torch.zeros(1, 3, 4), 2
+        ... )
+        >>> matrix[..., 0]
+        tensor([[1., 0.],
+                [0., 2.]], dtype=torch.float64)
+    """
+    return call("couple_colors", weights, blur, indices, response, num_colors)
+
+
+def move_colors(
+    matrix: Tensor, gradient: Tensor, colors: Tensor, axes: Tensor, movable: Tensor, rounds: int
+) -> Tensor:
+    """Lower a quadratic form of colours, within what can be shown: bounded least squares.
+
+    Coordinate descent, in a fixed order; a colour that nothing depends on stays where it is, and so
+    does one that is best there already.
+
+    Args:
+        matrix: (K, K, 4) float64, see `couple_colors`.
+        gradient: (K, 4) float64.
+        colors: (K, 4) linear light, premultiplied, and alpha.
+        axes: (4, 4) float64, from such colours to the axes of the form.
+        movable: (K,) uint8: 0 stays, 1 changes in colour, 2 in colour and alpha.
+        rounds: at most, through all colours.
+
+    Returns:
+        (K, 4) float64 colours from 0 to their alpha, which is at most 1.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import move_colors
+        >>> matrix, axes = torch.ones(1, 1, 4).double(), torch.eye(4).double()
+        >>> gradient = torch.tensor([[-9.0, 0.1, 0.0, 0.0]]).double()
+        >>> colors, movable = torch.tensor([[0.5, 0.5, 0.5, 1.0]]), torch.ones(1).byte()
+        >>> move_colors(matrix, gradient, colors, axes, movable, 9)
+        tensor([[1.0000, 0.4000, 0.5000, 1.0000]], dtype=torch.float64)
+    """
+    return call("move_colors", matrix, gradient, colors, axes, movable, rounds)
 
 
 def unpack_moments(moments: Tensor) -> Moments:

@@ -77,6 +77,21 @@ def _fake_batch(
     return indices, moments[0], values, palette
 
 
+def _fake_blur_errors(
+    points: Tensor, weights: Tensor, colors: Tensor, blur: Tensor, *_: object
+) -> Tensor:
+    height, width, axes = points.shape
+    reach = len(blur) - 1
+    return points.new_empty((height + reach, width + reach, axes))
+
+
+def _fake_couple_colors(
+    weights: Tensor, blur: Tensor, indices: Tensor, response: Tensor, num_colors: int
+) -> tuple[Tensor, Tensor]:
+    matrix = weights.new_empty((num_colors, num_colors, 4), dtype=torch.float64)
+    return matrix, torch.empty_like(matrix[0])
+
+
 OPS = {
     "assign": Op(
         "(Tensor points, Tensor centroids, bool clamp) -> Tensor",
@@ -160,6 +175,29 @@ OPS = {
         " -> Tensor",
         lambda points, *_: points.new_empty(points.shape[:2]),
         cpu="kernels.cpu.amounts:dither_amounts",
+    ),
+    "sweep_dots": Op(
+        "(Tensor points, Tensor weights, Tensor kinds, Tensor colors, Tensor blur,"
+        " Tensor(a!) indices, Tensor(b!) response, Tensor(c!) stale) -> Tensor",
+        lambda points, *_: points.new_empty((), dtype=torch.int64),
+        cpu="kernels.cpu.spatial:sweep_dots",
+    ),
+    "blur_errors": Op(
+        "(Tensor points, Tensor weights, Tensor colors, Tensor blur, Tensor indices) -> Tensor",
+        _fake_blur_errors,
+        cpu="kernels.cpu.spatial:blur_errors",
+    ),
+    "couple_colors": Op(
+        "(Tensor weights, Tensor blur, Tensor indices, Tensor response, int num_colors)"
+        " -> (Tensor, Tensor)",
+        _fake_couple_colors,
+        cpu="kernels.cpu.spatial:couple_colors",
+    ),
+    "move_colors": Op(
+        "(Tensor matrix, Tensor gradient, Tensor colors, Tensor axes, Tensor movable, int rounds)"
+        " -> Tensor",
+        _like(2, torch.float64),
+        cpu="kernels.cpu.spatial:move_colors",
     ),
     "soft_backward": Op(
         "(Tensor x, Tensor palette, Tensor grad, float temperature) -> (Tensor, Tensor)",

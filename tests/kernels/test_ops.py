@@ -26,6 +26,8 @@ DRAWS = random(2, 5, 3)
 KINDS = torch.ones(2, 40, dtype=torch.uint8)
 PASSED_ON = torch.tensor([[1, 0, 0.5], [0, 1, 0.5]])
 EVERYONE = torch.ones(5, dtype=torch.bool)
+DOTS = torch.arange(42, dtype=torch.int32).view(6, 7) % 5
+MATRIX = torch.eye(5, dtype=torch.float64)[..., None].repeat(1, 1, 4)
 CASES = {
     "assign": [(POINTS, CENTROIDS, True)],
     "cluster": [
@@ -59,6 +61,11 @@ CASES = {
     "dither_amounts": [(POINTS, KINDS.long(), CENTROIDS[0], 0.1, 0.5, [0.5, 0.9])],
     "mix": [
         (POINTS, None, CENTROIDS[0], torch.arange(4).view(2, 2), torch.arange(5), 4, 0.7, [0.7, 1])
+    ],
+    "blur_errors": [(random(6, 7, 4), random(6, 7), random(5, 4), random(5, 4), DOTS)],
+    "couple_colors": [(random(6, 7), random(5, 4), DOTS, random(10, 11, 4), 5)],
+    "move_colors": [
+        (MATRIX, MATRIX[0] - 0.5, random(5, 4), MATRIX[:4, :4, 0], EVERYONE.byte(), 3),
     ],
     "draw": [(POINTS.view(2, 5, 8, 3), CENTROIDS, "atkinson", 0.8, "oklab")],
     "soft_backward": [(POINTS, CENTROIDS.expand(2, -1, -1), random(2, 40, 3, seed=2), 0.01)],
