@@ -26,7 +26,7 @@ from colorquant_nn.names import Space
 SPACES = get_args(Space)
 BLACK_AND_WHITE = torch.tensor([[0.0] * 3, [1.0] * 3])
 DITHERING = [name for name in DITHERS if name != "none"]
-KEEPING = [name for name in DITHERING if name != "atkinson"]  # all the light
+KEEPING = ["ordered", "bayer", *sorted(DIFFUSIONS.keys() - {"atkinson"})]  # all the light
 LUMINANCE = torch.tensor([0.2126, 0.7152, 0.0722])
 
 
