@@ -56,6 +56,7 @@ from colorquant_nn.names import Dither, Effort, Space, check_name
 __all__ = [
     "QuantizedImage",
     "apply_palette",
+    "draw_frames",
     "fit_palette",
     "match_palette",
     "quantize_frames",
@@ -430,7 +431,8 @@ def apply_palette(
             with it.
         palette: (K, 3) or (K, 4) sRGB, float in [0, 1] or uint8.
         space: where distances are taken, see `fit_palette`.
-        dither: "none", "ordered", "floyd-steinberg", "atkinson" or "spatial".
+        dither: a name of `colorquant_nn.functional.dither.DITHERS`, such as "ordered" or
+            "floyd-steinberg". Whatever the space, what is mixed is linear light.
         strength: of the dither, 0 to 1.
         device: (K, 3) or (K, 4), other colours for the result, as a display wants them that shows
             those of the palette, see `load_panel`.
@@ -454,8 +456,77 @@ def apply_palette(
     _check_drawing(space, dither, strength)
     check_images(image)
     warn_of_pictures(image)
-    palette = check_palette(palette, alpha=True).to(image.device)
-    image = image.detach()
+    drawn = _draw(image.detach(), check_palette(palette, alpha=True), space, dither, strength)
+    return drawn if device is None else repaint(drawn, device)
+
+
+def draw_frames(
+    frames: Iterable[Tensor],
+    palette: Tensor,
+    *,
+    space: Space = "oklab",
+    dither: Dither = "none",
+    strength: float = 1.0,
+) -> Iterator[QuantizedImage]:
+    """Draw the frames of an animation one by one, so that still pixels keep their colours.
+
+    A pixel that is as it was in the frame before keeps its index, and its dots do not boil. One
+    frame is held beside the one that is drawn.
+
+    Args:
+        frames: (C, H, W) sRGB each, float in [0, 1] or uint8. Where the size, the channels or the
+            type change, nothing is kept.
+        palette: see `apply_palette`.
+        space: see `apply_palette`.
+        dither: see `apply_palette`.
+        strength: see `apply_palette`.
+
+    Yields:
+        The frames.
+
+    Raises:
+        ValueError: for a wrong shape, range or name.
+        TypeError: for something else than tensors, or a wrong dtype.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.image import draw_frames
+        >>> frame = torch.rand(3, 8, 8)
+        >>> moved = frame.clone()
+        >>> moved[:, 2:4] = 0
+        >>> palette = torch.tensor([[0.0, 0, 0], [1, 1, 1]])
+        >>> first, second = draw_frames([frame, moved], palette, dither="floyd-steinberg")
+        >>> torch.equal(first.indices[4:], second.indices[4:])
+        True
+    """
+    _check_drawing(space, dither, strength)
+    colors = check_palette(palette, alpha=True)
+    before: Tensor | None = None
+    indices = torch.empty(0)
+    for frame in frames:
+        check_image(frame)
+        warn_of_pictures(frame)
+        kept = None
+        is_alike = before is not None and (before.shape, before.dtype) == (frame.shape, frame.dtype)
+        if before is not None and is_alike and dither != "none":
+            is_still = (frame == before.to(frame.device)).all(0)
+            kept = torch.where(is_still, indices.to(frame.device), -1)
+        before = frame.detach()
+        drawn = _draw(before, colors, space, dither, strength, kept)
+        indices = drawn.indices
+        yield drawn
+
+
+def _draw(
+    image: Tensor,
+    palette: Tensor,
+    space: Space,
+    dither: Dither,
+    strength: float,
+    kept: Tensor | None = None,
+) -> QuantizedImage:
+    """`apply_palette`; the pixels of one image may keep their indices (H, W)."""
+    palette = palette.to(image.device)
     channels = max(image.shape[-3], palette.shape[1])
     palette = with_alpha(palette) if channels == 4 else palette
     centroids = to_working_space(palette, space)
@@ -466,15 +537,17 @@ def apply_palette(
     )
     if dither != "none":
         pixels = with_alpha(image.movedim(-3, -1)) if channels == 4 else image.movedim(-3, -1)
-        pixels = pixels if image.dim() == 4 else pixels[None]
-        indices.copy_(draw(pixels, palette[None], dither, strength, space).view(shape))
+        if kept is not None:
+            indices.copy_(DITHERS[dither](pixels, palette, strength, space, kept))
+        else:
+            pixels = pixels if image.dim() == 4 else pixels[None]
+            indices.copy_(draw(pixels, palette[None], dither, strength, space).view(shape))
     pictures = (x if image.dim() == 4 else x[None] for x in (image, indices, rgb))
     for picture, its_indices, its_rgb in zip(*pictures, strict=True):
         if dither == "none":
             _assign(picture, centroids, space, its_indices)
         _paint(palette, its_indices, its_rgb)
-    drawn = QuantizedImage(rgb, indices, palette)
-    return drawn if device is None else repaint(drawn, device)
+    return QuantizedImage(rgb, indices, palette)
 
 
 def repaint(drawn: QuantizedImage, colors: Tensor) -> QuantizedImage:
@@ -601,6 +674,8 @@ def quantize_frames(
 ) -> list[QuantizedImage]:
     """Fit one palette to the frames of an animation, or to pages, and draw each in it.
 
+    A pixel that is as it was in the frame before keeps its index: dots do not boil.
+
     Args:
         frames: (C, H, W) sRGB each, float in [0, 1] or uint8, of any sizes; or (B, C, H, W). If
             some have alpha, the others are opaque.
@@ -636,10 +711,7 @@ def quantize_frames(
         palette = round_to_bytes(palette)
     if dither == "spatial":
         palette = spatial_palette(frames, palette, strength=strength, keep=keep)
-    return [
-        apply_palette(frame, palette, space=space, dither=dither, strength=strength)
-        for frame in frames
-    ]
+    return list(draw_frames(frames, palette, space=space, dither=dither, strength=strength))
 
 
 def _check_drawing(space: Space, dither: Dither, strength: float) -> None:

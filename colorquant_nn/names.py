@@ -11,7 +11,19 @@ from typing import Literal
 __all__ = ["Dither", "Effort", "Returns", "Space", "check_name"]
 
 Space = Literal["rgb", "linear", "lab", "oklab"]
-Dither = Literal["none", "ordered", "floyd-steinberg", "atkinson", "spatial", "auto"]
+Dither = Literal[
+    "none",
+    "ordered",
+    "bayer",
+    "floyd-steinberg",
+    "atkinson",
+    "jarvis-judice-ninke",
+    "stucki",
+    "burkes",
+    "sierra",
+    "auto",
+    "spatial",
+]
 Effort = Literal["fast", "balanced", "best"]
 Returns = Literal["values", "all"]
 

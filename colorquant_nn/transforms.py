@@ -272,8 +272,8 @@ class Dither(PictureTransform):
         >>> import torch
         >>> from colorquant_nn.transforms import Dither
         >>> grey = Dither(2)(torch.full((1, 64, 64), 0.25))
-        >>> grey.unique(), round(grey.mean().item(), 2)
-        (tensor([0., 1.]), 0.25)
+        >>> grey.unique(), round(grey.mean().item(), 2)  # sRGB of 0.25 has a twentieth of the light
+        (tensor([0., 1.]), 0.05)
     """
 
     def __init__(

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from colorquant_nn import image as image_module
 from colorquant_nn.functional import gamut, histogram
-from colorquant_nn.functional.color import SPACES, color_space
+from colorquant_nn.functional.color import SPACES, color_space, rgb_to_linear
 from colorquant_nn.functional.dither import DITHERS
 from colorquant_nn.functional.fitting import EFFORTS
 from colorquant_nn.functional.histogram import ColorHistogram
 from colorquant_nn.image import (
     apply_palette,
+    draw_frames,
     fit_palette,
     match_palette,
     quantize_frames,
@@ -671,7 +672,7 @@ def test_the_smallest_palette_reaches_infinity() -> None:
         (lambda x: fit_palette(["x.png"], 4), TypeError, "str"),
         (lambda x: fit_palette(ColorHistogram(), 4), ValueError, "at least one pixel"),
         (lambda x: fit_palette(x.float() * torch.nan, 4), ValueError, "at least one pixel"),
-        (lambda x: apply_palette(x, torch.rand(2, 3), dither="bayer"), ValueError, "bayer"),
+        (lambda x: apply_palette(x, torch.rand(2, 3), dither="noise"), ValueError, "noise"),
         (lambda x: apply_palette(x, torch.rand(2, 3), strength=2), ValueError, "got 2"),
         (lambda x: apply_palette(x, torch.rand(2, 5)), ValueError, r"\(2, 5\)"),
         (lambda x: apply_palette(x, torch.rand(2, 3) + 1), ValueError, r"in \[0, 1\]"),
@@ -810,9 +811,9 @@ def test_arguments_are_checked_before_a_stream_is_read(
     ("function", "arguments", "message"),
     [
         *((quantize_image, *case) for case in WRONG),
-        (quantize_image, {"dither": "bayer"}, "bayer"),
+        (quantize_image, {"dither": "noise"}, "noise"),
         (quantize_image, {"strength": 2}, "strength from 0 to 1"),
-        (quantize_frames, {"dither": "bayer"}, "bayer"),
+        (quantize_frames, {"dither": "noise"}, "noise"),
         (smallest_palette, {"space": "hsv"}, "hsv"),
         (smallest_palette, {"effort": "max"}, "max"),
         (smallest_palette, {"min_psnr": math.nan}, "min_psnr"),
@@ -935,3 +936,45 @@ def test_what_is_clear_in_a_palette_is_clear_on_the_device():
 def test_colours_of_a_device_that_are_none(device, error, message):
     with pytest.raises(error, match=message):
         apply_palette(picture(0), torch.eye(4)[:, :3], device=device)
+
+
+def moving_object(frames: int = 3) -> list[Tensor]:
+    """A disc that moves over a still, noisy background."""
+    generator = torch.Generator().manual_seed(0)
+    background = torch.rand(3, 40, 48, generator=generator) * 0.3 + 0.3
+    rows, columns = torch.meshgrid(torch.arange(40), torch.arange(48), indexing="ij")
+    pictures = []
+    for i in range(frames):
+        disc = (rows - 20) ** 2 + (columns - 14 - 8 * i) ** 2 < 64
+        pictures.append(torch.where(disc, torch.tensor([0.9, 0.6, 0.2])[:, None, None], background))
+    return pictures
+
+
+@pytest.mark.parametrize("dither", list(DITHERS))
+def test_still_pixels_of_an_animation_do_not_flicker(dither: Dither) -> None:
+    frames = moving_object()
+    drawn = quantize_frames(frames, 6, dither=dither, effort="fast")
+    for place in range(1, len(frames)):
+        still = (frames[place] == frames[place - 1]).all(0)
+        assert 0.5 < still.double().mean() < 1
+        assert torch.equal(drawn[place].indices[still], drawn[place - 1].indices[still])
+    # What moves is dithered: its mean light is that of the disc.
+    palette = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [1, 1, 1]])
+    *_, last = draw_frames(frames, palette, dither=dither)
+    disc = (frames[-1] == torch.tensor([0.9, 0.6, 0.2])[:, None, None]).all(0)
+    light = rgb_to_linear(last.rgb[:, disc].T).mean(0)
+    expected = rgb_to_linear(torch.tensor([0.9, 0.6, 0.2]))
+    if dither not in ("none", "atkinson", "auto"):
+        assert (light - expected)[:2].abs().max() < 0.15
+    first = next(draw_frames(frames, palette, dither=dither))
+    assert_same(first, apply_palette(frames[0], palette, dither=dither))
+
+
+def test_nothing_is_kept_of_a_frame_of_another_kind() -> None:
+    frame = (moving_object(1)[0] * 255).to(torch.uint8)
+    palette = torch.tensor([[0.0, 0, 0, 1], [1, 0, 0, 1], [1, 1, 0, 1], [1, 1, 1, 1]])
+    opaque = torch.cat([frame, torch.full_like(frame[:1], 255)])
+    frames = [frame, frame[:, :30], opaque[:, :30], opaque, opaque.float() / 255]
+    drawn = list(draw_frames(frames, palette, dither="stucki"))
+    for its, result in zip(frames, drawn, strict=True):
+        assert_same(result, apply_palette(its, palette, dither="stucki"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import tee
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ from colorquant_nn.functional.gamut import fit_gamut, fit_lightness, lightness_r
 from colorquant_nn.functional.histogram import count_each, merge_colors
 from colorquant_nn.image import (
     QuantizedImage,
-    apply_palette,
+    draw_frames,
     match_palette,
     repaint,
     smallest_palette,
@@ -239,8 +240,9 @@ class Work:
         self._counts = torch.zeros(len(palette), dtype=torch.int64)
 
     def __iter__(self) -> Iterator[QuantizedImage]:
-        for place, (image, _) in enumerate(self._frames):
-            result = apply_palette(self._fit(image), self._palette, **self._drawing._asdict())
+        images, copies = tee(image for image, _ in self._frames)
+        drawn = draw_frames(map(self._fit, copies), self._palette, **self._drawing._asdict())
+        for place, (image, result) in enumerate(zip(images, drawn, strict=True)):
             self._errors.add(image, result.rgb)
             self._colors.add(image)
             self._counts += result.indices.flatten().bincount(minlength=len(self._counts))

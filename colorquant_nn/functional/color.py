@@ -383,6 +383,8 @@ CHAINS: dict[str, tuple[str, ...]] = {
     "rgb_to_oklab": ("srgb_decode", "rgb_to_lms", "cube_root", "lms_to_oklab"),
     "linear_to_oklab": ("rgb_to_lms", "cube_root", "lms_to_oklab"),
     "oklab_to_rgb": ("oklab_to_lms", "cube", "lms_to_rgb", "srgb_encode"),
+    "linear_to_linear": (),
+    "linear_to_lab": ("rgb_to_xyz", "lab_curve", "xyz_to_lab"),
 }
 CURVES: dict[str, Curve] = {
     "srgb_decode": Curve(_srgb_decode, _srgb_decode_slope),

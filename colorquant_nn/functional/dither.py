@@ -2,6 +2,9 @@
 
 Every function has one signature, ``dither(pixels, palette, strength, space, kept) -> indices``,
 from sRGB pixels and colours with straight alpha, if any; kept pixels have their indices already.
+The nearest colour is that in the space; what is mixed is always linear light, as it is on a screen
+and in an eye.
+
 With alpha (C = 4) no dither moves an outline: which pixels are clear is decided without errors, as
 `nearest` does, and these pass nothing on and take nothing; opaque pixels mix opaque colours if
 there are any, and take no error of alpha.
@@ -11,6 +14,7 @@ Letters: H rows, W columns, K colours, C channels (3 or 4).
 
 from __future__ import annotations
 
+from functools import cache, partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -20,13 +24,13 @@ from torch import Tensor
 
 from colorquant_nn import kernels
 from colorquant_nn.functional.auto import dither_amounts
-from colorquant_nn.functional.color import color_space, to_working_space
+from colorquant_nn.functional.color import PROGRAMS, RGB_TO_XYZ, color_space, to_working_space
 from colorquant_nn.functional.opacity import CLEAR, OPAQUE, SOFT, assign, opacity, round_opacity
 from colorquant_nn.functional.points import check_strength, in_working_space
 from colorquant_nn.functional.spatial import spatial
 from colorquant_nn.names import Space
 
-__all__ = ["DITHERS", "Dither", "atkinson", "auto", "floyd_steinberg", "nearest", "ordered"]
+__all__ = ["DIFFUSIONS", "DITHERS", "Dither", "auto", "bayer", "diffuse", "nearest", "ordered"]
 
 
 class Dither(Protocol):
@@ -44,23 +48,48 @@ class Dither(Protocol):
         """(H, W, C) and (K, C) sRGB, 0 to 1, to (H, W) int64; kept as that, -1: free."""
 
 
-# (pixels ahead, rows down, share of the error)
-FLOYD_STEINBERG = ((1, 0, 7 / 16), (-1, 1, 3 / 16), (0, 1, 5 / 16), (1, 1, 1 / 16))
-ATKINSON = (
-    (1, 0, 1 / 8),
-    (2, 0, 1 / 8),
-    (-1, 1, 1 / 8),
-    (0, 1, 1 / 8),
-    (1, 1, 1 / 8),
-    (0, 2, 1 / 8),
-)
+Targets = tuple[tuple[int, int, float], ...]
+"""Where errors go: pixels ahead, rows down (both at most 2), share of the error."""
 
-MOST_COMPARED = 2048  # colours whose gaps are measured; a tenth of a second
-MATRIX_SIZE = 8
-MIXTURE_SIZE = 16  # colours in a pixel's mixture; 64 cost four times as much and look alike
-# Share of the error that a mixture carries on. With less than all of it, it prefers near
-# colours: over photographs 15 % less noise for 3 % more error of the local mean than with 1.
-MIXTURE_SHARE = 0.7
+
+def _row(divisor: int, *weights: tuple[int, int, int]) -> Targets:
+    return tuple((ahead, down, weight / divisor) for ahead, down, weight in weights)
+
+
+DIFFUSIONS: dict[str, Targets] = {
+    # Floyd and Steinberg 1976, "An adaptive algorithm for spatial greyscale"
+    "floyd-steinberg": _row(16, (1, 0, 7), (-1, 1, 3), (0, 1, 5), (1, 1, 1)),
+    # Of the Macintosh, 1984: https://beyondloom.com/blog/dither.html. It passes on three quarters,
+    # which clears the darkest and lightest parts and raises contrast.
+    "atkinson": _row(8, (1, 0, 1), (2, 0, 1), (-1, 1, 1), (0, 1, 1), (1, 1, 1), (0, 2, 1)),
+    # Jarvis, Judice and Ninke 1976, "A survey of techniques for the display of continuous tone
+    # pictures on bilevel displays"
+    "jarvis-judice-ninke": _row(
+        48, (1, 0, 7), (2, 0, 5),
+        (-2, 1, 3), (-1, 1, 5), (0, 1, 7), (1, 1, 5), (2, 1, 3),
+        (-2, 2, 1), (-1, 2, 3), (0, 2, 5), (1, 2, 3), (2, 2, 1),
+    ),
+    # Stucki 1981, "MECCA, a multiple-error correction computation algorithm"
+    "stucki": _row(
+        42, (1, 0, 8), (2, 0, 4),
+        (-2, 1, 2), (-1, 1, 4), (0, 1, 8), (1, 1, 4), (2, 1, 2),
+        (-2, 2, 1), (-1, 2, 2), (0, 2, 4), (1, 2, 2), (2, 2, 1),
+    ),
+    # Burkes 1988, and Sierra 1989, of three rows: https://tannerhelland.com/2012/12/28/dithering
+    "burkes": _row(
+        32, (1, 0, 8), (2, 0, 4), (-2, 1, 2), (-1, 1, 4), (0, 1, 8), (1, 1, 4), (2, 1, 2)
+    ),
+    "sierra": _row(
+        32, (1, 0, 5), (2, 0, 3),
+        (-2, 1, 2), (-1, 1, 4), (0, 1, 5), (1, 1, 4), (2, 1, 2),
+        (-1, 2, 2), (0, 2, 3), (1, 2, 2),
+    ),
+}  # fmt: skip
+"""Error diffusions by their name: one row each is all that they differ in."""
+
+BLUE_NOISE_SIZE = 64
+BAYER_SIZE = 8
+VOID_SPREAD = 1.5  # standard deviation, in pixels, of what a dot covers
 
 
 def nearest(
@@ -95,17 +124,20 @@ def nearest(
     return _keep(indices.view(pixels.shape[:2]), kept)
 
 
-def floyd_steinberg(
+def diffuse(
     pixels: Tensor,
     palette: Tensor,
     strength: float = 1.0,
     space: Space = "rgb",
     kept: Tensor | None = None,
+    amounts: Tensor | None = None,
+    *,
+    targets: Targets = DIFFUSIONS["floyd-steinberg"],
 ) -> Tensor:
-    """Error diffusion to four neighbours; keeps the local mean.
+    """Error diffusion: what a pixel's colour lacks of its light is added to later pixels.
 
-    Rows alternate in direction. Where no mixture of the palette reaches a colour, its error is
-    cut to the longest gap of the palette: else it would pile up and smear over the edges.
+    Rows alternate in direction. Where no mixture of the palette reaches a colour, its error is cut,
+    see `colorquant_nn.kernels.diffuse`: else it would pile up and smear over the edges.
 
     Args:
         pixels: (H, W, C) sRGB, float in [0, 1] or uint8.
@@ -113,6 +145,9 @@ def floyd_steinberg(
         strength: share of the error that is passed on, 0 to 1; 0 is `nearest`.
         space: where distances are taken.
         kept: (H, W) int64, the index that a pixel keeps, -1 where it is free.
+        amounts: (H, W) float32 from 0 to 1, how much each pixel takes part: this share of the
+            errors that come is added to it, this share of its own is passed on; 0 is `nearest`.
+        targets: where errors go, such as one of `DIFFUSIONS`.
 
     Returns:
         (H, W) int64.
@@ -120,54 +155,27 @@ def floyd_steinberg(
     Raises:
         ValueError: for another shape, or another strength.
 
-    References:
-        Floyd and Steinberg 1976, "An adaptive algorithm for spatial greyscale".
-
     Examples:
         >>> import torch
-        >>> from colorquant_nn.functional.dither import floyd_steinberg
+        >>> from colorquant_nn.functional.dither import diffuse
         >>> black_and_white = torch.tensor([[0.0] * 3, [1.0] * 3])
-        >>> white = floyd_steinberg(torch.full((64, 64, 3), 0.25), black_and_white).sum()
-        >>> 0.24 < white / 64**2 < 0.26
+        >>> white = diffuse(torch.full((64, 64, 3), 0.5), black_and_white).sum()
+        >>> 0.21 < white / 64**2 < 0.22  # of the light of white, as sRGB of 0.5 has
         tensor(True)
     """
-    return _diffuse(pixels, palette, strength, space, kept, FLOYD_STEINBERG)
-
-
-def atkinson(
-    pixels: Tensor,
-    palette: Tensor,
-    strength: float = 1.0,
-    space: Space = "rgb",
-    kept: Tensor | None = None,
-) -> Tensor:
-    """Error diffusion of three quarters of the error to six neighbours.
-
-    What is not passed on clears the darkest and lightest parts and raises contrast.
-
-    Args:
-        pixels: (H, W, C) sRGB, float in [0, 1] or uint8.
-        palette: (K, C) sRGB float in [0, 1].
-        strength: share of the error that is passed on, 0 to 1; 0 is `nearest`.
-        space: where distances are taken.
-        kept: (H, W) int64, the index that a pixel keeps, -1 where it is free.
-
-    Returns:
-        (H, W) int64.
-
-    Raises:
-        ValueError: for another shape, or another strength.
-
-    References:
-        Atkinson's dither of the Macintosh, 1984: https://beyondloom.com/blog/dither.html.
-
-    Examples:
-        >>> import torch
-        >>> from colorquant_nn.functional.dither import atkinson
-        >>> atkinson(torch.full((4, 4, 3), 0.9), torch.tensor([[0.0] * 3, [1.0] * 3])).unique()
-        tensor([1])
-    """
-    return _diffuse(pixels, palette, strength, space, kept, ATKINSON)
+    problem = _prepare(pixels, palette, strength, space)
+    if problem is None:
+        return nearest(pixels, palette, strength, space, kept)
+    indices = kernels.diffuse(
+        problem.points,
+        problem.kinds,
+        problem.colors,
+        *PROGRAMS[f"linear_to_{space}"],
+        torch.tensor([(*at, share * strength) for *at, share in targets], device=pixels.device),
+        None if kept is None else problem.places(kept),
+        amounts,
+    )
+    return _keep(problem.finish(indices), kept)
 
 
 def ordered(
@@ -177,16 +185,15 @@ def ordered(
     space: Space = "rgb",
     kept: Tensor | None = None,
 ) -> Tensor:
-    """Ordered dither for any palette: a pixel depends on its colour and place alone.
+    """Ordered dither by blue noise: a pixel depends on its colour and place alone.
 
-    For each colour a mixture of palette colours is found by passing on the error within the
-    mixture; an 8 x 8 Bayer matrix says which of them a place shows, along the palette's principal
-    axis.
+    For each colour a mixture of palette colours is found, see `colorquant_nn.kernels.mix`; a matrix
+    of thresholds says which of them a place shows, from dark to light.
 
     Args:
         pixels: (H, W, C) sRGB, float in [0, 1] or uint8.
         palette: (K, C) sRGB float in [0, 1].
-        strength: share of the error that is passed on, 0 to 1; 0 is `nearest`.
+        strength: how much of the error is made up for, 0 to 1; 0 is `nearest`.
         space: where distances are taken.
         kept: (H, W) int64, the index that a pixel keeps, -1 where it is free.
 
@@ -198,31 +205,54 @@ def ordered(
 
     References:
         Knoll 1999, "Pattern dithering", US patent 6606166 (expired); Yliluoma, "Arbitrary-palette
-        positional dithering", https://bisqwit.iki.fi/story/howto/dither/jy/.
+        positional dithering", https://bisqwit.iki.fi/story/howto/dither/jy/; for the thresholds see
+        `blue_noise`.
 
     Examples:
         >>> import torch
         >>> from colorquant_nn.functional.dither import ordered
         >>> black_and_white = torch.tensor([[0.0] * 3, [1.0] * 3])
-        >>> ordered(torch.full((2, 4, 3), 0.5), black_and_white)
+        >>> white = ordered(torch.full((64, 64, 3), 0.5), black_and_white).sum()
+        >>> 0.21 < white / 64**2 < 0.22  # of the light of white, as sRGB of 0.5 has
+        tensor(True)
+    """
+    return _mix(pixels, palette, strength, space, kept, blue_noise(BLUE_NOISE_SIZE))
+
+
+def bayer(
+    pixels: Tensor,
+    palette: Tensor,
+    strength: float = 1.0,
+    space: Space = "rgb",
+    kept: Tensor | None = None,
+) -> Tensor:
+    """`ordered` by an 8 x 8 Bayer matrix, whose cross-hatch is a look of its own.
+
+    Args:
+        pixels: see `ordered`.
+        palette: see `ordered`.
+        strength: see `ordered`.
+        space: see `ordered`.
+        kept: see `ordered`.
+
+    Returns:
+        (H, W) int64.
+
+    Raises:
+        ValueError: for another shape, or another strength.
+
+    References:
+        See `bayer_matrix`.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.dither import bayer
+        >>> black_and_white = torch.tensor([[0.0] * 3, [1.0] * 3])
+        >>> bayer(torch.full((2, 4, 3), 0.735), black_and_white)  # half of the light
         tensor([[0, 1, 0, 1],
                 [1, 0, 1, 0]])
     """
-    problem = _prepare(pixels, palette, strength, space)
-    if problem is None:
-        return nearest(pixels, palette, strength, space, kept)
-    thresholds = torch.from_numpy(bayer_matrix(MATRIX_SIZE) * MIXTURE_SIZE // MATRIX_SIZE**2)
-    indices = kernels.mix(
-        problem.points,
-        problem.kinds,
-        problem.colors,
-        thresholds.to(pixels.device),
-        _along_principal_axis(problem.colors).to(pixels.device),
-        MIXTURE_SIZE,
-        strength * MIXTURE_SHARE,
-        problem.limits,
-    )
-    return _keep(problem.finish(indices), kept)
+    return _mix(pixels, palette, strength, space, kept, bayer_matrix(BAYER_SIZE))
 
 
 def auto(
@@ -262,16 +292,16 @@ def auto(
     if not _asks_for_dots(pixels, palette, strength):
         return nearest(pixels, palette, strength, space, kept)
     amounts = dither_amounts(pixels, palette, space)
-    return _diffuse(pixels, palette, strength, space, kept, FLOYD_STEINBERG, amounts)
+    return diffuse(pixels, palette, strength, space, kept, amounts)
 
 
 DITHERS: dict[str, Dither] = {
     "none": nearest,
     "ordered": ordered,
-    "floyd-steinberg": floyd_steinberg,
-    "atkinson": atkinson,
-    "spatial": spatial,
+    "bayer": bayer,
+    **{name: partial(diffuse, targets=targets) for name, targets in DIFFUSIONS.items()},
     "auto": auto,
+    "spatial": spatial,
 }
 """Dithers by the name that `colorquant_nn.apply_palette` and the command know them by."""
 
@@ -300,29 +330,93 @@ def bayer_matrix(size: int) -> NDArray[np.int64]:
     return matrix
 
 
-def _diffuse(
+@cache
+def blue_noise(size: int) -> NDArray[np.int64]:
+    """Thresholds 0 to size² - 1 whose dots are spread evenly, but without a pattern, at any level.
+
+    Void and cluster: dots are taken from the tightest cluster and put into the largest void, until
+    these are the same place. The dots, in the order in which they would be taken away, have the
+    lowest thresholds; the voids, in the order in which they are filled, the others. It tiles.
+
+    Args:
+        size: S.
+
+    Returns:
+        (S, S) int64.
+
+    References:
+        Ulichney 1993, "The void-and-cluster method for dither array generation".
+
+    Examples:
+        >>> from colorquant_nn.functional.dither import blue_noise
+        >>> sorted(blue_noise(8).ravel()) == list(range(64))
+        True
+    """
+    count = size * size
+    away = np.minimum(np.arange(size), size - np.arange(size)) ** 2 / (2 * VOID_SPREAD**2)
+    # Whole numbers: what a dot adds is taken away without a rest.
+    covered = np.rint(np.exp(-away[:, None] - away) * (1 << 20)).astype(np.int64)
+    tiles = np.tile(covered, (2, 2))
+    energy, far = np.zeros((size, size), np.int64), 1 << 40
+    dots = np.zeros(count, bool)
+
+    def put(place: int, sign: int) -> None:
+        row, column = divmod(place, size)
+        shifted = tiles[size - row : 2 * size - row, size - column : 2 * size - column]
+        np.add(energy, shifted, out=energy) if sign > 0 else np.subtract(
+            energy, shifted, out=energy
+        )
+        # Dots are far above all voids, so the fullest place is a dot, the emptiest a void.
+        energy.flat[place] += sign * far
+        dots[place] = sign > 0
+
+    for place in np.random.default_rng(0).permutation(count)[: count // 10]:
+        put(int(place), 1)
+    while True:
+        cluster = int(energy.argmax())
+        put(cluster, -1)
+        void = int(energy.argmin())
+        put(void, 1)
+        if void == cluster:
+            break
+    first, first_energy = np.flatnonzero(dots), energy.copy()
+    ranks = np.empty(count, np.int64)
+    for rank in range(len(first) - 1, -1, -1):
+        place = int(energy.argmax())
+        ranks[place] = rank
+        put(place, -1)
+    energy[:] = first_energy
+    for rank in range(len(first), count):
+        place = int(energy.argmin())
+        ranks[place] = rank
+        put(place, 1)
+    return ranks.reshape(size, size)
+
+
+def _mix(
     pixels: Tensor,
     palette: Tensor,
     strength: float,
     space: Space,
     kept: Tensor | None,
-    targets: tuple[tuple[int, int, float], ...],
-    amounts: Tensor | None = None,
+    matrix: NDArray[np.int64],
 ) -> Tensor:
-    """Error diffusion; the amounts (H, W) say how much each pixel takes part, 0 to 1."""
     problem = _prepare(pixels, palette, strength, space)
     if problem is None:
         return nearest(pixels, palette, strength, space, kept)
-    indices = kernels.diffuse(
+    red, green, blue = problem.colors[:, :3].unbind(1)
+    weights = RGB_TO_XYZ[1]
+    luminance = red * weights[0] + green * weights[1] + blue * weights[2]
+    order = luminance.argsort(stable=True)
+    indices = kernels.mix(
         problem.points,
         problem.kinds,
-        problem.colors,
-        torch.tensor([(*at, share * strength) for *at, share in targets], device=pixels.device),
-        problem.limits,
-        None if kept is None else problem.places(kept),
-        amounts,
+        problem.colors[order],
+        *PROGRAMS[f"linear_to_{space}"],
+        torch.from_numpy((matrix + np.float32(0.5)) / np.float32(matrix.size)).to(pixels.device),
+        strength,
     )
-    return _keep(problem.finish(indices), kept)
+    return _keep(problem.finish(order[indices]), kept)
 
 
 def _keep(indices: Tensor, kept: Tensor | None) -> Tensor:
@@ -333,11 +427,9 @@ class _Problem(NamedTuple):
     """What a dither has to do, in the terms of the kernels."""
 
     points: Tensor
-    """(H, W, C) float32."""
+    """(H, W, C) float32, linear light, premultiplied, and alpha."""
     colors: Tensor
     """(K', C) float32, those that are not clear."""
-    limits: list[float]
-    """The longest errors, of soft pixels (or all of them) and of opaque ones."""
     kinds: Tensor | None = None
     """(H, W) uint8, see `colorquant_nn.kernels.diffuse`."""
     rows: Tensor | None = None
@@ -378,65 +470,23 @@ def _prepare(pixels: Tensor, palette: Tensor, strength: float, space: Space) -> 
     if not _asks_for_dots(pixels, palette, strength):
         return None
     height, width, channels = pixels.shape
-    points = in_working_space(pixels.detach().flatten(0, 1), channels, space).to(torch.float32)
+    pixels, palette = pixels.detach(), palette.detach().to(torch.float32)
+    points = in_working_space(pixels.flatten(0, 1), channels, "linear").to(torch.float32)
     points = points.view(height, width, channels)
-    colors = to_working_space(palette.detach().to(torch.float32), space)
+    colors = to_working_space(palette, "linear")
     if channels == 3:
-        return _Problem(points, colors, 2 * [_longest_gap(colors)])
-    return _prepare_alpha(points, colors, color_space(space).lightness)
-
-
-def _prepare_alpha(points: Tensor, colors: Tensor, opaque: float) -> _Problem | None:
+        return _Problem(points, colors)
     # Then the last channel of opaque pixels has no error to pass on.
-    points, colors = round_opacity(points, opaque), round_opacity(colors, opaque)
-    theirs, its = opacity(colors, opaque), opacity(points, opaque)
+    points, colors = round_opacity(points), round_opacity(colors)
+    theirs, its = opacity(colors), opacity(points)
     rows = (theirs != CLEAR).nonzero().squeeze(1)
     if len(rows) == 0:
         return None
     clear = torch.zeros(its.shape, dtype=torch.int64, device=points.device)
     undecided = its != OPAQUE
-    clear[undecided] = assign(points[undecided], colors, opaque)
+    clear[undecided] = nearest(pixels[undecided][None], palette, space=space)[0]
     is_clear = (its == CLEAR) | ((its == SOFT) & (theirs[clear] == CLEAR))
     kinds = torch.where(is_clear, 0, its)
-    solid = colors[theirs == OPAQUE]
-    visible = colors[rows]
-    if len(solid) == 0:
-        kinds, solid = kinds.clamp_max(1), visible
-    limits = [_longest_gap(visible), _longest_gap(solid)]
-    return _Problem(points, visible, limits, kinds.to(torch.uint8), rows, clear)
-
-
-def _longest_gap(centroids: Tensor) -> float:
-    """The longest edge of the minimum spanning tree: no gap between neighbours is longer.
-
-    Of many colours it looks at one in each cell of a grid, for the time grows with their square.
-
-    References:
-        Prim 1957, "Shortest connection networks and some generalizations".
-    """
-    colors = centroids.cpu().numpy()
-    low, size = colors.min(0), max(np.ptp(colors, 0).max(), 1e-30)
-    bits = 8
-    while len(colors) > MOST_COMPARED:
-        cells = ((colors - low) * ((1 << bits) / size)).astype(np.int64)
-        colors = colors[np.sort(np.unique(cells, axis=0, return_index=True)[1])]
-        bits -= 1
-    distances = ((colors - colors[0]) ** 2).sum(1)
-    outside = np.ones(len(colors), bool)
-    outside[0] = False
-    longest = np.float32(0)
-    for _ in range(len(colors) - 1):
-        added = np.where(outside, distances, np.inf).argmin()
-        longest = max(longest, distances[added])
-        outside[added] = False
-        distances = np.minimum(distances, ((colors - colors[added]) ** 2).sum(1))
-    return float(np.sqrt(longest))
-
-
-def _along_principal_axis(centroids: Tensor) -> Tensor:
-    """Order of the colours along their principal axis, which mostly is one of lightness."""
-    colors = centroids.cpu().numpy().astype(np.float64)
-    centered = colors - colors.mean(0)
-    axis = np.linalg.svd(centered, full_matrices=False)[2][0]
-    axis *= np.sign(axis[np.abs(axis).argmax()])
-    return torch.from_numpy(np.argsort(centered @ axis, kind="stable"))
+    if not bool((theirs == OPAQUE).any()):
+        kinds = kinds.clamp_max(1)
+    return _Problem(points, colors[rows], kinds.to(torch.uint8), rows, clear)

@@ -35,7 +35,7 @@ def draw(
         >>> import torch
         >>> from colorquant_nn.functional.drawing import draw
         >>> black_and_white = torch.tensor([[[0.0] * 3, [1.0] * 3]])
-        >>> dots = draw(torch.full((2, 64, 64, 3), 0.2), black_and_white, "atkinson", 1.0, "rgb")
+        >>> dots = draw(torch.full((2, 64, 64, 3), 0.5), black_and_white, "atkinson", 1.0, "rgb")
         >>> dots.shape, dots.unique(), torch.equal(dots[0], dots[1])
         (torch.Size([2, 64, 64]), tensor([0, 1]), True)
     """

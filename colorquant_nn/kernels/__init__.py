@@ -533,24 +533,30 @@ def diffuse(
     points: Tensor,
     kinds: Tensor | None,
     centroids: Tensor,
+    stages: list[str],
+    matrices: list[float],
     targets: Tensor,
-    limits: list[float],
     kept: Tensor | None = None,
     amounts: Tensor | None = None,
 ) -> Tensor:
     """Error diffusion in serpentine order: each pixel passes its error on to later ones.
 
-    It is done on the CPU: from another device the points go there, and the result comes back.
+    Errors are of linear light; the nearest centroid is that in a space. An error is cut along each
+    principal axis of the centroids that the pixel may take, the first of which is that of their
+    luminance: to how far they extend, and to the longest gap between neighbours, of hue to the mean
+    gap. It is done on the CPU: from another device the points go there, and the result comes back.
 
     Args:
-        points: (H, W, 3) or (H, W, 4) float32, finite.
+        points: (H, W, 3) or (H, W, 4) float32, finite: linear light, premultiplied, and alpha.
         kinds: (H, W) uint8: 0 leaves a pixel out, with index 0, no error going to it or from it; 1
-            takes any centroid; 2 one of those with the largest last channel, which the pixel has,
-            too. All 1 without it.
-        centroids: (K, C) float32.
+            takes any centroid; 2 one of those with the largest alpha, 1, which the pixel has, too.
+            All 1 without it.
+        centroids: (K, C) float32, as the points.
+        stages: from light to the space, as for `convert_color`: at most one curve, "srgb_encode",
+            "cube_root" or "lab_curve", the latter two between two matrices.
+        matrices: row by row.
         targets: (S, 3) float32: how many pixels on in the direction of travel, at most 2 either
             way, how many rows down, at most 2, and the share of the error that goes there.
-        limits: two; errors of pixels of kind 1 and of kind 2 that are longer are cut to them.
         kept: (H, W) int64: the index that a pixel keeps, whatever error comes to it, -1 where it is
             free; its error is passed on all the same. All are free without it.
         amounts: (H, W) float32 from 0 to 1, how much a pixel takes part: this share of the errors
@@ -565,40 +571,38 @@ def diffuse(
         >>> from colorquant_nn.kernels import diffuse
         >>> centroids = torch.tensor([[0.0] * 3, [1.0] * 3])
         >>> points, ahead = torch.full((1, 5, 3), 0.6), torch.tensor([[1.0, 0.0, 1.0]])
-        >>> diffuse(points, None, centroids, ahead, [9.0, 9.0])
+        >>> diffuse(points, None, centroids, [], [], ahead)
         tensor([[1, 0, 1, 0, 1]])
     """
-    return call("diffuse", points, kinds, centroids, targets, limits, kept, amounts)
+    return call("diffuse", points, kinds, centroids, stages, matrices, targets, kept, amounts)
 
 
 def mix(
     points: Tensor,
     kinds: Tensor | None,
     centroids: Tensor,
+    stages: list[str],
+    matrices: list[float],
     thresholds: Tensor,
-    order: Tensor,
-    levels: int,
     strength: float,
-    limits: list[float],
 ) -> Tensor:
     """Ordered dither for any palette: a pixel depends on its colour and place alone.
 
-    Each pixel lists ``levels`` centroids whose mean comes near its colour: each is the nearest to
-    the colour plus ``strength`` of what the ones before it left over. The list, in the order of
-    ``order``, is read at the threshold of the pixel's place in the tiled matrix. It is done on the
-    CPU: from another device the points go there, and the result comes back.
+    For each colour there is a mixture: centroids that are near in a space, and how much of each, so
+    that the mean of their linear light is that of the colour, or, if they cannot reach that, at
+    least its luminance. Laid out from 0
+    to 1 in the order of the centroids, it is read at the threshold of the pixel's place in the
+    tiled matrix. It is done on the CPU: from another device the points go there, and the result
+    comes back.
 
     Args:
-        points: (H, W, 3) or (H, W, 4) float32, finite.
-        kinds: (H, W) uint8: 0 leaves a pixel out, with index 0, no error going to it or from it; 1
-            takes any centroid; 2 one of those with the largest last channel, which the pixel has,
-            too. All 1 without it.
-        centroids: (K, C) float32.
-        thresholds: (S, S) int64 from 0 to ``levels`` - 1.
-        order: (K,) int64, the centroids in the order of a list.
-        levels: the length of a list.
-        strength: how much of the error is passed on.
-        limits: two; errors of pixels of kind 1 and of kind 2 that are longer are cut to them.
+        points: see `diffuse`.
+        kinds: see `diffuse`.
+        centroids: see `diffuse`.
+        stages: see `diffuse`.
+        matrices: see `diffuse`.
+        thresholds: (S, S) float32, at least 0 and below 1.
+        strength: how much of a colour's distance from the nearest centroid is made up for.
 
     Returns:
         (H, W) int64.
@@ -607,12 +611,11 @@ def mix(
         >>> import torch
         >>> from colorquant_nn.kernels import mix
         >>> centroids = torch.tensor([[0.0] * 3, [1.0] * 3])
-        >>> matrix, order = torch.tensor([[0, 1], [1, 0]]), torch.tensor([0, 1])
-        >>> points, limits = torch.full((1, 4, 3), 0.4), [9.0, 9.0]
-        >>> mix(points, None, centroids, matrix, order, 2, 1.0, limits)
+        >>> thresholds = torch.tensor([[0.25, 0.75], [0.75, 0.25]])
+        >>> mix(torch.full((1, 4, 3), 0.4), None, centroids, [], [], thresholds, 1.0)
         tensor([[0, 1, 0, 1]])
     """
-    return call("mix", points, kinds, centroids, thresholds, order, levels, strength, limits)
+    return call("mix", points, kinds, centroids, stages, matrices, thresholds, strength)
 
 
 def dither_amounts(

@@ -159,14 +159,14 @@ OPS = {
         cpu="kernels.cpu.convert:convert_color",
     ),
     "diffuse": Op(
-        "(Tensor points, Tensor? kinds, Tensor centroids, Tensor targets, float[] limits,"
-        " Tensor? kept, Tensor? amounts) -> Tensor",
+        "(Tensor points, Tensor? kinds, Tensor centroids, str[] stages, float[] matrices,"
+        " Tensor targets, Tensor? kept, Tensor? amounts) -> Tensor",
         _fake_assign,
         cpu="kernels.cpu.dither:diffuse",
     ),
     "mix": Op(
-        "(Tensor points, Tensor? kinds, Tensor centroids, Tensor thresholds, Tensor order,"
-        " int levels, float strength, float[] limits) -> Tensor",
+        "(Tensor points, Tensor? kinds, Tensor centroids, str[] stages, float[] matrices,"
+        " Tensor thresholds, float strength) -> Tensor",
         _fake_assign,
         cpu="kernels.cpu.dither:mix",
     ),

@@ -9,7 +9,7 @@ from torch import Tensor
 from colorquant_nn import apply_palette, fit_palette, kernels
 from colorquant_nn.functional.auto import dither_amounts
 from colorquant_nn.functional.color import to_working_space
-from colorquant_nn.functional.dither import auto, floyd_steinberg, nearest
+from colorquant_nn.functional.dither import auto, diffuse, nearest
 from tests.helpers import assert_same, random
 
 GREYS = torch.linspace(0, 1, 5)[:, None].expand(5, 3)
@@ -57,10 +57,8 @@ def test_bands_become_dots():
 def test_text_and_rules_stay_as_they_are(count):
     page = text()
     palette = fit_palette(page.permute(2, 0, 1), count, space="oklab")
-    assert (
-        floyd_steinberg(page, palette, 1.0, "oklab") != nearest(page, palette, space="oklab")
-    ).any()
-    assert share_of_dots(page, palette) == 0
+    assert (diffuse(page, palette, 1.0, "oklab") != nearest(page, palette, space="oklab")).any()
+    assert share_of_dots(page, palette) * page[..., 0].numel() < 5  # pixels of soft edges
 
 
 def test_flat_areas_get_no_dots_though_their_colours_are_missing():

@@ -23,6 +23,7 @@ CENTROIDS = random(1, 5, 3, seed=1)
 BATCH = cluster(POINTS[:1], CENTROIDS).moments[0]
 STAGES = ["srgb_decode", "matrix", "cube_root", "cube", "lab_curve", "lab_uncurve", "srgb_encode"]
 DRAWS = random(2, 5, 3)
+TO_SPACE = ["srgb_encode"], []
 KINDS = torch.ones(2, 40, dtype=torch.uint8)
 PASSED_ON = torch.tensor([[1, 0, 0.5], [0, 1, 0.5]])
 EVERYONE = torch.ones(5, dtype=torch.bool)
@@ -54,14 +55,12 @@ CASES = {
     "distinct_colors": [(POINTS, None), ((POINTS * 255).byte(), random(2, 40))],
     "convert_color": [(POINTS, STAGES, [0.4, 0.3, 0.3, 0.1, 0.7, 0.2, 0.0, 0.1, 0.9])],
     "diffuse": [
-        (POINTS, None, CENTROIDS[0], PASSED_ON, [0.7, 0.5], None, None),
-        (POINTS, KINDS, CENTROIDS[0], PASSED_ON, [0.7, 0.5], None, random(2, 40)),
-        (POINTS, KINDS, CENTROIDS[0], PASSED_ON, [0.7, 0.5], KINDS.long(), None),
+        (POINTS, None, CENTROIDS[0], *TO_SPACE, PASSED_ON, None, None),
+        (POINTS, KINDS, CENTROIDS[0], [], [], PASSED_ON, None, random(2, 40)),
+        (POINTS, KINDS, CENTROIDS[0], *TO_SPACE, PASSED_ON, KINDS.long(), None),
     ],
+    "mix": [(POINTS, None, CENTROIDS[0], *TO_SPACE, random(2, 2), 0.7)],
     "dither_amounts": [(POINTS, KINDS.long(), CENTROIDS[0], 0.1, 0.5, [0.5, 0.9])],
-    "mix": [
-        (POINTS, None, CENTROIDS[0], torch.arange(4).view(2, 2), torch.arange(5), 4, 0.7, [0.7, 1])
-    ],
     "blur_errors": [(random(6, 7, 4), random(6, 7), random(5, 4), random(5, 4), DOTS)],
     "couple_colors": [(random(6, 7), random(5, 4), DOTS, random(10, 11, 4), 5)],
     "move_colors": [

@@ -1,8 +1,8 @@
-"""Dithers on the CPU: each pixel depends on those before it.
+"""Dithers on the CPU: colours mix in linear light, and the nearest is looked up in a space.
 
-Letters: H rows, W columns, K centroids, C channels (3 or 4). Centroids have four channels here,
-a missing one is 0. Everything is `EXACT` float32 in a fixed order, so a slow loop in numpy gives
-the same bits. Colours are kept in scalars: numba then holds them in registers.
+Letters: H rows, W columns, K centroids, C channels (3 or 4). Colours have four channels here, a
+missing alpha is 1. Everything is `EXACT` float32 in a fixed order, so a slow loop in numpy gives
+nearly the same bits. Colours are kept in scalars: numba then holds them in registers.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -16,9 +16,26 @@ from torch import Tensor
 
 from colorquant_nn.kernels.cpu.runtime import EXACT, kernel, next_task, run, subroutine
 
-CACHE_SIZE = 1 << 14  # colours whose mixtures are remembered: some hundred kilobytes
+CACHE_SIZE = 1 << 14  # colours whose mixtures are remembered: a megabyte
+MOST_COMPARED = 2048  # colours whose gaps are measured
+SAMPLED = 4  # every so many rows and columns are looked at to place a grid
+PICKS = 8  # colours that are tried for a mixture; 16 take longer and look alike
+SWEEPS = 3  # over the pairs of a mixture, to make its mean exact
+# Share of the error that a mixture carries on. With less than all of it, it prefers near colours.
+SHARE = np.float32(0.7)
+LUMINANCE = (0.2126, 0.7152, 0.0722, 0.0)
+LUMINANCE_WEIGHT = 1000.0
+SMALLEST_ALPHA = np.float32(1 / 256)  # by which a colour is divided
 NOTHING = np.float32(0)
 ONE = np.float32(1)
+RED, GREEN, BLUE = (np.float32(x) for x in LUMINANCE[:3])
+# Of the curves, see `colorquant_nn.functional.color`.
+LINEAR_BELOW, LINEAR_SLOPE = np.float32(0.0031308), np.float32(12.92)
+SLOPE, OFFSET = np.float32(1.055), np.float32(0.055)
+LAB_BELOW, LAB_SLOPE = np.float32((6 / 29) ** 3), np.float32(1 / (3 * (6 / 29) ** 2))
+LAB_OFFSET = np.float32(4 / 29)
+THIRD, START = np.float32(1 / 3), np.float32(0x2A5119F2)  # of the bits of a cube root
+TINY = np.float32(1e-36)  # roots of less are 0
 
 
 class Grid(NamedTuple):
@@ -37,39 +54,78 @@ class Grid(NamedTuple):
     strides: NDArray[np.int64]
     """(4,) int64, from the cell's four indices to its number."""
     starts: NDArray[np.int32]
-    """(cells + 1,) int32, where a cell's candidates begin."""
+    """(cells + 2,) int32, where a cell's candidates begin."""
     candidates: NDArray[np.int32]
-    """int32, each cell's in ascending order."""
+    """int32, each cell's in ascending order; the last cell, with all, is outside of the box."""
 
 
-class Rules(NamedTuple):
-    """What is passed on."""
+class Space(NamedTuple):
+    """Where the nearest centroid is looked up: a matrix, a curve of each channel, a matrix."""
 
-    strength: np.float32
-    """Share of the error."""
-    limit: np.float32
-    """Longer errors are cut to this."""
-    opaque_limit: np.float32
-    """Those of opaque pixels to this."""
+    curve: int
+    """A value of `CURVES`."""
+    before: tuple[np.float32, ...]
+    """Nine, row by row, from linear light."""
+    after: tuple[np.float32, ...]
+    """Nine."""
+    lightness: np.float32
+    """Of white: the scale of alpha."""
+
+
+CURVES = {"none": 0, "srgb_encode": 1, "cube_root": 2, "lab_curve": 3}
+
+
+class Axes(NamedTuple):
+    """Directions of a palette in light, the first that of its luminance; errors are cut along each.
+
+    What no mixture of the palette makes up for would pile up: the hue of a picture in greys. Cut on
+    its own, it takes no luminance with it.
+    """
+
+    across: tuple[np.float32, ...]
+    """Sixteen, row by row, from light to lengths along the axes."""
+    back: tuple[np.float32, ...]
+    """The inverse."""
+    limits: tuple[np.float32, ...]
+    """Four, the longest that an error may be along each."""
+
+
+class Colors(NamedTuple):
+    """The centroids and how they are found."""
+
+    light: NDArray[np.float32]
+    """(K, 4) float32, premultiplied linear light and alpha."""
+    coordinates: NDArray[np.float32]
+    """(K, 4) float32, the same in the space."""
+    space: Space
+    grid: Grid
+    """Of all of them."""
+    opaque_grid: Grid
+    """Of those with the largest alpha."""
+    axes: Axes
+    """Along which errors are cut."""
+    opaque_axes: Axes
+    """Those of opaque pixels."""
 
 
 def diffuse(
     points: Tensor,
     kinds: Tensor | None,
     centroids: Tensor,
+    stages: list[str],
+    matrices: list[float],
     targets: Tensor,
-    limits: list[float],
     kept: Tensor | None,
     amounts: Tensor | None,
 ) -> Tensor:
     """See `colorquant_nn.kernels.diffuse`."""
     indices = torch.empty(points.shape[:2], dtype=torch.int64)
-    colors, rules = _prepare(points, kinds, centroids, 1.0, limits)
+    colors = _prepare(points, kinds, centroids, stages, matrices)
     kept = torch.empty((0, 0), dtype=torch.int64) if kept is None else kept.contiguous()
     amounts = torch.empty((0, 0)) if amounts is None else amounts.contiguous()
     _diffuse(
         points.numpy(), _as_array(kinds), colors,
-        (targets[:, :2].long().numpy(), targets[:, 2].contiguous().numpy()), rules,
+        (targets[:, :2].long().numpy(), targets[:, 2].contiguous().numpy()),
         (kept.numpy(), amounts.numpy()), indices.numpy(),
     )  # fmt: skip
     return indices
@@ -79,23 +135,20 @@ def mix(
     points: Tensor,
     kinds: Tensor | None,
     centroids: Tensor,
+    stages: list[str],
+    matrices: list[float],
     thresholds: Tensor,
-    order: Tensor,
-    levels: int,
     strength: float,
-    limits: list[float],
 ) -> Tensor:
     """See `colorquant_nn.kernels.mix`."""
     indices = torch.empty(points.shape[:2], dtype=torch.int64)
-    colors, rules = _prepare(points, kinds, centroids, strength, limits)
-    # Bands start at whole matrices, so how many there are changes nothing. Each has a memory of
-    # mixtures of its own, so there are no more of them than threads.
-    band = -(-len(points) // (len(thresholds) * torch.get_num_threads())) * len(thresholds)
+    colors = _prepare(points, kinds, centroids, stages, matrices)
+    # Each band has a memory of mixtures of its own, so there are no more of them than threads.
+    band = -(-len(points) // torch.get_num_threads())
     run(
-        _mix_bands, -(-len(points) // band), 100.0 * levels * indices.numel(),
-        points.numpy(), _as_array(kinds), colors,
-        (thresholds.numpy(), order.numpy(), order.argsort().numpy(), levels, band), rules,
-        indices.numpy(),
+        _mix_bands, -(-len(points) // band), 1000.0 * indices.numel(),
+        points.numpy(), _as_array(kinds), colors, thresholds.numpy(),
+        (np.float32(strength), band), indices.numpy(),
     )  # fmt: skip
     return indices
 
@@ -106,37 +159,90 @@ def _as_array(kinds: Tensor | None) -> NDArray[np.uint8] | None:
 
 
 def _prepare(
-    points: Tensor, kinds: Tensor | None, centroids: Tensor, strength: float, limits: list[float]
-) -> tuple[tuple[NDArray[np.float32], Grid, Grid], Rules]:
-    """Centroids in four channels, the grids of all and of the opaque ones; the rules."""
-    colors = np.zeros((len(centroids), 4), np.float32)
-    colors[:, : centroids.shape[1]] = centroids.to(torch.float32).numpy()
-    rules = Rules(np.float32(strength), np.float32(limits[0]), np.float32(limits[1]))
-    opaque = np.flatnonzero(colors[:, 3] == colors[:, 3].max()).astype(np.int32)
-    longest = max(rules.limit, rules.opaque_limit)
+    points: Tensor,
+    kinds: Tensor | None,
+    centroids: Tensor,
+    stages: list[str],
+    matrices: list[float],
+) -> Colors:
+    """Centroids in light and in the space, and the grids of all and of the opaque ones."""
+    space = _space(stages, matrices)
+    light = _with_alpha(centroids)
+    coordinates = _convert(light, space)
+    some = _convert(_with_alpha(points[::SAMPLED, ::SAMPLED].flatten(0, 1)), space)
+    everything = np.arange(len(light), dtype=np.int32)
+    opaque = np.flatnonzero(light[:, 3] == light[:, 3].max()).astype(np.int32)
+    axes, opaque_axes = _axes(light), _axes(light[opaque])
     # Where they do not differ, the last channel tells nothing. What no pixel asks for is not built.
-    if len(opaque) == len(colors) or (kinds is not None and not bool((kinds == 1).any())):
-        grid = _build_grid(points, colors, opaque, 3, longest)
-        return (colors, grid, grid), rules
-    everything = np.arange(len(colors), dtype=np.int32)
-    grid = opaque_grid = _build_grid(points, colors, everything, 4, longest)
-    if kinds is not None and bool((kinds == 2).any()):
-        opaque_grid = _build_grid(points, colors, opaque, 3, longest)
-    return (colors, grid, opaque_grid), rules
+    if len(opaque) == len(light) or (kinds is not None and not bool((kinds == 1).any())):
+        grid = opaque_grid = _build_grid(some, coordinates, opaque, 3)
+    else:
+        grid = opaque_grid = _build_grid(some, coordinates, everything, 4)
+        if kinds is not None and bool((kinds == 2).any()):
+            opaque_grid = _build_grid(some, coordinates, opaque, 3)
+    return Colors(light, coordinates, space, grid, opaque_grid, axes, opaque_axes)
+
+
+def _space(stages: list[str], matrices: list[float]) -> Space:
+    """The space that a chain of stages leads to."""
+    curves = [stage for stage in stages if stage != "matrix"]
+    numbers = tuple(np.float32(x) for x in matrices or 18 * [0.0])
+    space = Space(CURVES[curves[0] if curves else "none"], numbers[:9], numbers[9:], ONE)
+    return space._replace(lightness=_convert(np.ones((1, 4), np.float32), space)[0, 0])
+
+
+def _with_alpha(colors: Tensor) -> NDArray[np.float32]:
+    four = np.ones((len(colors), 4), np.float32)
+    four[:, : colors.shape[1]] = colors.numpy()
+    return four
+
+
+def _axes(light: NDArray[np.float32]) -> Axes:
+    """The principal axes of colours (K, 4) where luminance counts far more than all else."""
+    luminance = np.array(LUMINANCE)
+    root = np.linalg.cholesky(np.eye(4) + LUMINANCE_WEIGHT * np.outer(luminance, luminance))
+    scaled = (light - light.mean(0, dtype=np.float64)) @ root
+    axes = np.linalg.eigh(scaled.T @ scaled)[1][:, ::-1]
+    across = axes.T @ root.T
+    back = np.linalg.inv(across)
+    longest, mean = _gaps(light)
+    # Of photographs in palettes of their own, the longest gap for hues costs 0.5 to 1.5 dB, and is
+    # no better to the eye; less than the mean blurs the hues of few inks.
+    gaps = np.array([longest, mean, mean, mean]) / np.linalg.norm(back, axis=0)
+    limits = np.minimum(np.ptp(scaled @ axes, 0), gaps)
+    return Axes(*(tuple(x.astype(np.float32).ravel()) for x in (across, back, limits)))
+
+
+def _gaps(colors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The longest and the mean edge of the minimum spanning tree: the gaps between neighbours.
+
+    Of many colours it looks at one in each cell of a grid, for the time grows with their square.
+
+    References:
+        Prim 1957, "Shortest connection networks and some generalizations".
+    """
+    low, size = colors.min(0), max(np.ptp(colors, 0).max(), 1e-30)
+    bits = 8
+    while len(colors) > MOST_COMPARED:
+        cells = ((colors - low) * ((1 << bits) / size)).astype(np.int64)
+        colors = colors[np.sort(np.unique(cells, axis=0, return_index=True)[1])]
+        bits -= 1
+    edges = np.zeros(max(len(colors) - 1, 1), np.float32)
+    _span(colors, edges)
+    return np.array([edges.max(), edges.mean()], np.float32)
 
 
 def _build_grid(
-    points: Tensor,
+    points: NDArray[np.float32],
     colors: NDArray[np.float32],
     some: NDArray[np.int32],
     channels: int,
-    limit: np.float32,
 ) -> Grid:
-    """Candidate lists over a box, by halving its cells, for points with errors up to ``limit``."""
-    points = points[..., :channels]
-    low = np.minimum(points.amin((0, 1)).numpy(), colors[:, :channels].min(0)) - limit
-    high = np.maximum(points.amax((0, 1)).numpy(), colors[:, :channels].max(0)) + limit
-    doublings = 4 if channels == 4 else 5 + (points.shape[0] * points.shape[1] > 1 << 20)
+    """Candidate lists over a box, by halving its cells, about where points with errors will be."""
+    both = np.concatenate([points, colors[some]])[:, :channels]
+    margin = _gaps(colors[some])[0]
+    low, high = both.min(0) - margin, both.max(0) + margin
+    doublings = 4 if channels == 4 else 5 + (len(points) * SAMPLED**2 > 1 << 20)
     origin = colors[some[0]].copy()  # what the channels that are not divided have in common
     origin[:channels] = low
     scale = np.zeros(4, np.float32)
@@ -157,7 +263,121 @@ def _build_grid(
         finer = Grid(origin, scale, last, strides, starts, room)
         total = _refine(colors, finer, grid)
         grid = finer._replace(candidates=room[:total].copy())
-    return grid
+    return grid._replace(
+        starts=np.append(grid.starts, np.int32(len(grid.candidates) + len(some))),
+        candidates=np.concatenate([grid.candidates, some]),
+    )
+
+
+@kernel(EXACT)
+def _span(colors, edges):
+    """Prim's algorithm from the first colour of (K, 4), into the lengths (K - 1,)."""
+    count = len(colors)
+    distances = np.full(count, np.float32(np.inf))
+    outside = np.ones(count, np.bool_)
+    added = 0
+    for edge in range(count - 1):
+        outside[added] = False
+        nearest_one = added
+        smallest = np.float32(np.inf)
+        for other in range(count):
+            if outside[other]:
+                distance = _distance(
+                    colors[added, 0],
+                    colors[added, 1],
+                    colors[added, 2],
+                    colors[added, 3],
+                    colors,
+                    other,
+                )
+                distances[other] = min(distances[other], distance)
+                if distances[other] < smallest:
+                    smallest = distances[other]
+                    nearest_one = other
+        added = nearest_one
+        edges[edge] = np.sqrt(smallest)
+
+
+@subroutine(EXACT)
+def _cube_root(x):
+    """Cube root of x >= 0 by Halley's method, from about a third of its logarithm, its bits."""
+    x = np.float32(x)
+    y = np.int32(np.float32(x.view(np.int32)) * THIRD + START).view(np.float32)
+    cube = y * y * y
+    y *= (cube + x + x) / (cube + cube + x)
+    cube = y * y * y
+    y *= (cube + x + x) / (cube + cube + x)
+    return y if x >= TINY else NOTHING
+
+
+@subroutine(EXACT)
+def _bend(x, curve):
+    """The curve of a channel, odd: below 0 it mirrors what is above.
+
+    So do those of `colorquant_nn.functional.color` but that of Lab, whose tangent, eight times as
+    steep as the rest, makes hues of less light than none outweigh all lightness.
+    """
+    size = abs(x)
+    if curve == 1:
+        if size > LINEAR_BELOW:
+            size = SLOPE * _cube_root(size * np.sqrt(np.sqrt(size))) - OFFSET
+        else:
+            size *= LINEAR_SLOPE
+    elif curve == 2:
+        size = _cube_root(size)
+    elif size > LAB_BELOW:
+        size = _cube_root(size) - LAB_OFFSET
+    else:
+        size *= LAB_SLOPE
+    return size if x >= 0 else -size
+
+
+@subroutine(EXACT, inline="always")
+def _to_space(first, second, third, alpha, space):
+    """Premultiplied light in the space, where it is premultiplied, too."""
+    if space.curve == 0:
+        return first, second, third
+    if alpha != ONE:
+        alpha = max(alpha, SMALLEST_ALPHA)
+        first /= alpha
+        second /= alpha
+        third /= alpha
+    if space.curve != 1:
+        first, second, third = _times(first, second, third, space.before)
+    first, second, third = (
+        _bend(first, space.curve),
+        _bend(second, space.curve),
+        _bend(third, space.curve),
+    )
+    if space.curve != 1:
+        first, second, third = _times(first, second, third, space.after)
+    if alpha != ONE:
+        first *= alpha
+        second *= alpha
+        third *= alpha
+    return first, second, third
+
+
+@subroutine(EXACT)
+def _times(first, second, third, matrix):
+    return (
+        first * matrix[0] + second * matrix[1] + third * matrix[2],
+        first * matrix[3] + second * matrix[4] + third * matrix[5],
+        first * matrix[6] + second * matrix[7] + third * matrix[8],
+    )
+
+
+@kernel(EXACT)
+def _convert(light, space):
+    """Colours (N, 4) of light in the space."""
+    converted = np.empty_like(light)
+    for i in range(len(light)):
+        alpha = light[i, 3]
+        converted[i, 0], converted[i, 1], converted[i, 2] = _to_space(
+            light[i, 0], light[i, 1], light[i, 2], alpha, space
+        )
+        converted[i, 3] = alpha * space.lightness
+    return converted
 
 
 @subroutine(EXACT)
@@ -212,22 +432,55 @@ def _refine(centroids, grid, parent):
     return total
 
 
-@subroutine(EXACT)
-def _step(value, grid, channel):
-    step = (value - grid.origin[channel]) * grid.scale[channel]
-    return int(min(max(step, NOTHING), grid.last[channel]))
+@subroutine(EXACT, inline="always")
+def _cut(first, second, third, fourth, axes):
+    """An error without what is too long of it."""
+    m, b, limits = axes
+    p = m[0] * first + m[1] * second + m[2] * third + m[3] * fourth
+    q = m[4] * first + m[5] * second + m[6] * third + m[7] * fourth
+    r = m[8] * first + m[9] * second + m[10] * third + m[11] * fourth
+    s = m[12] * first + m[13] * second + m[14] * third + m[15] * fourth
+    # What is too long: nothing, most often.
+    p -= min(max(p, -limits[0]), limits[0])
+    q -= min(max(q, -limits[1]), limits[1])
+    r -= min(max(r, -limits[2]), limits[2])
+    s -= min(max(s, -limits[3]), limits[3])
+    if p != 0 or q != 0 or r != 0 or s != 0:
+        first -= b[0] * p + b[1] * q + b[2] * r + b[3] * s
+        second -= b[4] * p + b[5] * q + b[6] * r + b[7] * s
+        third -= b[8] * p + b[9] * q + b[10] * r + b[11] * s
+        fourth -= b[12] * p + b[13] * q + b[14] * r + b[15] * s
+    return first, second, third, fourth
 
 
-@subroutine(EXACT)
+@subroutine(EXACT, inline="always")
+def _find(first, second, third, alpha, space, coordinates, grid):
+    """Index of the centroid that is nearest in the space to a colour of light; lowest of equals."""
+    first, second, third = _to_space(first, second, third, alpha, space)
+    return nearest(first, second, third, alpha * space.lightness, coordinates, grid)
+
+
+@subroutine(EXACT, inline="always")
 def nearest(first, second, third, fourth, centroids, grid):
-    """Index of the nearest centroid, exact for points within the grid; the lowest of equals."""
-    cell = (
-        _step(first, grid, 0) * grid.strides[0]
-        + _step(second, grid, 1) * grid.strides[1]
-        + _step(third, grid, 2) * grid.strides[2]
-    )
-    if grid.last[3] > 0:
-        cell += _step(fourth, grid, 3) * grid.strides[3]
+    """Index of the nearest centroid; the lowest of equals."""
+    a = (first - grid.origin[0]) * grid.scale[0]
+    b = (second - grid.origin[1]) * grid.scale[1]
+    c = (third - grid.origin[2]) * grid.scale[2]
+    d = (fourth - grid.origin[3]) * grid.scale[3]
+    cell = len(grid.starts) - 2  # outside
+    if (
+        min(min(a, b), min(c, d)) >= 0
+        and a <= grid.last[0] + 1
+        and b <= grid.last[1] + 1
+        and c <= grid.last[2] + 1
+        and d <= grid.last[3] + 1
+    ):
+        cell = (
+            int(min(a, grid.last[0])) * grid.strides[0]
+            + int(min(b, grid.last[1])) * grid.strides[1]
+            + int(min(c, grid.last[2])) * grid.strides[2]
+            + int(min(d, grid.last[3])) * grid.strides[3]
+        )
     best = grid.candidates[grid.starts[cell]]
     best_distance = _distance(first, second, third, fourth, centroids, best)
     for place in range(grid.starts[cell] + 1, grid.starts[cell + 1]):
@@ -240,9 +493,9 @@ def nearest(first, second, third, fourth, centroids, grid):
 
 
 @kernel(EXACT)
-def _diffuse(points, kinds, colors, targets, rules, maps, indices):
+def _diffuse(points, kinds, colors, targets, maps, indices):
     """Error diffusion over (H, W, C) points in serpentine order, into ``indices`` (H, W)."""
-    centroids, grid, opaque_grid = colors
+    light, coordinates, space, grid, opaque_grid, axes, opaque_axes = colors
     steps, shares = targets
     kept, amounts = maps  # empty: not given
     height, width, channels = points.shape
@@ -263,30 +516,28 @@ def _diffuse(points, kinds, colors, targets, rules, maps, indices):
             first = points[row, column, 0] + errors[here, beside, 0] * amount
             second = points[row, column, 1] + errors[here, beside, 1] * amount
             third = points[row, column, 2] + errors[here, beside, 2] * amount
-            fourth = NOTHING
+            fourth = ONE
             if kind == 2:
-                fourth = points[row, column, 3]
-                index = nearest(first, second, third, fourth, centroids, opaque_grid)
+                index = _find(first, second, third, fourth, space, coordinates, opaque_grid)
             else:
                 if channels == 4:
                     fourth = points[row, column, 3] + errors[here, beside, 3] * amount
-                index = nearest(first, second, third, fourth, centroids, grid)
+                index = _find(first, second, third, fourth, space, coordinates, grid)
             if len(kept) > 0 and kept[row, column] >= 0:
                 index = kept[row, column]
             indices[row, column] = index
-            first -= centroids[index, 0]
-            second -= centroids[index, 1]
-            third -= centroids[index, 2]
-            fourth -= centroids[index, 3]
-            squared = first * first + second * second + third * third + fourth * fourth
-            limit = rules.opaque_limit if kind == 2 else rules.limit
-            factor = rules.strength * amount
-            if squared > limit * limit:
-                factor *= limit / np.sqrt(squared)
-            first *= factor
-            second *= factor
-            third *= factor
-            fourth *= factor
+            first -= light[index, 0]
+            second -= light[index, 1]
+            third -= light[index, 2]
+            fourth -= light[index, 3]
+            if kind == 2:
+                first, second, third, fourth = _cut(first, second, third, fourth, opaque_axes)
+            else:
+                first, second, third, fourth = _cut(first, second, third, fourth, axes)
+            first *= amount
+            second *= amount
+            third *= amount
+            fourth *= amount
             for target in range(len(shares)):
                 below = (here + steps[target, 1]) % 3
                 beside = column + margin + direction * steps[target, 0]
@@ -299,52 +550,96 @@ def _diffuse(points, kinds, colors, targets, rules, maps, indices):
         errors[here] = 0
 
 
-@subroutine(EXACT, inline="always")
-def _list(color, centroids, grid, ranks, strength, limit, mixture):
-    """Fill a mixture of a colour with the ranks of its centroids, in ascending order."""
-    first, second, third, fourth = color
-    error_first = error_second = error_third = error_fourth = NOTHING
-    for length in range(len(mixture)):
-        index = nearest(
-            first + error_first,
-            second + error_second,
-            third + error_third,
-            fourth + error_fourth,
-            centroids,
-            grid,
-        )
-        rank = ranks[index]
-        place = length
-        while place > 0 and mixture[place - 1] > rank:
-            mixture[place] = mixture[place - 1]
-            place -= 1
-        mixture[place] = rank
-        error_first += (first - centroids[index, 0]) * strength
-        error_second += (second - centroids[index, 1]) * strength
-        error_third += (third - centroids[index, 2]) * strength
-        error_fourth += (fourth - centroids[index, 3]) * strength
-        squared = (
-            error_first * error_first
-            + error_second * error_second
-            + error_third * error_third
-            + error_fourth * error_fourth
-        )
-        if squared > limit * limit:
-            factor = limit / np.sqrt(squared)
-            error_first *= factor
-            error_second *= factor
-            error_third *= factor
-            error_fourth *= factor
+@subroutine(EXACT)
+def _list(color, strength, colors, lists):
+    """Fill a mixture of a colour with centroids in ascending order, and where each one's ends.
+
+    Which centroids: each pick is the nearest to the colour and what the ones before it left over.
+    While that stays the same, what is left over doubles, so that however small it is, another
+    comes. How much of each: shifts between pairs make the mean of the light exact, or, if they
+    cannot, its luminance.
+    """
+    light, coordinates, space, grid, axes = colors
+    mixture, bounds, weights = lists
+    a, b, c, d = color[0], color[1], color[2], color[3]
+    p = q = r = s = NOTHING  # what is left over
+    length = 0
+    step = ONE
+    before = -1
+    for _ in range(PICKS):
+        index = _find(a + p, b + q, c + r, d + s, space, coordinates, grid)
+        if length == 0:  # how far to go from the nearest
+            a = light[index, 0] + (a - light[index, 0]) * strength
+            b = light[index, 1] + (b - light[index, 1]) * strength
+            c = light[index, 2] + (c - light[index, 2]) * strength
+            d = light[index, 3] + (d - light[index, 3]) * strength
+        step = step + step if index == before else ONE
+        before = index
+        place = 0
+        while place < length and mixture[place] < index:
+            place += 1
+        if place == length or mixture[place] != index:
+            for other in range(length, place, -1):
+                mixture[other] = mixture[other - 1]
+                weights[other] = weights[other - 1]
+            mixture[place] = index
+            weights[place] = NOTHING
+            length += 1
+        weights[place] += step
+        p += (a - light[index, 0]) * (SHARE * step)
+        q += (b - light[index, 1]) * (SHARE * step)
+        r += (c - light[index, 2]) * (SHARE * step)
+        s += (d - light[index, 3]) * (SHARE * step)
+        p, q, r, s = _cut(p, q, r, s, axes)
+        if p == 0 and q == 0 and r == 0 and s == 0:
+            break
+    total = NOTHING
+    for place in range(length):
+        total += weights[place]
+    for place in range(length):
+        weights[place] /= total
+        a -= weights[place] * light[mixture[place], 0]
+        b -= weights[place] * light[mixture[place], 1]
+        c -= weights[place] * light[mixture[place], 2]
+        d -= weights[place] * light[mixture[place], 3]
+    for sweep in range(SWEEPS + 1):
+        for place in range(1, length):
+            for other in range(place):
+                one, two = mixture[place], mixture[other]
+                p = light[one, 0] - light[two, 0]
+                q = light[one, 1] - light[two, 1]
+                r = light[one, 2] - light[two, 2]
+                s = light[one, 3] - light[two, 3]
+                shift = p * a + q * b + r * c + s * d
+                squared = p * p + q * q + r * r + s * s
+                if sweep == SWEEPS:
+                    shift = RED * a + GREEN * b + BLUE * c
+                    squared = RED * p + GREEN * q + BLUE * r
+                if squared > 0:
+                    shift = min(max(shift / squared, -weights[place]), weights[other])
+                    weights[place] += shift
+                    weights[other] -= shift
+                    a -= shift * p
+                    b -= shift * q
+                    c -= shift * r
+                    d -= shift * s
+    total = NOTHING
+    for place in range(length):
+        total += weights[place]
+        bounds[place] = total
+    bounds[length - 1] = np.float32(2)  # above every threshold
 
 
 @kernel(EXACT)
-def _mix_bands(counter, num_tasks, points, kinds, colors, matrix, rules, indices):
+def _mix_bands(counter, num_tasks, points, kinds, colors, thresholds, rules, indices):
     """Ordered dither of (H, W, C) points, into ``indices`` (H, W), by bands of rows."""
-    thresholds, order, ranks, levels, band = matrix
-    centroids, grid, opaque_grid = colors
+    strength, band = rules
+    light, coordinates, space, grid, opaque_grid, axes, opaque_axes = colors
     height, width, channels = points.shape
     keys = np.full((CACHE_SIZE, 4), np.nan, np.float32)  # NaN equals nothing: empty
-    lists = np.empty((CACHE_SIZE, levels), np.int32)
+    mixtures = np.empty((CACHE_SIZE, PICKS), np.int32)
+    bounds = np.empty((CACHE_SIZE, PICKS), np.float32)
+    weights = np.empty(PICKS, np.float32)
     while True:
         task = next_task(counter)
         if task >= num_tasks:
@@ -358,10 +653,11 @@ def _mix_bands(counter, num_tasks, points, kinds, colors, matrix, rules, indices
                 first = points[row, column, 0]
                 second = points[row, column, 1]
                 third = points[row, column, 2]
-                fourth = points[row, column, 3] if channels == 4 else NOTHING
+                fourth = points[row, column, 3] if channels == 4 else ONE
                 slot = _slot(first, second, third, fourth)
                 key = keys[slot]
-                mixture = lists[slot]
+                mixture = mixtures[slot]
+                ends = bounds[slot]
                 if not (
                     key[0] == first and key[1] == second and key[2] == third and key[3] == fourth
                 ):
@@ -369,14 +665,17 @@ def _mix_bands(counter, num_tasks, points, kinds, colors, matrix, rules, indices
                     key[1] = second
                     key[2] = third
                     key[3] = fourth
-                    color = (first, second, third, fourth)
+                    lists = (mixture, ends, weights)
                     if kind == 2:
-                        limit = rules.opaque_limit
-                        _list(color, centroids, opaque_grid, ranks, rules.strength, limit, mixture)
+                        its = (light, coordinates, space, opaque_grid, opaque_axes)
+                        _list(key, strength, its, lists)
                     else:
-                        _list(color, centroids, grid, ranks, rules.strength, rules.limit, mixture)
+                        _list(key, strength, (light, coordinates, space, grid, axes), lists)
                 threshold = thresholds[row % thresholds.shape[0], column % thresholds.shape[1]]
-                indices[row, column] = order[mixture[threshold]]
+                place = 0
+                while ends[place] <= threshold:
+                    place += 1
+                indices[row, column] = mixture[place]
 
 
 @subroutine(EXACT)
