@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import tee
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -240,9 +239,9 @@ class Work:
         self._counts = torch.zeros(len(palette), dtype=torch.int64)
 
     def __iter__(self) -> Iterator[QuantizedImage]:
-        images, copies = tee(image for image, _ in self._frames)
-        drawn = draw_frames(map(self._fit, copies), self._palette, **self._drawing._asdict())
-        for place, (image, result) in enumerate(zip(images, drawn, strict=True)):
+        drawn = draw_frames(self._fitted(), self._palette, **self._drawing._asdict())
+        for place, result in enumerate(drawn):
+            image = self._image
             self._errors.add(image, result.rgb)
             self._colors.add(image)
             self._counts += result.indices.flatten().bincount(minlength=len(self._counts))
@@ -250,6 +249,11 @@ class Work:
             if place == 0:
                 self.first, self._written = (image, result), written.palette
             yield written
+
+    def _fitted(self) -> Iterator[Tensor]:
+        for image, _ in self._frames:
+            self._image = image
+            yield self._fit(image)
 
     def measured(self) -> dict[str, Any]:
         """What there is to tell, as ``--json`` prints it.
