@@ -141,6 +141,16 @@ def test_what_people_see_is_drawn_in_the_colours_of_the_case_and_judged() -> Non
         assert verdicts[0]["psnr"] > verdicts[1]["psnr"]
 
 
+def test_dots_where_few_are_needed_are_judged_at_every_number_of_colours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(eye, "names", lambda options: ["any.png"])
+    found = {toy.labels["palette"]: toy.methods for toy in eye.cases(case.Options())}
+    assert {f"K={colors}" for colors in (4, 8, 16, 32, 64, 256)} | set(eye.PANELS) == set(found)
+    assert all({eye.AUTO, eye.NONE} <= set(methods) for methods in found.values())
+    assert all(eye.PNGQUANT in found[palette] for palette in ("K=8", "K=64", "K=256"))
+
+
 def test_pictures_fill_a_panel(monkeypatch: pytest.MonkeyPatch) -> None:
     for shape in ((3, 512, 768), (3, 768, 512)):
         monkeypatch.setattr(eye, "load", lambda name, quick, shape=shape: torch.ones(shape).byte())

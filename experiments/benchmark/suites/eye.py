@@ -21,7 +21,7 @@ from experiments.benchmark.suites.images import WARM_UP
 from experiments.benchmark.suites.pictures import load, names
 
 COUNTS = (4, 8, 16, 32, 64)
-FINE = 256  # colours, where dots are needed no more
+FINE = 256  # colours, where few dots are needed
 PANEL = (480, 800)
 PANELS = {  # colours of e-paper as they are measured
     "acep7": "393039 ffffff 3a5b46 3d3b5e 9c484b d0be47 b16a49",
@@ -71,9 +71,9 @@ def photograph_methods() -> dict[str, Method]:
 
 
 def fine_methods() -> dict[str, Method]:
-    """By name, those that are compared where dots are needed no more."""
+    """By name, those that are compared where few dots are needed."""
     methods = photograph_methods()
-    return {name: methods[name] for name in (PNGQUANT, EARLIER, NONE)}
+    return {name: methods[name] for name in (PNGQUANT, EARLIER, NONE, AUTO)}
 
 
 def panel_methods() -> dict[str, Method]:
