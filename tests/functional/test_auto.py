@@ -127,13 +127,17 @@ def test_amounts_are_their_definition():
 
 @pytest.mark.parametrize("space", ["rgb", "oklab"])
 def test_what_is_seen_and_what_hides_it_are_distances_of_oklab(space):
-    picture, palette = ramp(64, 20) * torch.tensor([1.0, 0.6, 0.3]), random(6, 3)
+    picture = ramp(64, 20) * torch.tensor([0.9, 0.6, 0.3]) + 0.03 * random(20, 64, 3)
+    palette = random(6, 3)
     points, colors = (to_working_space(x, "oklab") for x in (picture, palette))
     indices = nearest(picture, palette, space=space)
     assert space == "oklab" or not torch.equal(indices, nearest(picture, palette, space="oklab"))
     # Half hidden at 0.0005, by three tenths of contrast; no area across 0.02, flat within 0.01.
     expected = kernels.dither_amounts(points, indices, colors, 0.0005, 0.3, [0.02, 0.01])
     torch.testing.assert_close(dither_amounts(picture, palette, space), expected)
+    assert not torch.equal(
+        kernels.dither_amounts(points, indices, colors, 0.0005, 0.3, [0.01, 0.02]), expected
+    )
 
 
 def amounts_of(points, indices, colors, unseen, hidden, edge, flat):

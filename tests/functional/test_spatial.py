@@ -447,6 +447,10 @@ def test_colors_without_dots_go_to_errors_that_are_far_from_each_other():
     expected = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]).double()
     torch.testing.assert_close(moved[:, :3], expected, atol=1e-4, rtol=0)
     assert (moved[:, 3] == 1).all()
+    soft, kinds = light.clone(), torch.tensor([1, 2, 1], dtype=torch.uint8)
+    soft[1] = torch.tensor([0.0, 0, 0.5, 0.5])
+    moved = module._revive(soft, kinds, matrix, dots, target, its_eye)
+    torch.testing.assert_close(moved[1], torch.tensor([1.0, 0, 0, 1]).double(), atol=1e-4, rtol=0)
     pinned = torch.tensor([1, 0, 1], dtype=torch.uint8)
     assert torch.equal(module._revive(light, pinned, matrix, dots, target, its_eye)[1], light[1])
 
