@@ -508,12 +508,12 @@ def draw_frames(
         warn_of_pictures(frame)
         kept = None
         is_alike = before is not None and (before.shape, before.dtype) == (frame.shape, frame.dtype)
-        if before is not None and is_alike and dither != "none":
+        if before is not None and is_alike:
             is_still = (frame == before.to(frame.device)).all(0)
             kept = torch.where(is_still, indices.to(frame.device), -1)
-        before = frame.detach()
-        drawn = _draw(before, colors, space, dither, strength, kept)
-        indices = drawn.indices
+        drawn = _draw(frame.detach(), colors, space, dither, strength, kept)
+        if dither != "none":  # copies, for the next frame may be decoded into the same memory
+            before, indices = frame.detach().clone(), drawn.indices.clone()
         yield drawn
 
 

@@ -12,10 +12,19 @@ import pytest
 import torch
 from PIL import Image
 
-from colorquant_nn import apply_palette, fit_gamut, fit_palette, quantize_image, smallest_palette
+from colorquant_nn import (
+    apply_palette,
+    fit_gamut,
+    fit_palette,
+    quantize_image,
+    smallest_palette,
+    spatial_palette,
+)
 from colorquant_nn import names as names_of
 from colorquant_nn.cli import measures, report
 from colorquant_nn.cli import palette as palette_command
+from colorquant_nn.functional.fitting import round_to_bytes
+from colorquant_nn.functional.metrics import eye_error
 from colorquant_nn.io import load_frames, load_image
 from colorquant_nn.palettes import load_palette, load_panel, save_palette
 from tests.helpers import (
@@ -27,6 +36,7 @@ from tests.helpers import (
     colors_of,
     contents,
     interpreter,
+    levels,
     mode_and_size,
     names,
     photo,
@@ -145,6 +155,17 @@ def test_the_error_of_an_animation_is_that_of_all_frames(folder, run):
     assert found["frames"] == 3
 
 
+def test_the_eye_error_of_frames_is_their_mean_over_white():
+    errors, pixels, total = measures.Errors(2, neighbours=True), 0, 0.0
+    for seed, size in enumerate([(4, 8, 9), (3, 5, 6), (4, 12, 3)]):
+        pair = levels(*size, seed=seed), levels(*size, seed=seed + 9)
+        errors.add(*pair)
+        pixels += size[1] * size[2]
+        seen = eye_error(*(measures.over_white(each) for each in pair))
+        total += float(seen) * size[1] * size[2]
+    assert errors.eye_error == pytest.approx(total / pixels)
+
+
 def test_the_same_command_gives_the_same_bytes(folder, run):
     assert run("quantize", "photo.png", "-k", 16, "--dither", "floyd-steinberg")[0] == 0
     first = Path("photo-quantized.png").read_bytes()
@@ -192,6 +213,30 @@ def test_dots_are_where_they_are_needed_unless_a_psnr_is(folder, run):
             assert outcome[0] == 0
             assert not outcome[2]
         assert Path("default.png").read_bytes() == Path("named.png").read_bytes()
+
+
+def test_a_palette_for_dots_is_that_of_the_library(folder, run):
+    keep = torch.tensor([[255, 0, 255]], dtype=torch.uint8)
+    options = ["-k", 5, "--keep", "#f0f", "--dither", "spatial", "--strength", 0.4, "-f"]
+    for sources in (["photo.png"], ["photo.png", "other.jpg"]):
+        images = [load_image(source) for source in sources]
+        palette = round_to_bytes(fit_palette(images, 5, keep=keep))
+        expected = spatial_palette(images, palette, strength=0.4, keep=keep)
+        assert run("quantize", *sources, "--shared-palette", *options)[0] == 0
+        for source in sources:
+            found = colors_of(f"{source[:5]}-quantized.png")
+            assert found <= set(map(tuple, as_bytes(expected).tolist()))
+        if len(sources) == 1:
+            assert entry_of(run, *sources, *options)["palette"] == report.hex_codes(expected)
+
+
+def test_a_full_palette_makes_room_for_holes_where_a_file_holds_no_more(folder, run):
+    save_palette("full.hex", levels(256, 3, seed=2) / 255)
+    for suffix in (".gif", ".png"):
+        code, _, err = run("quantize", "holes.png", "--palette", "full.hex", "-o", f"full{suffix}")
+        assert code == 0
+        assert "gives its place to the transparent one" in err
+        assert ((load_image(f"full{suffix}")[3] == 0) == (load_image("holes.png")[3] == 0)).all()
 
 
 @pytest.mark.parametrize("dither", get_args(names_of.Dither))
@@ -348,6 +393,8 @@ def test_a_psnr_with_a_dither_is_said_to_be_of_the_colors(folder, run):
     code, _, err = run("quantize", "photo.png", "--min-psnr", 20, "--dither", "atkinson")
     assert (code, err.count("\n")) == (0, 1)
     assert "warning: --min-psnr" in err
+    options = ("--min-psnr", 20, "--dither", "atkinson", "--strength", 0, "-f")
+    assert run("quantize", "photo.png", *options)[2] == ""
 
 
 def test_transparent_pixels_stay_transparent(folder, run):

@@ -923,6 +923,15 @@ def test_what_is_clear_in_a_palette_is_clear_on_the_device():
     assert ((written.rgb[3] == 0) == (image[3] == 0)).all()
 
 
+def test_a_clear_colour_at_any_place_is_clear_on_the_device():
+    palette = torch.tensor([[0.2, 0.2, 0.2, 1], [0, 0, 0, 0], [0.7, 0.7, 0.7, 1]])
+    device = torch.tensor([[0.0] * 3, [0.5] * 3, [1.0] * 3])
+    image = torch.tensor([[1.0, 0, 1]]).expand(4, 1, 3)
+    written = apply_palette(image, palette, device=device)
+    assert written.palette.tolist() == [[0.0, 0, 0, 1], [0.0] * 4, [1.0, 1, 1, 1]]
+    assert written.rgb.unique().tolist() == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("device", "error", "message"),
     [
@@ -978,3 +987,24 @@ def test_nothing_is_kept_of_a_frame_of_another_kind() -> None:
     drawn = list(draw_frames(frames, palette, dither="stucki"))
     for its, result in zip(frames, drawn, strict=True):
         assert_same(result, apply_palette(its, palette, dither="stucki"))
+
+
+@pytest.mark.parametrize("dither", ["none", "bayer"])
+def test_frames_may_come_in_the_same_memory_one_after_the_other(dither: Dither) -> None:
+    memory = torch.empty(3, 8, 8)
+    levels = (memory.fill_(level) for level in (0.0, 1.0, 0.0))
+    means = []
+    for drawn in draw_frames(levels, torch.tensor([[0.0] * 3, [1.0] * 3]), dither=dither):
+        means.append(float(drawn.indices.double().mean()))
+        drawn.indices.fill_(1)  # they are the caller's
+    assert means == [0, 1, 0]
+
+
+def test_what_changes_its_opacity_or_its_scale_is_not_still() -> None:
+    palette = torch.tensor([[0.0, 0, 0, 1], [1, 1, 1, 1], [0, 0, 0, 0]])
+    white = torch.full((4, 8, 8), 255, dtype=torch.uint8)
+    clear = white.clone()
+    clear[3] = 0
+    for frames, index in (([white, clear], 2), ([torch.ones_like(white), torch.ones(4, 8, 8)], 1)):
+        *_, last = draw_frames(frames, palette, dither="bayer")
+        assert (last.indices == index).all()

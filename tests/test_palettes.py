@@ -157,7 +157,7 @@ def test_a_colour_may_be_given_once_or_twice(tmp_path):
     assert as_bytes(device).tolist() == [[0, 0, 0], [255, 0, 0], [255, 255, 255]]
     named = tmp_path / "named.gpl"
     named.write_bytes(
-        b"GIMP Palette\nName: #00ff00=#ff00ff\n#\n0 0 0 Black\n178 19 24\t#b21318=#ff0000\n"
+        b"GIMP Palette\nName: #00ff00=#ff00ff\n#\n0 0 0 Black\n178 19 24\t#B21318=#FF0000\n"
     )
     assert as_bytes(load_panel(named).measured).tolist() == [[0, 0, 0], [178, 19, 24]]
     assert as_bytes(load_panel(named).device).tolist() == [[0, 0, 0], [255, 0, 0]]
@@ -315,6 +315,8 @@ def test_sizes_that_a_format_cannot_hold(tmp_path):
         assert load_palette(tmp_path / f"a{suffix}").equal(eight_bits)
     with pytest.raises(ValueError, match="256 swatches, or 4096 distinct ones, got 300"):
         save_palette(tmp_path / "b.png", many.round())
+    with pytest.raises(ValueError, match="holds 65536 colours, got 65537"):
+        save_palette(tmp_path / "b.gpl", torch.zeros(65537, 3))
     with pytest.raises(ValueError, match=r"shape \(K, 3\)"):
         save_palette(tmp_path / "a.gpl", torch.rand(3))
     with pytest.raises(ValueError, match=r"\[0, 1\], got"):

@@ -125,6 +125,21 @@ def test_amounts_are_their_definition():
         assert found.max() <= 1
 
 
+@pytest.mark.parametrize("space", ["rgb", "oklab"])
+def test_what_is_seen_and_what_hides_it_are_distances_of_oklab(space):
+    picture = ramp(64, 20) * torch.tensor([0.9, 0.6, 0.3]) + 0.03 * random(20, 64, 3)
+    palette = random(6, 3)
+    points, colors = (to_working_space(x, "oklab") for x in (picture, palette))
+    indices = nearest(picture, palette, space=space)
+    assert space == "oklab" or not torch.equal(indices, nearest(picture, palette, space="oklab"))
+    # Half hidden at 0.0005, by three tenths of contrast; no area across 0.02, flat within 0.01.
+    expected = kernels.dither_amounts(points, indices, colors, 0.0005, 0.3, [0.02, 0.01])
+    torch.testing.assert_close(dither_amounts(picture, palette, space), expected)
+    assert not torch.equal(
+        kernels.dither_amounts(points, indices, colors, 0.0005, 0.3, [0.01, 0.02]), expected
+    )
+
+
 def amounts_of(points, indices, colors, unseen, hidden, edge, flat):
     """In float64, by a flood fill."""
     points, colors = points.astype(np.float64), colors.astype(np.float64)

@@ -20,6 +20,7 @@ from colorquant_nn.functional.dither import (
     ordered,
 )
 from colorquant_nn.functional.opacity import opacity
+from colorquant_nn.functional.spatial import spatial
 from colorquant_nn.kernels.cpu.dither import _gaps, _with_alpha
 from colorquant_nn.names import Space
 
@@ -232,6 +233,25 @@ class Slowly:
                         weights[one] += shift
                         weights[other] -= shift
         return weights
+
+
+def test_errors_go_where_it_was_published():
+    matrices = {  # the rows from the pixel on; those below are centred on it
+        "floyd-steinberg": (16, [7], [3, 5, 1]),
+        "atkinson": (8, [1, 1], [1, 1, 1], [1]),
+        "jarvis-judice-ninke": (48, [7, 5], [3, 5, 7, 5, 3], [1, 3, 5, 3, 1]),
+        "stucki": (42, [8, 4], [2, 4, 8, 4, 2], [1, 2, 4, 2, 1]),
+        "burkes": (32, [8, 4], [2, 4, 8, 4, 2]),
+        "sierra": (32, [5, 3], [2, 4, 5, 4, 2], [2, 3, 2]),
+    }
+    assert matrices.keys() == DIFFUSIONS.keys()
+    for name, (divisor, *rows) in matrices.items():
+        expected = {
+            (column + 1 if down == 0 else column - len(row) // 2, down, weight / divisor)
+            for down, row in enumerate(rows)
+            for column, weight in enumerate(row)
+        }
+        assert set(DIFFUSIONS[name]) == expected
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -489,7 +509,7 @@ def test_dithers_with_alpha_are_their_definition(space):
     assert {0, 1, 2} == set(opacity(pixels).unique().tolist())
 
 
-@pytest.mark.parametrize("dither", [diffuse, ordered])
+@pytest.mark.parametrize("dither", [diffuse, ordered, spatial])
 def test_opaque_pixels_mix_soft_colours_where_none_is_opaque(dither):
     palette = torch.tensor([[0.0, 0, 0, 0.9], [0.8, 0.8, 0.8, 0.8], [0.0, 0, 0, 0]])
     grey = torch.tensor([0.4, 0.4, 0.4, 1.0]).expand(16, 16, 4)

@@ -1,18 +1,21 @@
 """What a palette can show: results are mixtures of its colours, and look like the picture."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import nnls
 
 from colorquant_nn import fit_gamut, fit_lightness, load_palette
-from colorquant_nn.functional.color import oklab_to_rgb, rgb_to_linear, rgb_to_oklab
-from colorquant_nn.functional.gamut import lightness_range
+from colorquant_nn.functional.color import linear_to_rgb, oklab_to_rgb, rgb_to_linear, rgb_to_oklab
+from colorquant_nn.functional.gamut import _hull, _nearest, lightness_range
 from tests.helpers import picture, random
 
 BLACK_WHITE_RED = "#0f0f0f,#b2b2b2,#701010"
 FLAT = "#101010,#c0c0c0,#ff0000,#701010,#8a5050"  # more than three in a plane
-PALETTES = ["spectra6", "acep7", "pico-8", "gameboy", "grey-4", BLACK_WHITE_RED, FLAT]
+MANY = ",".join(f"#{''.join(row)}" for row in product(("20", "80", "d0"), repeat=3))
+PALETTES = ["spectra6", "acep7", "pico-8", "gameboy", "grey-4", BLACK_WHITE_RED, FLAT, MANY]
 
 
 def distance_from_mixtures(colors: torch.Tensor, palette: torch.Tensor) -> float:
@@ -160,3 +163,39 @@ def test_a_flat_picture_is_not_stretched():
     palette = load_palette("grey-4")
     image = torch.full((3, 4, 4), 0.5)
     torch.testing.assert_close(fit_lightness(image, palette), image, atol=1e-3, rtol=0)
+
+
+def test_two_colours_of_one_lightness_are_no_line_of_tones():
+    hues = oklab_to_rgb(torch.tensor([[0.50, 0.1, 0.0], [0.56, -0.1, 0.0]]))
+    greys = torch.linspace(0, 1, 9).expand(3, 1, 9)
+    fitted = rgb_to_oklab(fit_lightness(greys, hues)[:, 0].T)
+    assert fitted[:, 1:].abs().max() < 1e-3
+    assert fitted[[0, -1], 0].tolist() == pytest.approx([0.50, 0.56], abs=1e-3)
+
+
+def test_what_is_flat_stays_within_the_lightness_of_the_palette():
+    hues = oklab_to_rgb(torch.tensor([[0.4, 0.1, 0.0], [0.5, -0.1, 0.1], [0.6, 0.0, -0.1]]))
+    for level, expected in ((0.0, 0.4), (1.0, 0.6)):
+        fitted = fit_lightness(torch.full((3, 2, 2), level), hues)
+        assert float(rgb_to_oklab(fitted[:, 0].T)[0, 0]) == pytest.approx(expected, abs=1e-3)
+
+
+def test_no_mixture_is_nearer_than_the_nearest():
+    """In lightness, chroma and hue, each by its weight."""
+    vertices = rgb_to_linear(load_palette("spectra6"))
+    targets = rgb_to_oklab(random(40, 3, seed=3))
+    hue = targets[:, 1:] / targets[:, 1:].norm(dim=1, keepdim=True)
+    weights = torch.tensor([0.25, 1.0, 4.0]).expand(40, 3)
+    frames = torch.zeros(40, 3, 3)
+    frames[:, 0, 0], frames[:, 1, 1:] = 1, hue
+    frames[:, 2, 1:] = torch.stack([-hue[:, 1], hue[:, 0]], 1)
+
+    def cost(light):  # (N, M, 3)
+        apart = rgb_to_oklab(linear_to_rgb(light)) - targets[:, None]
+        return ((apart @ frames.mT).square() * weights[:, None]).sum(-1)
+
+    shares = random(4000, 6, seed=4).pow(6)
+    mixtures = (shares / shares.sum(1, keepdim=True)) @ vertices
+    found = _nearest(targets, hue, _hull(vertices), weights)
+    least = cost(mixtures.expand(40, -1, -1)).amin(1)
+    assert (cost(found[:, None])[:, 0] <= 1.02 * least + 1e-5).all()

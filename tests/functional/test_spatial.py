@@ -258,6 +258,16 @@ def test_kept_pixels_keep_their_index_and_the_others_make_up_for_it():
     assert float(spatial(pixels, BLACK_AND_WHITE, 0.0, kept=kept).double()[:, ::4].mean()) == 1
 
 
+def test_kept_pixels_have_their_colors_beside_a_clear_one_too():
+    palette = torch.tensor([[0.0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1]])
+    pixels = torch.tensor([0.735, 0.735, 0.735, 1]).expand(32, 32, 4)
+    kept = torch.full((32, 32), -1)
+    kept[:, ::4] = 1
+    dots = spatial(pixels, palette, kept=kept)
+    assert (dots[:, ::4] == 1).all()
+    assert float((dots == 2).double().mean()) == pytest.approx(0.5, abs=0.05)
+
+
 def test_clear_pixels_stay_clear_and_opaque_ones_take_opaque_colors():
     pixels = picture(10, 4, 40, 50).permute(1, 2, 0).contiguous()
     pixels[:12, :, 3], pixels[12:24, :, 3] = 0, 1
@@ -407,3 +417,110 @@ def test_bad_input_is_told():
         spatial(image.permute(1, 2, 0), random(3, 4))
     with pytest.raises(ValueError, match="pixels"):
         spatial(image[0], palette)
+
+
+def test_opacity_blurs_as_lightness_does_and_half_the_strength_is_more_than_half_the_blur():
+    blur = eye().blur
+    assert torch.equal(blur[:, 3], blur[:, 0])
+    assert torch.equal(blur[:, 1], blur[:, 2])
+    assert blur[5, 1] > blur[5, 0] > 0
+    assert eye(0.5).blur[5, 0] > eye(1.0, 0.4).blur[5, 0]
+
+
+def test_the_blur_is_as_wide_as_dots_are_coarse_within_bounds():
+    white = [torch.ones(9, 9, 3)]
+    widths = [module._width(white, torch.full((1, 3), level)) for level in (1.0, 0.9, 0.6, 0.0)]
+    assert widths == sorted(widths)
+    assert (widths[0], widths[-1]) == module.WIDTHS
+    assert module._width(white, torch.full((1, 3), 0.9), 4.0) > widths[1]
+
+
+def test_colors_without_dots_go_to_errors_that_are_far_from_each_other():
+    pixels = torch.zeros(8, 240, 3)
+    pixels[:, 80:110, 0] = pixels[:, 200:230, 1] = 1
+    palette = torch.tensor([[0.0, 0, 0], [0, 0, 1], [0, 0, 1]])
+    its_eye, target, colors, dots = prepared(pixels, palette[:1])
+    kernels.sweep_dots(target, colors, its_eye.blur, dots)
+    matrix = torch.tensor([1.0, 0, 0]).diag()[..., None].expand(3, 3, 4)
+    light = module._light(palette).double()
+    moved = module._revive(light, torch.ones(3).byte(), matrix, dots, target, its_eye)
+    expected = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]).double()
+    torch.testing.assert_close(moved[:, :3], expected, atol=1e-4, rtol=0)
+    assert (moved[:, 3] == 1).all()
+    soft, kinds = light.clone(), torch.tensor([1, 2, 1], dtype=torch.uint8)
+    soft[1] = torch.tensor([0.0, 0, 0.5, 0.5])
+    moved = module._revive(soft, kinds, matrix, dots, target, its_eye)
+    torch.testing.assert_close(moved[1], torch.tensor([1.0, 0, 0, 1]).double(), atol=1e-4, rtol=0)
+    pinned = torch.tensor([1, 0, 1], dtype=torch.uint8)
+    assert torch.equal(module._revive(light, pinned, matrix, dots, target, its_eye)[1], light[1])
+
+
+def test_what_is_not_there_has_no_part_in_the_local_luminance():
+    pixels = torch.full((9, 9, 4), 0.2)
+    pixels[..., 3] = 1
+    palette = torch.tensor([[0.2, 0.2, 0.2, 1], [0, 0, 0, 0]])
+    weights = []
+    for row in ([0.2, 0.2, 0.2, 1], [1, 1, 1, 0], [1, 1, 1, 0.05]):  # the last is drawn as clear
+        pixels[4] = torch.tensor(row)
+        weights.append(module._target(pixels, palette, eye(), "oklab").weights[[0, 3, 5, 8]])
+    torch.testing.assert_close(weights[1], weights[0])
+    torch.testing.assert_close(weights[2], weights[0])
+    hurt = pixels[..., :3].clone()
+    hurt[4] = torch.nan
+    target = module._target(hurt, palette[:1, :3], eye(), "oklab", voting=True)
+    torch.testing.assert_close(target.weights[[0, 3, 5, 8]], weights[0])
+    assert (target.weights[4] == 0).all()
+
+
+def test_a_soft_color_stays_between_its_light_and_one():
+    light = torch.tensor([[0.2, 0.1, 0.0, 0.5]]).double()
+    matrix, movable = torch.ones(1, 1, 4).double(), torch.tensor([2], dtype=torch.uint8)
+    for pull, expected in (
+        ([0.0, 0, 0, 9], [0.2, 0.1, 0, 0.2]),
+        ([0, -9.0, 0, 0], [0.2, 0.5, 0, 0.5]),
+    ):
+        gradient = torch.tensor([pull]).double()
+        moved = kernels.move_colors(matrix, gradient, light, torch.eye(4).double(), movable, 1)
+        torch.testing.assert_close(moved, torch.tensor([expected]).double())
+
+
+def test_of_many_pixels_some_rows_stand_for_all_pairs():
+    indices = torch.arange(400, dtype=torch.int32).remainder(2).expand(400, 400).contiguous()
+    weights, blur = torch.full((400, 400), 0.5), eye(0.0).blur
+    matrix, _ = kernels.couple_colors(weights, blur, indices, torch.zeros(408, 408, 4), 2)
+    expected = (torch.eye(2) * 80000 * 0.25)[..., None].expand(2, 2, 4).double()
+    torch.testing.assert_close(matrix, expected)
+
+
+def test_samples_are_kept_though_a_stream_decodes_into_the_same_memory():
+    memory = torch.empty(3, 8, 8)
+    tiles = sample(memory.fill_(level) for level in (0.25, 1.0))
+    assert [float(tile.mean()) for tile in tiles] == [0.25, 1.0]
+
+
+def test_moved_palettes_are_dark_to_light_rounded_for_bytes_alone_and_keep_what_they_shall():
+    frames = [byte_picture(seed, height=16, width=20) for seed in (20, 21)]
+    keep = torch.tensor([[255, 0, 255]], dtype=torch.uint8)
+    palette = quantize_frames(frames, 5, dither="spatial", keep=keep)[0].palette
+    assert (palette == keep / 255).all(1).any()
+    assert torch.equal(palette, round_to_bytes(palette))
+    backwards = palette.flip(0)
+    moved = spatial_palette([frames[0], frames[1] / 255], backwards)
+    assert not torch.equal(moved, round_to_bytes(moved))
+    lightness = srgb_to_linear(moved) @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(lightness) > 0).all()
+
+
+def test_a_soft_color_moves_to_what_soft_pixels_have():
+    orange = torch.tensor([1.0, 0.5, 0.0, 0.5])
+    palette = torch.tensor([[0.8, 0.6, 0.1, 0.4], [0, 0, 0, 0]])
+    free = torch.zeros(2, dtype=torch.bool)
+    moved = module.move_palette([orange.expand(8, 8, 4)], palette, 1.0, free)
+    torch.testing.assert_close(moved[0], orange, atol=1e-3, rtol=0)
+    assert torch.equal(moved[1], palette[1])
+
+
+def test_a_color_to_keep_keeps_no_other_that_has_one_of_its_channels():
+    palette = torch.tensor([[1.0, 0.0, 1.0], [1.0, 0.5, 0.2], [0.1, 0.0, 0.4]])
+    moved = spatial_palette(picture(22, height=16, width=20), palette, keep=palette[:1])
+    assert sum(bool((palette == row).all(1).any()) for row in moved) == 1
