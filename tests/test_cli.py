@@ -348,6 +348,13 @@ def test_displays_of_few_bits(folder, run, bits):
             assert round(round(value * most / 255) * 255 / most) == value
     assert run("quantize", "photo.png", "-k", 9, "--bits", bits)[0] == 0
     assert colors_of("photo-quantized.png") == set(palette)
+    drawing = ("--dither", "spatial", "--force")
+    assert run("quantize", "photo.png", "-k", 9, "--bits", bits, *drawing)[0] == 0
+    moved = colors_of("photo-quantized.png")
+    assert moved != set(palette)
+    for color in moved:
+        for value, most in zip(color, levels, strict=True):
+            assert round(round(value * most / 255) * 255 / most) == value
 
 
 def test_an_opaque_picture_is_drawn_in_opaque_colors(folder, run):
