@@ -357,6 +357,20 @@ def test_displays_of_few_bits(folder, run, bits):
             assert round(round(value * most / 255) * 255 / most) == value
 
 
+def test_quiet_hides_the_progress_of_dots(folder, run, monkeypatch):
+    hidden = []
+
+    def bar(steps, *_, disable, **__):
+        hidden.append(disable)
+        return steps
+
+    monkeypatch.setattr("tqdm.tqdm", bar)
+    for options in ((), ("--quiet",)):
+        command = ("quantize", "photo.png", "-k", 3, "--dither", "spatial", "--force")
+        assert run(*command, *options)[0] == 0
+    assert hidden == [None, True]
+
+
 def test_an_opaque_picture_is_drawn_in_opaque_colors(folder, run):
     Path("mine.hex").write_text("00000000\nff0000ff\n0000ffff\n")
     Image.new("RGB", (4, 4), (1, 1, 1)).save("dark.png")

@@ -78,6 +78,9 @@ TILE = 64  # pixels a side of what is sampled of many, or large, pictures
 TILES = 128
 CHUNK = 1 << 20  # pixels that are converted at a time
 
+shows_progress = True
+"""Of long work, on a terminal; the command's ``--quiet`` hides it."""
+
 
 class Eye(NamedTuple):
     """How far colours mix."""
@@ -446,7 +449,8 @@ def _progress(steps: int) -> Iterable[int]:
     """Counts the steps, on a terminal if they take more than a few seconds."""
     from tqdm import tqdm  # a tenth of a second that `import colorquant_nn` need not take
 
-    return tqdm(range(steps), "dots", unit="sweep", leave=False, delay=3, disable=None)
+    hidden = None if shows_progress else True  # None: unless on a terminal
+    return tqdm(range(steps), "dots", unit="sweep", leave=False, delay=3, disable=hidden)
 
 
 def _put_on_grid(
