@@ -278,6 +278,7 @@ def spatial_palette(
     *,
     strength: float = 1.0,
     keep: Tensor | None = None,
+    bits: Sequence[int] | int | None = None,
 ) -> Tensor:
     """Move a palette to where its dots, of ``dither="spatial"``, show the pictures best.
 
@@ -290,11 +291,12 @@ def spatial_palette(
         palette: (K, 3) or (K, 4) sRGB, float in [0, 1] or uint8, such as of `fit_palette`.
         strength: of the dither, 0 to 1; with 0 no colour moves.
         keep: (J, 3) or (J, C), colours of the palette that stay as they are.
+        bits: of a display, see `fit_palette`; dots make up for what its colours miss.
 
     Returns:
         (K, C) float32, dark to light, with alpha if one of the arguments has it. Opaque
         colours stay opaque, and transparent ones as they are. Rounded to bytes if all images are
-        uint8.
+        uint8. With ``bits`` there may be fewer rows, where the display has no more colours nearby.
 
     Raises:
         ValueError: for a wrong shape or range, or if there is no image.
@@ -316,6 +318,9 @@ def spatial_palette(
     colors = check_palette(palette, alpha=True).cpu()
     kept = check_kept(keep, len(colors))
     check_strength(strength)
+    grid = None if bits is None else check_bits(bits)
+    if grid is not None:
+        check_on_grid(kept, grid)
     tiles = sample(images)
     if not tiles:
         raise ValueError("expected at least one image with pixels, got none")
@@ -328,7 +333,7 @@ def spatial_palette(
         pinned = (
             torch.eq(*torch.broadcast_tensors(*(next(bytes_)[:, None], next(bytes_)))).all(2).any(1)
         )
-    moved = move_palette(tiles, colors, strength, pinned)
+    moved = move_palette(tiles, colors, strength, pinned, grid)
     if all(tile.dtype == torch.uint8 for tile in tiles):
         moved = round_to_bytes(moved)
     return dark_to_light(moved).to(palette.device)

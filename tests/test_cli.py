@@ -348,6 +348,27 @@ def test_displays_of_few_bits(folder, run, bits):
             assert round(round(value * most / 255) * 255 / most) == value
     assert run("quantize", "photo.png", "-k", 9, "--bits", bits)[0] == 0
     assert colors_of("photo-quantized.png") == set(palette)
+    drawing = ("--dither", "spatial", "--force")
+    assert run("quantize", "photo.png", "-k", 9, "--bits", bits, *drawing)[0] == 0
+    moved = colors_of("photo-quantized.png")
+    assert moved != set(palette)
+    for color in moved:
+        for value, most in zip(color, levels, strict=True):
+            assert round(round(value * most / 255) * 255 / most) == value
+
+
+def test_quiet_hides_the_progress_of_dots(folder, run, monkeypatch):
+    hidden = []
+
+    def bar(steps, *_, disable, **__):
+        hidden.append(disable)
+        return steps
+
+    monkeypatch.setattr("tqdm.tqdm", bar)
+    for options in ((), ("--quiet",)):
+        command = ("quantize", "photo.png", "-k", 3, "--dither", "spatial", "--force")
+        assert run(*command, *options)[0] == 0
+    assert hidden == [None, True]
 
 
 def test_an_opaque_picture_is_drawn_in_opaque_colors(folder, run):

@@ -46,7 +46,9 @@ def move_for_dots(
     """The palette that the images' dots ask for, if the dither finds both together."""
     if drawing.dither != "spatial":
         return palette
-    return spatial_palette(images, palette, strength=drawing.strength, keep=_kept(fitting))
+    return spatial_palette(
+        images, palette, strength=drawing.strength, keep=_kept(fitting), bits=fitting.bits
+    )
 
 
 def _kept(fitting: Fitting) -> Tensor | None:

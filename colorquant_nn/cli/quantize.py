@@ -26,6 +26,7 @@ from colorquant_nn.cli.options import (
 from colorquant_nn.cli.paths import Job, plan, target_for
 from colorquant_nn.cli.ranks import Read, read_image
 from colorquant_nn.files import STANDARD, write_atomically
+from colorquant_nn.functional import spatial
 from colorquant_nn.functional.gamut import fit_gamut, fit_lightness, lightness_range
 from colorquant_nn.functional.histogram import count_each, merge_colors
 from colorquant_nn.image import (
@@ -87,6 +88,7 @@ def quantize(
     Returns:
         the exit code.
     """
+    spatial.shows_progress = not output.quiet
     jobs, failures = plan(inputs, output, [] if given is None else [given.palette])
     panel = None if given is None else load_panel(given.palette)
     read: Read = read_image

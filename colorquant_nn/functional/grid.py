@@ -16,6 +16,7 @@ from colorquant_nn.names import Space
 
 __all__ = [
     "Bits",
+    "around",
     "check_bits",
     "check_on_grid",
     "fit_to_grid",
@@ -199,20 +200,20 @@ def _step_on_grid(
     errors, nearest = two_nearest(palette)
     least = float((weights * errors[:, 0]).sum())
     for _ in range(STEPS):
-        around = _around(palette, bits)  # (K, 27, C)
-        centroids = to_working_space(around, space)
-        now, then = weights.new_zeros(len(palette)), weights.new_zeros(around.shape[:2])
+        places = around(palette, bits)  # (K, 27, C)
+        centroids = to_working_space(places, space)
+        now, then = weights.new_zeros(len(palette)), weights.new_zeros(places.shape[:2])
         for own, other in ((0, 1), (1, 0)):
             index = nearest[:, own]
             now.index_add_(0, index, weights * errors[:, 0])
-            for step in range(around.shape[1]):
+            for step in range(places.shape[1]):
                 moved = (points - centroids[index, step]).square().sum(1)
                 then[:, step].index_add_(0, index, weights * torch.minimum(moved, errors[:, other]))
         gains, steps = (now[:, None] - then).max(1)
         gains[:pinned] = 0
         rows = torch.arange(len(palette), device="cpu")
         for moving in (gains > 0, rows == gains.argmax()):
-            trial = torch.where(moving[:, None], around[rows, steps], palette)
+            trial = torch.where(moving[:, None], places[rows, steps], palette)
             if len(trial.unique(dim=0)) < len(trial):
                 continue
             trial_errors, trial_nearest = two_nearest(trial)
@@ -227,18 +228,34 @@ def _step_on_grid(
 
 def _nearest_around(means: Tensor, space: Space, bits: Bits) -> Tensor:
     """Of the grid's points around colours (N, C) of a space, the nearest in it: (N, C) sRGB."""
-    around = _around(from_working_space(means, space), bits)
-    apart = (to_working_space(around, space) - means[:, None]).square().sum(2)
-    return around[torch.arange(len(means), device="cpu"), apart.argmin(1)]
+    points = around(from_working_space(means, space), bits)
+    apart = (to_working_space(points, space) - means[:, None]).square().sum(2)
+    return points[torch.arange(len(means), device="cpu"), apart.argmin(1)]
 
 
-def _around(colors: Tensor, bits: Bits) -> Tensor:
-    """The nearest point of the grid to colours (N, C), and its 26 neighbours: (N, 27, C)."""
+def around(colors: Tensor, bits: Bits) -> Tensor:
+    """List the points of the grid around colours, the nearest first; at its edges some are alike.
+
+    Args:
+        colors: (N, C) in [0, 1].
+        bits: of red, green and blue; alpha, which stays, has 8.
+
+    Returns:
+        (N, 27, C).
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.grid import around
+        >>> around(torch.tensor([[0.9, 0.1, 0.3]]), (1, 1, 2))[0].unique(dim=0)[:3]
+        tensor([[0.0000, 0.0000, 0.0000],
+                [0.0000, 0.0000, 0.3333],
+                [0.0000, 0.0000, 0.6667]])
+    """
     steps = torch.cartesian_prod(*[colors.new_tensor([0, -1, 1])] * 3)  # the centre first
     steps = steps / colors.new_tensor([2**count - 1 for count in bits])
-    around = round_to_grid(colors, bits)[:, None].expand(-1, len(steps), -1).clone()
-    around[..., :3] = round_to_grid((around[..., :3] + steps).clamp(0, 1), bits)
-    return around
+    points = round_to_grid(colors, bits)[:, None].expand(-1, len(steps), -1).clone()
+    points[..., :3] = round_to_grid((points[..., :3] + steps).clamp(0, 1), bits)
+    return points
 
 
 def without_repetition(rows: Tensor) -> Tensor:

@@ -41,6 +41,7 @@ from colorquant_nn.functional.color import (
     color_space,
     to_working_space,
 )
+from colorquant_nn.functional.grid import Bits, around, round_to_grid, without_repetition
 from colorquant_nn.functional.opacity import CLEAR, OPAQUE, SOFT, assign, opacity, round_opacity
 from colorquant_nn.functional.points import (
     check_strength,
@@ -67,13 +68,18 @@ DARK = 0.01  # added to the luminance: below it, slopes no longer rise
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 ADAPTATION = 1.0  # pixels over which the local luminance is taken
 ROUNDS = 12  # of dots and palette in turn
+ON_GRID = 4  # more, on a display's grid, at most
 FRESH = 6  # of these, where dots begin anew: those that are there hold the palette back
 SWEEPS = 5  # for dots of a given palette, at most
 DESCENTS = 50  # through the colours in a palette step, at most
+SAME = 1e-6  # in linear light, less than any two points of a grid are apart
 BLOCK = 8  # pixels a side that a sweep skips together
 TILE = 64  # pixels a side of what is sampled of many, or large, pictures
 TILES = 128
 CHUNK = 1 << 20  # pixels that are converted at a time
+
+shows_progress = True
+"""Of long work, on a terminal; the command's ``--quiet`` hides it."""
 
 
 class Eye(NamedTuple):
@@ -179,7 +185,11 @@ def spatial(
 
 
 def move_palette(
-    pictures: list[Tensor], palette: Tensor, strength: float, pinned: Tensor
+    pictures: list[Tensor],
+    palette: Tensor,
+    strength: float,
+    pinned: Tensor,
+    bits: Bits | None = None,
 ) -> Tensor:
     """Move a palette to where its dots show pictures best: dots and palette in turn.
 
@@ -191,9 +201,11 @@ def move_palette(
         palette: (K, C) sRGB float in [0, 1], on the CPU.
         strength: see `spatial`.
         pinned: (K,) bool, the colours that stay; those that are clear do, too.
+        bits: of red, green and blue of a display, for the best colours that it has.
 
     Returns:
-        (K, C) float32, in the order of the palette. What is opaque stays opaque.
+        (K, C) float32, in the order of the palette. What is opaque stays opaque. With ``bits``
+        fewer rows where the display has no other colours nearby.
 
     References:
         Puzicha, Held, Ketterer, Buhmann and Fellner 2000, "On spatial quantization of color
@@ -207,9 +219,9 @@ def move_palette(
         >>> (moved - orange).abs().max() < 1e-4
         tensor(True)
     """
-    palette = palette.to(torch.float32, copy=True)
+    palette, channels = palette.to(torch.float32, copy=True), palette.shape[1]
     if strength == 0:
-        return palette
+        return palette if bits is None else without_repetition(round_to_grid(palette, bits))
     its_eye = eye(strength, _width(pictures, palette, SPREADING))
     gap = len(its_eye.blur) // 2
     target = _atlas(
@@ -237,9 +249,11 @@ def move_palette(
         light = kernels.move_colors(matrix, gradient, light, its_eye.axes, movable, DESCENTS)
         if round_ < ROUNDS - 2:
             light = _revive(light, movable, matrix, dots, target, its_eye)
+    if bits is not None:
+        light = _put_on_grid(light, movable, target, its_eye, channels, bits)
     moved = (light != start).any(1)
     palette[moved] = _to_palette(light[moved], palette.shape[1])
-    return palette
+    return palette if bits is None else without_repetition(round_to_grid(palette, bits))
 
 
 def sample(images: Tensor | Iterable[Any]) -> list[Tensor]:
@@ -435,7 +449,62 @@ def _progress(steps: int) -> Iterable[int]:
     """Counts the steps, on a terminal if they take more than a few seconds."""
     from tqdm import tqdm  # a tenth of a second that `import colorquant_nn` need not take
 
-    return tqdm(range(steps), "dots", unit="sweep", leave=False, delay=3, disable=None)
+    hidden = None if shows_progress else True  # None: unless on a terminal
+    return tqdm(range(steps), "dots", unit="sweep", leave=False, delay=3, disable=hidden)
+
+
+def _put_on_grid(
+    light: Tensor, movable: Tensor, target: Target, its_eye: Eye, channels: int, bits: Bits
+) -> Tensor:
+    """Colours (K, 4) of a display: the nearest ones, then from point to point of its grid."""
+    apart = torch.eye(len(light), dtype=light.dtype)[..., None].expand(-1, -1, 4)
+    slopes = torch.zeros_like(light)  # with which the best is the nearest
+    best = light = _step_on_grid(apart, slopes, light, movable, its_eye, channels, bits)
+    least = np.inf
+    for _ in range(ON_GRID):
+        colors, dots = _on_axes(light, its_eye), _undecided(target, its_eye)
+        kernels.sweep_dots(target, colors, its_eye.blur, dots)
+        matrix, gradient = kernels.couple_colors(
+            target.weights, its_eye.blur, dots.indices, dots.response, len(light)
+        )
+        reach = len(its_eye.blur) // 2
+        errors = (colors[dots.indices.long()] - target.points).mul_(target.weights[..., None])
+        errors *= dots.response[reach:-reach, reach:-reach]
+        error = float(errors.sum(dtype=torch.float64))
+        if error >= least:
+            break
+        best, least = light, error
+        light = _step_on_grid(matrix, gradient, light, movable, its_eye, channels, bits)
+    return best
+
+
+def _step_on_grid(
+    matrix: Tensor,
+    gradient: Tensor,
+    light: Tensor,
+    movable: Tensor,
+    its_eye: Eye,
+    channels: int,
+    bits: Bits,
+) -> Tensor:
+    """`kernels.move_colors` from point to point of a grid, which no two colours share."""
+    light, gradient = light.clone(), gradient.clone()
+    for _ in range(DESCENTS):
+        before = light.clone()
+        points = around(_to_palette(light, channels), bits)
+        places = _light(points.flatten(0, 1)).double().view(len(light), -1, 4)
+        for index in movable.nonzero().squeeze(1).tolist():
+            changes = (places[index] - light[index]) @ its_eye.axes.T
+            costs = changes @ gradient[index] + 0.5 * changes.square() @ matrix[index, index]
+            others = (places[index][:, None] - light).abs().amax(2)
+            others[:, index] = 1
+            costs[others.amin(1) < SAME] = torch.inf
+            best = int(costs.argmin())
+            light[index] = places[index, best]
+            gradient += matrix[:, index] * changes[best]
+        if torch.equal(light, before):
+            break
+    return light
 
 
 def _revive(

@@ -12,9 +12,11 @@ from colorquant_nn import (
     quantize_image,
     spatial_palette,
 )
+from colorquant_nn.functional import eye_error
 from colorquant_nn.functional import spatial as module
 from colorquant_nn.functional.dither import nearest
 from colorquant_nn.functional.fitting import round_to_bytes
+from colorquant_nn.functional.grid import round_to_grid
 from colorquant_nn.functional.spatial import eye, sample, spatial
 from tests.helpers import assert_same, random
 from tests.helpers import picture as byte_picture
@@ -305,12 +307,69 @@ def test_colors_to_keep_are_there_and_all_others_move():
     assert sum(bool((palette == row).all(1).any()) for row in moved) == 2
 
 
-def test_a_color_that_nothing_needs_is_put_to_use():
+def test_colors_that_no_dot_needs_are_put_to_use():
+    image = torch.linspace(0.42, 0.58, 60).expand(3, 40, 60)
+    palette = torch.tensor([[0.42] * 3, [0.58] * 3, [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    moved = spatial_palette(image, palette)
+    result = apply_palette(image, moved, dither="spatial")
+    assert len(result.indices.unique()) == 4
+    of_two = spatial_palette(image, palette[:2])
+    errors = [
+        eye_error(apply_palette(image, colors, dither="spatial").rgb, image)
+        for colors in (moved, of_two)
+    ]
+    assert errors[0] < 0.7 * errors[1]
+
+
+def test_equal_colors_part():
     image = torch.linspace(0.1, 0.9, 60).expand(3, 40, 60)
     palette = torch.tensor([[0.2, 0.2, 0.2], [0.7, 0.7, 0.7], [0.7, 0.7, 0.7]])
     moved = spatial_palette(image, palette)
     assert not (moved == palette[2]).all(1).any()
     assert len(apply_palette(image, moved, dither="spatial").indices.unique()) == 3
+
+
+@pytest.mark.parametrize("bits", [(1, 1, 1), (2, 3, 2), (5, 6, 5)])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colors_are_those_of_a_display_and_no_two_are_one(bits, channels):
+    image = picture(20, channels, 40, 40)
+    if channels == 4:
+        image[3, :10], image[3, 10:30] = 0, 1
+    palette = fit_palette(image, 7, bits=bits)
+    for strength in (0.0, 1.0):
+        moved = spatial_palette(image, palette, bits=bits, strength=strength)
+        assert torch.equal(round_to_grid(moved, bits), moved)
+        assert len(moved.unique(dim=0)) == len(moved) == len(palette)
+        assert torch.equal(moved, palette) or strength == 1
+
+
+def test_the_best_colors_of_a_display_are_better_than_rounded_ones():
+    image, bits = picture(21, height=48, width=48), (2, 2, 2)
+    palette = fit_palette(image, 6)
+    moved = spatial_palette(image, palette, bits=bits)
+    rounded = round_to_grid(spatial_palette(image, palette), bits)
+    errors = [
+        eye_error(apply_palette(image, colors, dither="spatial").rgb, image)
+        for colors in (moved, rounded)
+    ]
+    assert errors[0] < 0.9 * errors[1]
+
+
+def test_colors_to_keep_are_those_of_the_display_and_stay():
+    image, keep = picture(22), torch.tensor([[1.0, 0.0, 1.0]])
+    palette = fit_palette(image, 5, keep=keep, bits=2)
+    moved = spatial_palette(image, palette, keep=keep, bits=2)
+    assert (moved == keep).all(1).any()
+    assert len(moved.unique(dim=0)) == 5
+    with pytest.raises(ValueError, match="nearest is #555555"):
+        spatial_palette(image, palette, keep=torch.tensor([[0.3] * 3]), bits=2)
+
+
+def test_fewer_colors_are_left_where_the_display_has_no_more_nearby():
+    image = picture(23, height=24, width=24)
+    palette = torch.cat([BLACK_AND_WHITE, random(12, 3, seed=2)])
+    moved = spatial_palette(image, palette, bits=1)
+    assert len(moved) == len(moved.unique(dim=0)) == 8
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 1), (3, 1, 40), (3, 40, 1), (4, 1, 1), (3, 9, 65)])
