@@ -715,7 +715,8 @@ def quantize_frames(
     if whole.dtype == torch.uint8:
         palette = round_to_bytes(palette)
     if dither == "spatial":
-        palette = spatial_palette(frames, palette, strength=strength, keep=keep)
+        looked_at = frames[0] if len(frames) == 1 else frames  # as a whole, like an image
+        palette = spatial_palette(looked_at, palette, strength=strength, keep=keep)
     return list(draw_frames(frames, palette, space=space, dither=dither, strength=strength))
 
 

@@ -120,8 +120,8 @@ def fit_lightness(
         The same shape and dtype. An image of one lightness is not stretched.
 
     Raises:
-        ValueError: for a wrong shape or range, or for fewer than two different visible colours,
-            which show nothing.
+        ValueError: for a wrong shape or range, for fewer than two different visible colours, which
+            show nothing, or for bounds that are not two numbers in order.
         TypeError: for something else than tensors, or a wrong dtype.
 
     References:
@@ -141,6 +141,8 @@ def fit_lightness(
     line = rgb_to_oklab(_visible(palette))
     line = line[line[:, 0].argsort(stable=True)].to(image.device)
     low, high = float(line[0, 0]), float(line[-1, 0])
+    if bounds is not None and not (len(bounds) == 2 and bounds[0] <= bounds[1]):
+        raise ValueError(f"expected bounds as two lightnesses, the darker first, got {bounds}")
     darkest, lightest = lightness_range(image) if bounds is None else bounds
     is_line = _is_line(line)
 

@@ -199,3 +199,9 @@ def test_no_mixture_is_nearer_than_the_nearest():
     found = _nearest(targets, hue, _hull(vertices), weights)
     least = cost(mixtures.expand(40, -1, -1)).amin(1)
     assert (cost(found[:, None])[:, 0] <= 1.02 * least + 1e-5).all()
+
+
+@pytest.mark.parametrize("bounds", [(1.0, 0.0), (float("nan"), 1.0), (1.0,)])
+def test_bounds_of_lightness_are_two_in_order(bounds):
+    with pytest.raises(ValueError, match="expected bounds as two lightnesses"):
+        fit_lightness(torch.rand(3, 2, 2), torch.eye(3), bounds=bounds)

@@ -583,3 +583,11 @@ def test_a_color_to_keep_keeps_no_other_that_has_one_of_its_channels():
     palette = torch.tensor([[1.0, 0.0, 1.0], [1.0, 0.5, 0.2], [0.1, 0.0, 0.4]])
     moved = spatial_palette(picture(22, height=16, width=20), palette, keep=palette[:1])
     assert sum(bool((palette == row).all(1).any()) for row in moved) == 1
+
+
+def test_an_animation_of_one_frame_is_drawn_as_a_picture():
+    image = byte_picture(0, height=1, width=150)
+    alone = quantize_image(image, 2, dither="spatial")
+    (frame,) = quantize_frames([image], 2, dither="spatial")
+    assert_same(frame.palette, alone.palette)
+    assert_same(frame.indices, alone.indices)
