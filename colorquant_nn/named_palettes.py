@@ -124,6 +124,24 @@ NAMED_PALETTES: dict[str, NamedPalette] = {
         "e-Paper/blob/master/RaspberryPi_JetsonNano/python/lib/waveshare_epd/epd3in0g.py",
         "000000 ffffff ffff00 ff0000",
     ),
+    "epaper-grey-4": NamedPalette(
+        "3b3b3b 5b5b5b 7c7c7c a0a0a0",
+        "e-paper of four greys, 2.9 inches, GDEY029T94 (Good Display, 2021): by its data sheet, "
+        "typically, white reflects 35 %, eight times as much as black, measured by a "
+        "spectrophotometer under light from 45 degrees, and greys are even in L*: "
+        "https://www.laskakit.cz/user/related_files/gdey029t94.pdf; what the device wants are the "
+        "numbers of its greys",
+        _ramp(4),
+    ),
+    "epaper-grey-16": NamedPalette(
+        "2f2f2f 373737 3f3f3f 474747 505050 585858 616161 6a6a6a "
+        "737373 7c7c7c 858585 8e8e8e 989898 a1a1a1 ababab b5b5b5",
+        "e-paper of 16 greys, 10.8 inches, ES108FC1 (E Ink, 2017): by its data sheet, typically, "
+        "white reflects 46 %, sixteen times as much as black, and greys are even in L*: "
+        "ES108FC1_Ver0.1.pdf of https://github.com/richild999/ES108FC1; what the device wants are "
+        "the numbers of its greys",
+        _ramp(16),
+    ),
     "grey-2": NamedPalette(_ramp(2), "equal steps of sRGB"),
     "grey-4": NamedPalette(_ramp(4), "equal steps of sRGB"),
     "grey-16": NamedPalette(_ramp(16), "equal steps of sRGB"),

@@ -81,7 +81,7 @@ def load_panel(source: PathLike) -> Panel:
     GIMP .gpl the measured colour has this name. Where a colour is given once, it is both.
 
     Args:
-        source: see `load_palette`; of the names, spectra6, acep7 and epaper-bwry were measured.
+        source: see `load_palette`; of the names, spectra6, acep7 and those of epaper were measured.
 
     Returns:
         Both, (K, 3); or (K, 4) if a colour has alpha, which no colour given twice may have.

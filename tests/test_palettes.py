@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from colorquant_nn.functional.color import rgb_to_lab
 from colorquant_nn.named_palettes import NAMED_PALETTES
 from colorquant_nn.palette_files import PALETTE_FORMATS, PANEL_FORMATS, read_palette
 from colorquant_nn.palettes import load_palette, load_panel, save_palette
@@ -103,6 +104,8 @@ def test_named_palettes_are_the_hardware():
         "spectra6": (6, 3, "#711813"),
         "acep7": (7, 6, "#b16a49"),
         "epaper-bwry": (4, 2, "#ac8000"),
+        "epaper-grey-4": (4, 1, "#5b5b5b"),
+        "epaper-grey-16": (16, 1, "#373737"),
         "grey-2": (2, 1, "#ffffff"),
         "grey-4": (4, 1, "#555555"),
         "grey-16": (16, 1, "#111111"),
@@ -123,15 +126,29 @@ def test_named_palettes_are_the_hardware():
 
 def test_named_panels_say_who_measured_them_and_how():
     panels = {name: entry for name, entry in NAMED_PALETTES.items() if entry.device}
-    assert panels.keys() == {"spectra6", "acep7", "epaper-bwry"}
+    coloured, greys = ["spectra6", "acep7", "epaper-bwry"], ["epaper-grey-4", "epaper-grey-16"]
+    assert list(panels) == coloured + greys
     for name, entry in panels.items():
         assert "https://" in entry.source
-        assert "photographed" in entry.source
+        assert "photographed" in entry.source or "data sheet" in entry.source
         measured, device = load_panel(name)
         assert measured.shape == device.shape == (len(entry.device.split()), 3)
-        assert set(as_bytes(device).flatten().tolist()) <= {0, 128, 255}
-        assert measured[0].max() < 0.3  # black and white come first, as in the device's
-        assert measured[1].min() > 0.6
+        white = 1 if name in coloured else -1  # black and white come first, as in the device's
+        assert (device[0] == 0).all()
+        assert (device[white] == 1).all()
+        assert measured[0].max() < 0.3
+        assert measured[white].min() > 0.6
+
+
+@pytest.mark.parametrize(
+    ("name", "white", "contrast"), [("epaper-grey-4", 0.35, 8), ("epaper-grey-16", 0.46, 16)]
+)
+def test_greys_of_e_paper_are_those_of_their_data_sheets(name, white, contrast):
+    reflected = np.array([white / contrast, white])
+    lightness = np.linspace(*(116 * np.cbrt(reflected) - 16), len(load_palette(name)))
+    found = rgb_to_lab(load_palette(name)).numpy()
+    np.testing.assert_allclose(found[:, 0], lightness, atol=0.25)  # of 8 bits
+    np.testing.assert_allclose(found[:, 1:], 0, atol=0.02)
 
 
 @pytest.mark.parametrize("suffix", PANEL_FORMATS)

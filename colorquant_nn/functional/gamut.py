@@ -46,7 +46,7 @@ SATURATED = (0.25, 1.0, 4.0)
 SATURATION = 0.1  # the chroma of what is; between the two, weights are in between
 REACH = (0.5, 1.0, 8.0)  # the weights to find the chroma that there is near a lightness
 KNEE = 0.8  # chroma that stays as it is, of what there is
-CONTRAST = 1.25  # of the middle of the tones to their mean
+TONES_LEFT = 0.35  # of the tones that are bent at an end: how much of their length is left
 ON_A_LINE = 0.1  # colours that leave it by this much of its half length
 BINS = 4096  # of lightness
 TAIL = 0.005  # of the pixels, that a range of lightness leaves out at each end
@@ -55,8 +55,9 @@ TAIL = 0.005  # of the pixels, that a range of lightness leaves out at each end
 def fit_gamut(image: Tensor, palette: Tensor) -> Tensor:
     """Move the colours of a picture to where dots of a palette can show them.
 
-    Lightness goes from that of the palette's darkest to that of its lightest colour along a smooth
-    curve which is steepest in the middle, so that mid-tones keep their contrast, and never flat.
+    Black and white become as light as the palette's darkest and lightest colour. In between,
+    mid-tones stay as they are; highlights and shadows are bent, but nowhere flat, so that they keep
+    their detail.
     Chroma that the palette lacks is taken back with a soft knee: what is a little too colourful
     stays less so than what is much too colourful. Hue is kept as far as possible. All of it is read
     from a table, made once for a palette.
@@ -270,10 +271,18 @@ def _move(points: Tensor, hull: _Hull) -> Tensor:
 
 
 def _tone(lightness: Tensor, low: float, high: float) -> Tensor:
-    """From [0, 1] to [low, high], steepest in the middle, where contrast is kept up to a limit."""
-    bend = min(2 / max(high - low, 1e-6) - 2, 2 * CONTRAST - 2)
-    smooth = lightness * lightness * (3 - 2 * lightness)
-    return low + (high - low) * torch.lerp(lightness, smooth, bend)
+    """From [0, 1] to [low, high]: the middle stays, the ends are bent, and nowhere flat."""
+    still = low / max(1 + low - high, 1e-6)  # what a straight line would leave as it is
+    dark = min(low / (1 - TONES_LEFT), still)
+    light = 1 - min((1 - high) / (1 - TONES_LEFT), 1 - still)
+    lightness = dark - _bent(dark - lightness, dark, dark - low)
+    return light + _bent(lightness - light, 1 - light, high - light)
+
+
+def _bent(over: Tensor, length: float, left: float) -> Tensor:
+    """Bend what is above 0, steepest there, where the slope is 1, so that a length is the left."""
+    bend = (length - left) / max(length * left, 1e-6)
+    return torch.where(over > 0, over / (1 + bend * over.clamp(min=0)), over)
 
 
 def _soft_knee(share: Tensor, limit: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from colorquant_nn import ColorQuantize, load_image
+from colorquant_nn import ColorQuantize, load_image, load_panel
 from colorquant_nn.io import open_frames
 from experiments.benchmark import case, command, figure, report, runner
 from experiments.benchmark.runner import run_suite, suite_cases
@@ -133,8 +133,9 @@ def test_what_people_see_is_drawn_in_the_colours_of_the_case_and_judged() -> Non
                 found[name] = make()()
         assert set(toy.ours) <= set(found)
         for drawn in found.values():
-            colors = {bytes(color).hex() for color in drawn.flatten(1).T.tolist()}
-            assert len(colors) <= 4 or colors <= set(eye.PANELS["acep7"].split())
+            colors = {tuple(color) for color in drawn.flatten(1).T.tolist()}
+            panel = (load_panel("acep7").measured * 255).round().int().tolist()
+            assert len(colors) <= 4 or colors <= set(map(tuple, panel))
         assert toy.judge is not None
         verdicts = [toy.judge(found[name]) for name in (eye.NONE, "ours, floyd-steinberg, oklab")]
         assert {"eye", "psnr"} <= verdicts[0].keys()

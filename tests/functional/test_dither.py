@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from colorquant_nn import load_palette
 from colorquant_nn.functional.color import linear_to_rgb, rgb_to_linear, to_working_space
 from colorquant_nn.functional.dither import (
     DIFFUSIONS,
@@ -77,7 +78,7 @@ def gaps(colors: np.ndarray) -> np.ndarray:
     return np.array(edges)
 
 
-def axes_of(colors):
+def axes_of(colors, space):
     """Of a part of the colours, each part once: across its axes, and how long errors may be."""
 
     @cache
@@ -86,9 +87,10 @@ def axes_of(colors):
         luminance = np.array([0.2126, 0.7152, 0.0722, 0])
         root = np.linalg.cholesky(np.eye(4) + 1000 * np.outer(luminance, luminance))
         across = np.linalg.svd((part - part.mean(0)) @ root)[2] @ root.T
-        lengths = np.ptp(part @ across.T, axis=0)
+        few = len(part) < 8 and space in ("lab", "oklab")
+        lengths = np.ptp(part @ across.T, axis=0) * (3 if few else 1)
         edges = gaps(part)
-        longest = np.array([edges.max(), *3 * [edges.mean()]])
+        longest = np.array([edges.max(), *3 * [edges.max() if few else edges.mean()]])
         return across, np.minimum(lengths, longest / np.linalg.norm(np.linalg.inv(across), axis=0))
 
     return axes
@@ -143,7 +145,7 @@ class Slowly:
         self.points = to_working_space(pixels.double(), space).numpy()
         self.centroids = to_working_space(palette.double(), space).numpy()
         self.coordinates = to_space(self.colors, space)
-        self.axes_of = axes_of(self.colors)
+        self.axes_of = axes_of(self.colors, space)
 
     def may_take(self, place):
         """Which colours a pixel may take, if it is not left out; and the one it has if it is."""
@@ -366,6 +368,20 @@ def test_the_mean_luminance_stays(picture, name, space):
         # Lab's hues of dark colours, far apart, outweigh lightness.
         near = 0.05 if (kind, space) == ("corners", "lab") else 0.02
         assert found == pytest.approx(expected, rel=near)
+
+
+@pytest.mark.parametrize("panel", ["spectra6", "epaper-bwry", "#0f0f0f,#c8c8c8,#780f05"])
+@pytest.mark.parametrize("name", ["ordered", "bayer", "burkes", "floyd-steinberg"])
+def test_what_few_inks_can_mix_keeps_its_colour(name, panel):
+    """Their errors are longer than the panel is wide: cut, all hues become that of one ink."""
+    palette = load_palette(panel)
+    light = rgb_to_linear(palette)
+    generator = torch.Generator().manual_seed(0)
+    shares = torch.rand(6, len(light), generator=generator) ** 2
+    for mixture in (shares / shares.sum(1, keepdim=True)) @ light:
+        flat = linear_to_rgb(mixture).expand(64, 64, 3)
+        found = light[DITHERS[name](flat, palette, 1.0, "oklab")].mean((0, 1))
+        assert (found - mixture).abs().max() < 0.04
 
 
 @pytest.mark.parametrize("grey", [0.01, 0.1, 0.25, 0.5, 0.8])

@@ -53,6 +53,20 @@ def test_greys_keep_their_order_from_the_darkest_colour_to_the_lightest(name):
     assert middle > inputs[40] - inputs[24] - 0.01  # its contrast
 
 
+@pytest.mark.parametrize("name", ["spectra6", "acep7", "epaper-bwry", "epaper-grey-4"])
+def test_greys_that_a_palette_has_stay_and_the_others_stay_apart(name):
+    palette = load_palette(name)
+    inputs = torch.linspace(0, 1, 41)
+    greys = oklab_to_rgb(torch.stack([inputs, 0 * inputs, 0 * inputs], 1))
+    lightness = rgb_to_oklab(fit_gamut(as_image(greys), palette)[:, 0].T)[:, 0]
+    ends = rgb_to_oklab(palette)[:, 0]
+    middle = (inputs - 0.55).abs() < 0.08
+    assert (lightness - inputs)[middle].abs().max() < 0.02
+    shadows, highlights = (inputs > 0.04) & (inputs <= ends.min()), inputs >= ends.max()
+    for outside in (shadows, highlights):
+        assert (lightness[outside].diff() / 0.025 > 0.08).all()
+
+
 @pytest.mark.parametrize("name", ["spectra6", "acep7", "pico-8"])
 def test_moderate_colours_keep_their_hue(name):
     turns = torch.arange(24) * torch.pi / 12

@@ -18,6 +18,8 @@ from colorquant_nn.kernels.cpu.runtime import EXACT, kernel, next_task, run, sub
 
 CACHE_SIZE = 1 << 14  # colours whose mixtures are remembered: a megabyte
 MOST_COMPARED = 2048  # colours whose gaps are measured
+FEW = 8  # colours: the inks of a panel are fewer, palettes of photographs have more
+STRETCH = 3  # extents of the palette that an error may be long
 SAMPLED = 4  # every so many rows and columns are looked at to place a grid
 PICKS = 8  # colours that are tried for a mixture; 16 take longer and look alike
 SWEEPS = 3  # over the pairs of a mixture, to make its mean exact
@@ -172,7 +174,8 @@ def _prepare(
     some = _convert(_with_alpha(points[::SAMPLED, ::SAMPLED].flatten(0, 1)), space)
     everything = np.arange(len(light), dtype=np.int32)
     opaque = np.flatnonzero(light[:, 3] == light[:, 3].max()).astype(np.int32)
-    axes, opaque_axes = _axes(light), _axes(light[opaque])
+    is_perceptual = space.curve in (CURVES["cube_root"], CURVES["lab_curve"])
+    axes, opaque_axes = (_axes(part, is_perceptual) for part in (light, light[opaque]))
     # Where they do not differ, the last channel tells nothing. What no pixel asks for is not built.
     if len(opaque) == len(light) or (kinds is not None and not bool((kinds == 1).any())):
         grid = opaque_grid = _build_grid(some, coordinates, opaque, 3)
@@ -197,7 +200,7 @@ def _with_alpha(colors: Tensor) -> NDArray[np.float32]:
     return four
 
 
-def _axes(light: NDArray[np.float32]) -> Axes:
+def _axes(light: NDArray[np.float32], is_perceptual: bool) -> Axes:
     """The principal axes of colours (K, 4) where luminance counts far more than all else."""
     luminance = np.array(LUMINANCE)
     root = np.linalg.cholesky(np.eye(4) + LUMINANCE_WEIGHT * np.outer(luminance, luminance))
@@ -207,9 +210,12 @@ def _axes(light: NDArray[np.float32]) -> Axes:
     back = np.linalg.inv(across)
     longest, mean = _gaps(light)
     # Of photographs in palettes of their own, the longest gap for hues costs 0.5 to 1.5 dB, and is
-    # no better to the eye; less than the mean blurs the hues of few inks.
-    gaps = np.array([longest, mean, mean, mean]) / np.linalg.norm(back, axis=0)
-    limits = np.minimum(np.ptp(scaled @ axes, 0), gaps)
+    # no better to the eye. Few inks need it, and more than their extent: what they can mix turned
+    # yellow or red with less. In rgb, hues that are so far off would outweigh lightness.
+    is_few = len(light) < FEW and is_perceptual
+    hue = longest if is_few else mean
+    gaps = np.array([longest, hue, hue, hue]) / np.linalg.norm(back, axis=0)
+    limits = np.minimum((STRETCH if is_few else 1) * np.ptp(scaled @ axes, 0), gaps)
     return Axes(*(tuple(x.astype(np.float32).ravel()) for x in (across, back, limits)))
 
 

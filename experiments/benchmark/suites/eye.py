@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from colorquant_nn import apply_palette, quantize_image
+from colorquant_nn import apply_palette, load_panel, quantize_image
 from colorquant_nn.functional import eye_error, psnr
 from colorquant_nn.names import Dither, Space
 from experiments.benchmark.case import Case, Options, Run
@@ -23,10 +23,7 @@ from experiments.benchmark.suites.pictures import load, names
 COUNTS = (4, 8, 16, 32, 64)
 FINE = 256  # colours, where few dots are needed
 PANEL = (480, 800)
-PANELS = {  # colours of e-paper as they are measured
-    "acep7": "393039 ffffff 3a5b46 3d3b5e 9c484b d0be47 b16a49",
-    "spectra6": "1f1829 a8b4b6 b4ad00 711813 24468b 32543c",
-}
+PANELS = ("acep7", "spectra6")
 
 PNGQUANT = "libimagequant, dither"  # pngquant's engine, and its default
 SEARCH = "epaper-dithering, search"
@@ -52,8 +49,8 @@ def cases(options: Options) -> list[Case]:
             seconds = 1.0 if colors <= 16 else 1.5
             found.append(_case(name, f"K={colors}", methods, colors, seconds, options))
     for name in files:
-        for panel, codes in PANELS.items():
-            palette = torch.tensor([list(bytes.fromhex(code)) for code in codes.split()]) / 255
+        for panel in PANELS:
+            palette = load_panel(panel).measured
             found.append(_case(name, panel, panel_methods(), palette, 0.3, options))
     return found
 

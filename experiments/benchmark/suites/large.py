@@ -66,10 +66,8 @@ def cases(options: Options) -> list[Case]:
 
 
 def _dots(height: int, width: int, options: Options) -> list[Case]:
-    """Palette and dots together, where there is such a dither."""
+    """Palette and dots together."""
     ways = eye.photograph_methods()
-    if eye.SPATIAL not in ways:
-        return []
     return [
         Case(
             f"palette and dots in memory, {height} x {width}, K={FEW}",
