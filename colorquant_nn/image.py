@@ -607,11 +607,11 @@ def _assign(image: Tensor, centroids: Tensor, space: Space, indices: Tensor) -> 
     size = max(1, len(flat)) if plain else CHUNK
     for start in range(0, len(flat), size):
         part = pixels[start : start + size]
-        points = part if plain else in_working_space(part, channels, space)
-        if channels == 4:
-            found = assign(points, centroids, color_space(space).lightness)
+        if plain:
+            found = kernels.assign(part[None], centroids[None], clamp=True)[0]
         else:
-            found = kernels.assign(points[None], centroids[None], clamp=plain)[0]
+            points = in_working_space(part, channels, space)
+            found = assign(points, centroids, color_space(space).lightness)
         flat[start : start + size] = found
 
 

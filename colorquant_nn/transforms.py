@@ -259,7 +259,7 @@ class Dither(PictureTransform):
 
     Args:
         levels: of each channel, at least 2.
-        dither: "floyd-steinberg", "atkinson", "ordered", or "none" for plain rounding.
+        dither: see `colorquant_nn.apply_palette`; "none" is plain rounding.
         space: where a level is the nearest: "rgb", in which the levels are evenly spaced, so that
             "none" is plain rounding; "linear", "lab" or "oklab".
         strength: of the dither, 0 to 1.

@@ -359,10 +359,7 @@ def palette_error(colors: WeightedColors, palette: Tensor, space: Space) -> Tens
     total = colors.weights.new_zeros(())
     for part, weights in zip(colors.colors.split(CHUNK), colors.weights.split(CHUNK), strict=True):
         points = to_working_space(part, space)
-        if points.shape[1] == 4:
-            nearest = assign(points, centroids, opaque)
-        else:
-            nearest = kernels.assign(points[None], centroids[None])[0]
+        nearest = assign(points, centroids, opaque)
         total += weighted_mse(part, palette[nearest], weights) * weights.sum()
     return total / colors.weights.sum()
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from colorquant_nn import kernels
 from colorquant_nn.functional.color import color_space, from_working_space, to_working_space
 from colorquant_nn.functional.opacity import assign
 from colorquant_nn.names import Space
@@ -143,10 +142,7 @@ def fit_to_grid(
 
     def assigned(found: Tensor) -> tuple[Tensor, Tensor]:
         centroids = to_working_space(found, space)
-        if points.shape[1] == 4:
-            nearest = assign(points, centroids, opaque)
-        else:
-            nearest = kernels.assign(points[None], centroids[None])[0]
+        nearest = assign(points, centroids, opaque)
         return nearest, (points - centroids[nearest]).square().sum(1)
 
     found = best = round_to_grid(palette, bits)
