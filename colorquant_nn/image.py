@@ -17,7 +17,7 @@ from colorquant_nn import kernels
 from colorquant_nn.functional.clustering import distortion
 from colorquant_nn.functional.color import SPACES, color_space, to_working_space
 from colorquant_nn.functional.dither import DITHERS
-from colorquant_nn.functional.drawing import draw
+from colorquant_nn.functional.drawing import check_drawing, draw
 from colorquant_nn.functional.fitting import (
     EFFORTS,
     dark_to_light,
@@ -458,7 +458,7 @@ def apply_palette(
         >>> result.rgb.unique(), result.indices.shape
         (tensor([0., 1.]), torch.Size([8, 8]))
     """
-    _check_drawing(space, dither, strength)
+    check_drawing(space, dither, strength)
     check_images(image)
     warn_of_pictures(image)
     drawn = _draw(image.detach(), check_palette(palette, alpha=True), space, dither, strength)
@@ -504,7 +504,7 @@ def draw_frames(
         >>> torch.equal(first.indices[4:], second.indices[4:])
         True
     """
-    _check_drawing(space, dither, strength)
+    check_drawing(space, dither, strength)
     colors = check_palette(palette, alpha=True)
     before: Tensor | None = None
     indices = torch.empty(0)
@@ -656,7 +656,7 @@ def quantize_image(
         >>> result.rgb.dtype, result.palette.shape, int(result.indices.max())
         (torch.uint8, torch.Size([8, 3]), 7)
     """
-    _check_drawing(space, dither, strength)
+    check_drawing(space, dither, strength)
     check_images(image)
     palette = fit_palette(image, num_colors, space=space, effort=effort, keep=keep, seed=seed)
     if image.dtype == torch.uint8:
@@ -708,7 +708,7 @@ def quantize_frames(
         >>> [frame.rgb.shape for frame in frames], torch.equal(frames[0].palette, frames[1].palette)
         ([torch.Size([4, 8, 8]), torch.Size([4, 5, 9])], True)
     """
-    _check_drawing(space, dither, strength)
+    check_drawing(space, dither, strength)
     frames = _list_frames(frames)
     whole = _one_picture(frames)
     palette = fit_palette(whole, num_colors, space=space, effort=effort, keep=keep, seed=seed)
@@ -718,12 +718,6 @@ def quantize_frames(
         looked_at = frames[0] if len(frames) == 1 else frames  # as a whole, like an image
         palette = spatial_palette(looked_at, palette, strength=strength, keep=keep)
     return list(draw_frames(frames, palette, space=space, dither=dither, strength=strength))
-
-
-def _check_drawing(space: Space, dither: Dither, strength: float) -> None:
-    check_name("a colour space", space, SPACES)
-    check_name("a dither", dither, DITHERS)
-    check_strength(strength)
 
 
 def _list_frames(images: Tensor | Sequence[Tensor]) -> list[Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from colorquant_nn import kernels
 from colorquant_nn.functional.color import (
+    LUMINANCE,
     color_space,
     from_working_space,
     rgb_to_linear,
@@ -44,7 +45,6 @@ __all__ = [
     "smallest_count",
 ]
 
-LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 CHUNK = 1 << 20  # colours whose error is measured at a time
 
 
