@@ -328,11 +328,8 @@ def spatial_palette(
         tiles, colors = [with_alpha(tile) for tile in tiles], with_alpha(colors)
     pinned = torch.zeros(len(colors), dtype=torch.bool)
     if kept is not None:
-        kept = with_alpha(kept) if colors.shape[1] == 4 else kept
-        bytes_ = ((rows * 255).round().int() for rows in (colors, kept))
-        pinned = (
-            torch.eq(*torch.broadcast_tensors(*(next(bytes_)[:, None], next(bytes_)))).all(2).any(1)
-        )
+        mine, theirs = ((with_alpha(rows) * 255).round() for rows in (colors, kept))
+        pinned = (mine[:, None] == theirs).all(2).any(1)
     moved = move_palette(tiles, colors, strength, pinned, grid)
     if all(tile.dtype == torch.uint8 for tile in tiles):
         moved = round_to_bytes(moved)
