@@ -161,7 +161,7 @@ def fit_palette(
     kept = check_kept(keep, num_colors)
     seed = check_seed(seed)
     grid = None if bits is None else check_bits(bits)
-    if grid is not None:
+    if kept is not None and grid is not None:
         check_on_grid(kept, grid)
     colors = count(images, weights, num_colors)
     if isinstance(images, Tensor):

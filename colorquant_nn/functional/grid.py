@@ -76,7 +76,7 @@ def check_bits(bits: Any) -> Bits:
     return several
 
 
-def check_on_grid(kept: Tensor | None, bits: Bits) -> None:
+def check_on_grid(kept: Tensor, bits: Bits) -> None:
     """Raise unless colours to keep are those of a display, at 8 bits.
 
     Args:
@@ -86,7 +86,7 @@ def check_on_grid(kept: Tensor | None, bits: Bits) -> None:
     Raises:
         ValueError: one is not; the message names the nearest that is.
     """
-    for color, rounded in () if kept is None else zip(kept, round_to_grid(kept, bits), strict=True):
+    for color, rounded in zip(kept, round_to_grid(kept, bits), strict=True):
         codes = ["#" + bytes((row * 255).round().byte().tolist()).hex() for row in (color, rounded)]
         if codes[0] != codes[1] and not codes[0].endswith("00", 7):  # what is clear has no colour
             raise ValueError(
