@@ -17,7 +17,7 @@ from colorquant_nn import kernels
 from colorquant_nn.functional.clustering import distortion
 from colorquant_nn.functional.color import SPACES, color_space, to_working_space
 from colorquant_nn.functional.dither import DITHERS
-from colorquant_nn.functional.drawing import draw
+from colorquant_nn.functional.drawing import check_drawing, draw
 from colorquant_nn.functional.fitting import (
     EFFORTS,
     dark_to_light,
@@ -161,7 +161,7 @@ def fit_palette(
     kept = check_kept(keep, num_colors)
     seed = check_seed(seed)
     grid = None if bits is None else check_bits(bits)
-    if grid is not None:
+    if kept is not None and grid is not None:
         check_on_grid(kept, grid)
     colors = count(images, weights, num_colors)
     if isinstance(images, Tensor):
@@ -328,11 +328,8 @@ def spatial_palette(
         tiles, colors = [with_alpha(tile) for tile in tiles], with_alpha(colors)
     pinned = torch.zeros(len(colors), dtype=torch.bool)
     if kept is not None:
-        kept = with_alpha(kept) if colors.shape[1] == 4 else kept
-        bytes_ = ((rows * 255).round().int() for rows in (colors, kept))
-        pinned = (
-            torch.eq(*torch.broadcast_tensors(*(next(bytes_)[:, None], next(bytes_)))).all(2).any(1)
-        )
+        mine, theirs = ((with_alpha(rows) * 255).round() for rows in (colors, kept))
+        pinned = (mine[:, None] == theirs).all(2).any(1)
     moved = move_palette(tiles, colors, strength, pinned, grid)
     if all(tile.dtype == torch.uint8 for tile in tiles):
         moved = round_to_bytes(moved)
@@ -458,7 +455,7 @@ def apply_palette(
         >>> result.rgb.unique(), result.indices.shape
         (tensor([0., 1.]), torch.Size([8, 8]))
     """
-    _check_drawing(space, dither, strength)
+    check_drawing(space, dither, strength)
     check_images(image)
     warn_of_pictures(image)
     drawn = _draw(image.detach(), check_palette(palette, alpha=True), space, dither, strength)
@@ -504,7 +501,7 @@ def draw_frames(
         >>> torch.equal(first.indices[4:], second.indices[4:])
         True
     """
-    _check_drawing(space, dither, strength)
+    check_drawing(space, dither, strength)
     colors = check_palette(palette, alpha=True)
     before: Tensor | None = None
     indices = torch.empty(0)
@@ -607,11 +604,11 @@ def _assign(image: Tensor, centroids: Tensor, space: Space, indices: Tensor) -> 
     size = max(1, len(flat)) if plain else CHUNK
     for start in range(0, len(flat), size):
         part = pixels[start : start + size]
-        points = part if plain else in_working_space(part, channels, space)
-        if channels == 4:
-            found = assign(points, centroids, color_space(space).lightness)
+        if plain:
+            found = kernels.assign(part[None], centroids[None], clamp=True)[0]
         else:
-            found = kernels.assign(points[None], centroids[None], clamp=plain)[0]
+            points = in_working_space(part, channels, space)
+            found = assign(points, centroids, color_space(space).lightness)
         flat[start : start + size] = found
 
 
@@ -656,7 +653,7 @@ def quantize_image(
         >>> result.rgb.dtype, result.palette.shape, int(result.indices.max())
         (torch.uint8, torch.Size([8, 3]), 7)
     """
-    _check_drawing(space, dither, strength)
+    check_drawing(space, dither, strength)
     check_images(image)
     palette = fit_palette(image, num_colors, space=space, effort=effort, keep=keep, seed=seed)
     if image.dtype == torch.uint8:
@@ -708,7 +705,7 @@ def quantize_frames(
         >>> [frame.rgb.shape for frame in frames], torch.equal(frames[0].palette, frames[1].palette)
         ([torch.Size([4, 8, 8]), torch.Size([4, 5, 9])], True)
     """
-    _check_drawing(space, dither, strength)
+    check_drawing(space, dither, strength)
     frames = _list_frames(frames)
     whole = _one_picture(frames)
     palette = fit_palette(whole, num_colors, space=space, effort=effort, keep=keep, seed=seed)
@@ -718,12 +715,6 @@ def quantize_frames(
         looked_at = frames[0] if len(frames) == 1 else frames  # as a whole, like an image
         palette = spatial_palette(looked_at, palette, strength=strength, keep=keep)
     return list(draw_frames(frames, palette, space=space, dither=dither, strength=strength))
-
-
-def _check_drawing(space: Space, dither: Dither, strength: float) -> None:
-    check_name("a colour space", space, SPACES)
-    check_name("a dither", dither, DITHERS)
-    check_strength(strength)
 
 
 def _list_frames(images: Tensor | Sequence[Tensor]) -> list[Tensor]:

@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from colorquant_nn.functional.color import SPACES
-from colorquant_nn.functional.dither import DITHERS
+from colorquant_nn.functional.drawing import check_drawing
 from colorquant_nn.functional.fitting import EFFORTS
-from colorquant_nn.functional.points import check_count, check_palette, check_strength
+from colorquant_nn.functional.points import check_count, check_palette
 from colorquant_nn.image import apply_palette, match_palette, quantize_frames
 from colorquant_nn.names import Dither as DitherName
 from colorquant_nn.names import Effort, Space, check_name
@@ -110,7 +109,7 @@ class QuantizeColors(PictureTransform):
         super().__init__()
         self.num_colors: int | tuple[int, int] = check_count(num_colors)
         self.space, self.dither, self.strength, self.effort = space, dither, strength, effort
-        _check_drawing(space, dither, strength)
+        check_drawing(space, dither, strength)
         check_name("an effort", effort, EFFORTS)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
@@ -233,7 +232,7 @@ class ApplyPalette(PictureTransform):
         self.palette = check_palette(colors, alpha=True).cpu()
         self.num_colors = len(self.palette)
         self.space, self.dither, self.strength = space, dither, strength
-        _check_drawing(space, dither, strength)
+        check_drawing(space, dither, strength)
 
     def draw(self, frames: Tensor, params: dict[str, Any]) -> Tensor:
         """Draw the frames, one by one."""
@@ -259,7 +258,7 @@ class Dither(PictureTransform):
 
     Args:
         levels: of each channel, at least 2.
-        dither: "floyd-steinberg", "atkinson", "ordered", or "none" for plain rounding.
+        dither: see `colorquant_nn.apply_palette`; "none" is plain rounding.
         space: where a level is the nearest: "rgb", in which the levels are evenly spaced, so that
             "none" is plain rounding; "linear", "lab" or "oklab".
         strength: of the dither, 0 to 1.
@@ -289,7 +288,7 @@ class Dither(PictureTransform):
         if self.levels < 2:
             raise ValueError(f"expected levels of at least 2, got {levels}")
         self.dither, self.space, self.strength = dither, space, strength
-        _check_drawing(space, dither, strength)
+        check_drawing(space, dither, strength)
 
     def draw(self, frames: Tensor, params: dict[str, Any]) -> Tensor:
         """Dither each channel of each frame as a grey picture."""
@@ -306,12 +305,6 @@ class Dither(PictureTransform):
                 )
                 plane.copy_(result.rgb[0])
         return drawn
-
-
-def _check_drawing(space: Space, dither: DitherName, strength: float) -> None:
-    check_name("a colour space", space, SPACES)
-    check_name("a dither", dither, DITHERS)
-    check_strength(strength)
 
 
 def _with_channels(image: Image.Image) -> Image.Image:

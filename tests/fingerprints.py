@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +25,9 @@ from colorquant_nn import (
     save_image,
 )
 from colorquant_nn.__main__ import main
+from colorquant_nn.names import Dither, Effort, Space
 
-SPACES = ("rgb", "linear", "lab", "oklab")
-EFFORTS = ("fast", "balanced", "best")
-DITHERS = ("none", "ordered", "floyd-steinberg", "atkinson")
+SPACES, EFFORTS, DITHERS = get_args(Space), get_args(Effort), get_args(Dither)
 COMMANDS = (
     "quantize photo.png -k 16 -o a.png",
     "quantize photo.png -k 16 --space rgb --dither floyd-steinberg -o b.gif",

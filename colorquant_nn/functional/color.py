@@ -359,6 +359,7 @@ def _inverse(matrix: Matrix) -> Matrix:
     return tuple((x / determinant, y / determinant, z / determinant) for x, y, z in adjugate)
 
 
+LUMINANCE = (0.2126, 0.7152, 0.0722)  # of linear light, ITU-R BT.709
 RGB_TO_XYZ: Matrix = (  # X and Z relative to the white
     (0.412453 / 0.95047, 0.357580 / 0.95047, 0.180423 / 0.95047),
     (0.212671, 0.715160, 0.072169),

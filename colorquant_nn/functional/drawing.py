@@ -7,10 +7,19 @@ import torch
 from torch import Tensor
 
 from colorquant_nn import kernels
+from colorquant_nn.functional.color import SPACES
 from colorquant_nn.functional.dither import DITHERS
-from colorquant_nn.names import Dither, Space
+from colorquant_nn.functional.points import check_strength
+from colorquant_nn.names import Dither, Space, check_name
 
-__all__ = ["draw", "run_draw"]
+__all__ = ["check_drawing", "draw", "run_draw"]
+
+
+def check_drawing(space: Space, dither: Dither, strength: float) -> None:
+    """Raise unless there is such a space and such a dither, and the strength is from 0 to 1."""
+    check_name("a colour space", space, SPACES)
+    check_name("a dither", dither, DITHERS)
+    check_strength(strength)
 
 
 def draw(

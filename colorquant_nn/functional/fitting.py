@@ -15,6 +15,7 @@ from torch import Tensor
 
 from colorquant_nn import kernels
 from colorquant_nn.functional.color import (
+    LUMINANCE,
     color_space,
     from_working_space,
     rgb_to_linear,
@@ -44,7 +45,6 @@ __all__ = [
     "smallest_count",
 ]
 
-LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 CHUNK = 1 << 20  # colours whose error is measured at a time
 
 
@@ -359,10 +359,7 @@ def palette_error(colors: WeightedColors, palette: Tensor, space: Space) -> Tens
     total = colors.weights.new_zeros(())
     for part, weights in zip(colors.colors.split(CHUNK), colors.weights.split(CHUNK), strict=True):
         points = to_working_space(part, space)
-        if points.shape[1] == 4:
-            nearest = assign(points, centroids, opaque)
-        else:
-            nearest = kernels.assign(points[None], centroids[None])[0]
+        nearest = assign(points, centroids, opaque)
         total += weighted_mse(part, palette[nearest], weights) * weights.sum()
     return total / colors.weights.sum()
 

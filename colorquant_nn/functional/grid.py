@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from colorquant_nn import kernels
 from colorquant_nn.functional.color import color_space, from_working_space, to_working_space
 from colorquant_nn.functional.opacity import assign
 from colorquant_nn.names import Space
@@ -77,7 +76,7 @@ def check_bits(bits: Any) -> Bits:
     return several
 
 
-def check_on_grid(kept: Tensor | None, bits: Bits) -> None:
+def check_on_grid(kept: Tensor, bits: Bits) -> None:
     """Raise unless colours to keep are those of a display, at 8 bits.
 
     Args:
@@ -87,7 +86,7 @@ def check_on_grid(kept: Tensor | None, bits: Bits) -> None:
     Raises:
         ValueError: one is not; the message names the nearest that is.
     """
-    for color, rounded in () if kept is None else zip(kept, round_to_grid(kept, bits), strict=True):
+    for color, rounded in zip(kept, round_to_grid(kept, bits), strict=True):
         codes = ["#" + bytes((row * 255).round().byte().tolist()).hex() for row in (color, rounded)]
         if codes[0] != codes[1] and not codes[0].endswith("00", 7):  # what is clear has no colour
             raise ValueError(
@@ -143,10 +142,7 @@ def fit_to_grid(
 
     def assigned(found: Tensor) -> tuple[Tensor, Tensor]:
         centroids = to_working_space(found, space)
-        if points.shape[1] == 4:
-            nearest = assign(points, centroids, opaque)
-        else:
-            nearest = kernels.assign(points[None], centroids[None])[0]
+        nearest = assign(points, centroids, opaque)
         return nearest, (points - centroids[nearest]).square().sum(1)
 
     found = best = round_to_grid(palette, bits)

@@ -590,10 +590,9 @@ def mix(
 
     For each colour there is a mixture: centroids that are near in a space, and how much of each, so
     that the mean of their linear light is that of the colour, or, if they cannot reach that, at
-    least its luminance. Laid out from 0
-    to 1 in the order of the centroids, it is read at the threshold of the pixel's place in the
-    tiled matrix. It is done on the CPU: from another device the points go there, and the result
-    comes back.
+    least its luminance. Laid out from 0 to 1 in the order of the centroids, it is read at the
+    threshold of the pixel's place in the tiled matrix. It is done on the CPU: from another device
+    the points go there, and the result comes back.
 
     Args:
         points: see `diffuse`.

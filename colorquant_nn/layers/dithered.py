@@ -7,14 +7,12 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from colorquant_nn.functional.dither import DITHERS
-from colorquant_nn.functional.drawing import draw
+from colorquant_nn.functional.drawing import check_drawing, draw
 from colorquant_nn.functional.gradients import rows_of
-from colorquant_nn.functional.points import check_strength
 from colorquant_nn.kernels import sanitize
 from colorquant_nn.layers.color_quantize import ColorQuantize
 from colorquant_nn.layers.quantizer import Assigned, Quantized, Quantizer, leaf
-from colorquant_nn.names import Dither, Returns, check_name
+from colorquant_nn.names import Dither, Returns
 
 __all__ = ["DitheredColorQuantize"]
 
@@ -79,8 +77,7 @@ class DitheredColorQuantize(nn.Module):
                 "expected a ColorQuantize, a LearnedPalette, a PerImageColorQuantize or a palette, "
                 f"got {type(quantizer).__name__}"
             )
-        check_name("a dither", dither, DITHERS)
-        check_strength(strength)
+        check_drawing(quantizer.space, dither, strength)
         self.quantizer = quantizer
         self.dither: Dither = dither
         self.strength = strength

@@ -15,7 +15,7 @@ With --against, ours alone is run, of this checkout and of another one in turn, 
 long as it has what the suites call: so two versions are compared under the same load. The table is
 printed; nothing is written."""
 
-LONG = ("large", "eye", "cifar")
+LONG = ("large", "eye", "cifar")  # minutes and more: they run when they are asked for
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "suites",
         nargs="*",
         metavar="SUITE",
-        help=f"of {', '.join(SUITES)}; default: all but large, eye and cifar",
+        help=f"of {', '.join(SUITES)}; default: all but {', '.join(LONG)}",
     )
     parser.add_argument("--large", action="store_true", help="add large")
     parser.add_argument("--cifar", type=Path, help="add cifar: folder of the training images")
@@ -41,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="see below")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     arguments = parser.parse_args(argv)
-    suites = arguments.suites or [
-        suite for suite in SUITES if suite not in ("large", "eye", "cifar")
-    ]
+    suites = arguments.suites or [suite for suite in SUITES if suite not in LONG]
     asked = {"large": arguments.large, "cifar": arguments.cifar is not None}
     suites += [suite for suite, wanted in asked.items() if wanted and suite not in suites]
     if unknown := set(suites) - set(SUITES):

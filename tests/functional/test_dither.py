@@ -1,6 +1,7 @@
 """Dithers against slow loops in numpy, and what each promises about the mean of the light."""
 
 from functools import cache
+from itertools import product
 from typing import get_args
 
 import numpy as np
@@ -268,12 +269,16 @@ def test_ordered_dithers_are_their_definition(colors, channels, strength, space)
         assert (dither(pixels, palette, strength, space) == expected).double().mean() > 0.99
 
 
-@pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize("name", DIFFUSIONS)
+# Spaces and opacities with one row of the table; all rows, which are data, with one space.
 @pytest.mark.parametrize(
-    ("colors", "channels", "strength"), [(2, 3, 1.0), (40, 3, 0.6), (9, 4, 1.0)]
+    ("name", "space", "colors", "channels", "strength"),
+    [
+        *product(["floyd-steinberg"], SPACES, [2], [3], [1.0]),
+        *product(["floyd-steinberg"], SPACES, [9], [4], [1.0]),
+        *product(DIFFUSIONS, ["oklab"], [40], [3], [0.6]),
+    ],
 )
-def test_error_diffusion_is_its_definition(name, colors, channels, strength, space):
+def test_error_diffusion_is_its_definition(name, space, colors, channels, strength):
     pixels, palette = random_problem(colors, 20, 27, colors, channels)
     expected = Slowly(pixels, palette, space).diffuse(strength, DIFFUSIONS[name])
     indices = DITHERS[name](pixels, palette, strength, space)

@@ -305,6 +305,8 @@ def test_colors_to_keep_are_there_and_all_others_move():
     palette = fit_palette(image, 6, keep=keep)
     moved = spatial_palette(image, palette, keep=keep)
     assert sum(bool((palette == row).all(1).any()) for row in moved) == 2
+    opaque = torch.cat([keep, torch.full_like(keep[:, :1], 255)], 1)
+    assert torch.equal(spatial_palette(image, palette, keep=opaque), moved)
 
 
 def test_colors_that_no_dot_needs_are_put_to_use():
