@@ -319,7 +319,7 @@ def spatial_palette(
     kept = check_kept(keep, len(colors))
     check_strength(strength)
     grid = None if bits is None else check_bits(bits)
-    if grid is not None:
+    if kept is not None and grid is not None:
         check_on_grid(kept, grid)
     tiles = sample(images)
     if not tiles:
