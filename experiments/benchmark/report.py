@@ -260,7 +260,7 @@ def eye_targets(rows: Sequence[Row]) -> list[dict[str, str]]:
     for palette in dict.fromkeys(row["palette"] for row in rows):
         mine = [row for row in rows if row["palette"] == palette]
         seen, liked, seconds = (_means(mine, key) for key in ("eye", "ssimulacra2", "seconds"))
-        dotted = [x for x in seen if x not in (eye.NONE, eye.EARLIER, eye.SPATIAL, eye.AUTO)]
+        dotted = [x for x in seen if ", none, " not in x and x not in (eye.SPATIAL, eye.AUTO)]
         peers = [liked[method] for method in liked if not method.startswith("ours")]
         limits = [row["limit"] for row in mine if row["method"] == eye.SPATIAL and "limit" in row]
         wanted = []  # what, how much it is, at most that

@@ -17,7 +17,7 @@ from colorquant_nn import apply_palette, load_panel, quantize_image
 from colorquant_nn.functional import eye_error, psnr
 from colorquant_nn.names import Dither, Space
 from experiments.benchmark.case import Case, Options, Run
-from experiments.benchmark.suites.images import WARM_UP
+from experiments.benchmark.suites.images import WARM_UP, draw_with_libimagequant
 from experiments.benchmark.suites.pictures import load, names
 
 COUNTS = (4, 8, 16, 32, 64)
@@ -58,11 +58,11 @@ def cases(options: Options) -> list[Case]:
 def photograph_methods() -> dict[str, Method]:
     """By name, those that choose the palette too."""
     ours: list[tuple[Dither, Space]] = [(dither, "oklab") for dither in DITHERS]
-    ours += [(FLOYD_STEINBERG, space) for space in SPACES if space != "oklab"]
+    both: tuple[Dither, ...] = ("none", FLOYD_STEINBERG)
+    ours += [(dither, space) for dither in both for space in SPACES if space != "oklab"]
     return {
         PNGQUANT: _libimagequant,
         "Pillow median cut, floyd-steinberg": _pillow,
-        EARLIER: partial(_ours, "none", "rgb"),
         **{f"ours, {dither}, {space}": partial(_ours, dither, space) for dither, space in ours},
     }
 
@@ -70,7 +70,8 @@ def photograph_methods() -> dict[str, Method]:
 def fine_methods() -> dict[str, Method]:
     """By name, those that are compared where few dots are needed."""
     methods = photograph_methods()
-    return {name: methods[name] for name in (PNGQUANT, EARLIER, NONE, AUTO)}
+    undithered = [f"ours, none, {space}" for space in SPACES]
+    return {name: methods[name] for name in (PNGQUANT, *undithered, AUTO)}
 
 
 def panel_methods() -> dict[str, Method]:
@@ -155,20 +156,13 @@ def _drawn(dither: Dither, image: Tensor, palette: Tensor) -> Callable[[], Tenso
 
 
 def _libimagequant(image: Tensor, colors: int) -> Callable[[], Tensor]:
-    import imagequant
+    draw = draw_with_libimagequant(image, colors, 1.0)
 
-    opaque = torch.cat([image, torch.full_like(image[:1], 255)]).movedim(0, -1).numpy().tobytes()
-    height, width = image.shape[1:]
+    def paint() -> Tensor:
+        indices, palette = draw()
+        return torch.from_numpy(palette[indices]).movedim(-1, 0)
 
-    def draw() -> Tensor:
-        indices, found = imagequant.quantize_raw_rgba_bytes(
-            opaque, width, height, dithering_level=1.0, max_colors=colors
-        )
-        palette = np.array(found, np.uint8).reshape(-1, 4)[:, :3]
-        rows = palette[np.frombuffer(indices, np.uint8)].reshape(height, width, 3)
-        return torch.from_numpy(rows).movedim(-1, 0)
-
-    return draw
+    return paint
 
 
 def _pillow(image: Tensor, colors: int) -> Callable[[], Tensor]:

@@ -103,18 +103,27 @@ def _pillow(refine: int, image: Tensor, colors: int) -> Callable[[], Palette]:
 
 def libimagequant(image: Tensor, colors: int) -> Callable[[], Palette]:
     """Its palette and its picture, without dither."""
+    draw = draw_with_libimagequant(image, colors, 0.0)
+    return lambda: draw()[1][:colors].astype(np.float64)
+
+
+def draw_with_libimagequant(
+    image: Tensor, colors: int, dither: float
+) -> Callable[[], tuple[Any, Any]]:
+    """Its indices (H, W) and its palette (K, 3), both uint8."""
     import imagequant
 
     opaque = torch.cat([image, torch.full_like(image[:1], 255)]).movedim(0, -1).numpy().tobytes()
     height, width = image.shape[1:]
 
-    def find() -> Palette:
-        _, found = imagequant.quantize_raw_rgba_bytes(
-            opaque, width, height, dithering_level=0.0, max_colors=colors
+    def draw() -> tuple[Any, Any]:
+        indices, found = imagequant.quantize_raw_rgba_bytes(
+            opaque, width, height, dithering_level=dither, max_colors=colors
         )
-        return np.array(found, np.float64).reshape(-1, 4)[:colors, :3]
+        palette = np.array(found, np.uint8).reshape(-1, 4)[:, :3]
+        return np.frombuffer(indices, np.uint8).reshape(height, width), palette
 
-    return find
+    return draw
 
 
 def _opencv(image: Tensor, colors: int) -> Callable[[], Palette]:
