@@ -531,25 +531,22 @@ def _draw(
     palette = palette.to(image.device)
     channels = max(image.shape[-3], palette.shape[1])
     palette = with_alpha(palette) if channels == 4 else palette
-    centroids = to_working_space(palette, space)
     shape = image.shape[:-3] + image.shape[-2:]
-    indices = torch.empty(shape, dtype=torch.int64, device=image.device)
-    rgb = torch.empty(
-        (*image.shape[:-3], channels, *shape[-2:]), dtype=image.dtype, device=image.device
-    )
-    if dither != "none":
-        pixels = with_alpha(image.movedim(-3, -1)) if channels == 4 else image.movedim(-3, -1)
+    if dither == "none":
+        indices = torch.empty(shape, dtype=torch.int64, device=image.device)
+        centroids = to_working_space(palette, space)
+        pictures = (x if image.dim() == 4 else x[None] for x in (image, indices))
+        for picture, its_indices in zip(*pictures, strict=True):
+            _assign(picture, centroids, space, its_indices)
+    else:
+        pixels = image.movedim(-3, -1)
+        pixels = with_alpha(pixels) if channels == 4 else pixels
         if kept is not None:
-            indices.copy_(DITHERS[dither](pixels, palette, strength, space, kept))
+            indices = DITHERS[dither](pixels, palette, strength, space, kept)
         else:
             pixels = pixels if image.dim() == 4 else pixels[None]
-            indices.copy_(draw(pixels, palette[None], dither, strength, space).view(shape))
-    pictures = (x if image.dim() == 4 else x[None] for x in (image, indices, rgb))
-    for picture, its_indices, its_rgb in zip(*pictures, strict=True):
-        if dither == "none":
-            _assign(picture, centroids, space, its_indices)
-        _paint(palette, its_indices, its_rgb)
-    return QuantizedImage(rgb, indices, palette)
+            indices = draw(pixels, palette[None], dither, strength, space).view(shape)
+    return QuantizedImage(_paint(palette, indices, image.dtype), indices, palette)
 
 
 def repaint(drawn: QuantizedImage, colors: Tensor) -> QuantizedImage:
@@ -589,12 +586,7 @@ def repaint(drawn: QuantizedImage, colors: Tensor) -> QuantizedImage:
         )
     if channels == 4:
         colors = torch.where(palette[:, 3:] <= 0, 0, colors)
-    shape = (*rgb.shape[:-3], channels, *rgb.shape[-2:])
-    painted = torch.empty(shape, dtype=rgb.dtype, device=rgb.device)
-    pictures = (x if painted.dim() == 4 else x[None] for x in (indices, painted))
-    for its_indices, its_rgb in zip(*pictures, strict=True):
-        _paint(colors, its_indices, its_rgb)
-    return QuantizedImage(painted, indices, colors)
+    return QuantizedImage(_paint(colors, indices, rgb.dtype), indices, colors)
 
 
 def _assign(image: Tensor, centroids: Tensor, space: Space, indices: Tensor) -> None:
@@ -740,11 +732,17 @@ def _one_picture(frames: list[Tensor]) -> Tensor:
     return torch.cat(pixels).T[:, None]
 
 
-def _paint(palette: Tensor, indices: Tensor, image: Tensor) -> None:
-    """Write the colours of indices (H, W) into an image (C, H, W); uint8 is rounded."""
-    rows = (palette * 255).round() if image.dtype == torch.uint8 else palette
-    for channel, row in zip(image, rows.to(image.dtype).T.contiguous(), strict=True):
-        torch.take(row, indices, out=channel)
+def _paint(palette: Tensor, indices: Tensor, dtype: torch.dtype) -> Tensor:
+    """The colours of indices, (..., H, W), as images (..., C, H, W); uint8 is rounded."""
+    rows = (palette * 255).round() if dtype == torch.uint8 else palette
+    rows = rows.to(dtype).T.contiguous()
+    shape = (*indices.shape[:-2], len(rows), *indices.shape[-2:])
+    images = torch.empty(shape, dtype=dtype, device=indices.device)
+    pictures = (x if images.dim() == 4 else x[None] for x in (indices, images))
+    for its_indices, its_colors in zip(*pictures, strict=True):
+        for channel, row in zip(its_colors, rows, strict=True):
+            torch.take(row, its_indices, out=channel)
+    return images
 
 
 def within_cluster_sum_of_squares(

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from colorquant_nn import kernels
-from colorquant_nn.functional.color import color_space, to_working_space
-from colorquant_nn.functional.opacity import assign
+from colorquant_nn.functional.color import to_working_space
+from colorquant_nn.functional.opacity import nearest_colors
 from colorquant_nn.functional.points import in_working_space
 from colorquant_nn.names import Space
 
@@ -54,22 +54,14 @@ def dither_amounts(pixels: Tensor, palette: Tensor, space: Space) -> Tensor:
         tensor(0.)
     """
     height, width, channels = pixels.shape
-    points, colors = _convert(pixels, palette, space)
-    indices = assign(points, colors, color_space(space).lightness)
-    if space != "oklab":
-        points, colors = _convert(pixels, palette, "oklab")
+    pixels, palette = pixels.detach().flatten(0, 1), palette.detach().to(torch.float32)
+    indices = nearest_colors(pixels, palette, space)
+    points = in_working_space(pixels, channels, "oklab").to(torch.float32)
     return kernels.dither_amounts(
         points.view(height, width, channels),
         indices.view(height, width),
-        colors,
+        to_working_space(palette, "oklab"),
         UNSEEN,
         HIDDEN,
         [EDGE, FLAT],
     )
-
-
-def _convert(pixels: Tensor, palette: Tensor, space: Space) -> tuple[Tensor, Tensor]:
-    """Points (N, C) and colours (K, C) float32 in a space."""
-    points = in_working_space(pixels.detach().flatten(0, 1), pixels.shape[2], space)
-    colors = to_working_space(palette.detach().to(torch.float32), space)
-    return points.to(torch.float32), colors

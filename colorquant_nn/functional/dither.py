@@ -24,9 +24,16 @@ from torch import Tensor
 
 from colorquant_nn import kernels
 from colorquant_nn.functional.auto import dither_amounts
-from colorquant_nn.functional.color import PROGRAMS, RGB_TO_XYZ, color_space, to_working_space
-from colorquant_nn.functional.opacity import CLEAR, OPAQUE, SOFT, assign, opacity, round_opacity
-from colorquant_nn.functional.points import check_strength, in_working_space
+from colorquant_nn.functional.color import LUMINANCE, PROGRAMS, to_working_space
+from colorquant_nn.functional.opacity import (
+    CLEAR,
+    OPAQUE,
+    SOFT,
+    nearest_colors,
+    opacity,
+    round_opacity,
+)
+from colorquant_nn.functional.points import asks_for_dots, in_working_space
 from colorquant_nn.functional.spatial import spatial
 from colorquant_nn.names import Space
 
@@ -118,9 +125,7 @@ def nearest(
         >>> nearest(torch.full((1, 2, 3), 0.4), torch.tensor([[0.0] * 3, [1.0] * 3]))
         tensor([[0, 0]])
     """
-    points = in_working_space(pixels.flatten(0, 1), pixels.shape[2], space)
-    centroids = to_working_space(palette, space)
-    indices = assign(points, centroids, color_space(space).lightness)
+    indices = nearest_colors(pixels.flatten(0, 1), palette, space)
     return _keep(indices.view(pixels.shape[:2]), kept)
 
 
@@ -140,11 +145,11 @@ def diffuse(
     see `colorquant_nn.kernels.diffuse`: else it would pile up and smear over the edges.
 
     Args:
-        pixels: (H, W, C) sRGB, float in [0, 1] or uint8.
-        palette: (K, C) sRGB float in [0, 1].
+        pixels: see `nearest`.
+        palette: see `nearest`.
         strength: share of the error that is passed on, 0 to 1; 0 is `nearest`.
-        space: where distances are taken.
-        kept: (H, W) int64, the index that a pixel keeps, -1 where it is free.
+        space: see `nearest`.
+        kept: see `nearest`.
         amounts: (H, W) float32 from 0 to 1, how much each pixel takes part: this share of the
             errors that come is added to it, this share of its own is passed on; 0 is `nearest`.
         targets: where errors go, such as one of `DIFFUSIONS`.
@@ -191,11 +196,11 @@ def ordered(
     of thresholds says which of them a place shows, from dark to light.
 
     Args:
-        pixels: (H, W, C) sRGB, float in [0, 1] or uint8.
-        palette: (K, C) sRGB float in [0, 1].
+        pixels: see `nearest`.
+        palette: see `nearest`.
         strength: how much of the error is made up for, 0 to 1; 0 is `nearest`.
-        space: where distances are taken.
-        kept: (H, W) int64, the index that a pixel keeps, -1 where it is free.
+        space: see `nearest`.
+        kept: see `nearest`.
 
     Returns:
         (H, W) int64.
@@ -265,11 +270,11 @@ def auto(
     """Floyd and Steinberg's dither where bands would be seen, and none at edges and in text.
 
     Args:
-        pixels: (H, W, C) sRGB, float in [0, 1] or uint8.
-        palette: (K, C) sRGB float in [0, 1].
+        pixels: see `nearest`.
+        palette: see `nearest`.
         strength: of the dither, 0 to 1; 0 is `nearest`.
-        space: where distances are taken.
-        kept: (H, W) int64, the index that a pixel keeps, -1 where it is free.
+        space: see `nearest`.
+        kept: see `nearest`.
 
     Returns:
         (H, W) int64.
@@ -289,7 +294,7 @@ def auto(
         >>> dots[:, :64].diff(dim=0).abs().sum() > 64, dots[:, 64:].unique()
         (tensor(True), tensor([0]))
     """
-    if not _asks_for_dots(pixels, palette, strength):
+    if not asks_for_dots(pixels, palette, strength):
         return nearest(pixels, palette, strength, space, kept)
     amounts = dither_amounts(pixels, palette, space)
     return diffuse(pixels, palette, strength, space, kept, amounts)
@@ -405,8 +410,7 @@ def _mix(
     if problem is None:
         return nearest(pixels, palette, strength, space, kept)
     red, green, blue = problem.colors[:, :3].unbind(1)
-    weights = RGB_TO_XYZ[1]
-    luminance = red * weights[0] + green * weights[1] + blue * weights[2]
+    luminance = red * LUMINANCE[0] + green * LUMINANCE[1] + blue * LUMINANCE[2]
     order = luminance.argsort(stable=True)
     indices = kernels.mix(
         problem.points,
@@ -452,22 +456,9 @@ class _Problem(NamedTuple):
         return torch.where(self.kinds == 0, self.clear, self.rows[indices])
 
 
-def _asks_for_dots(pixels: Tensor, palette: Tensor, strength: float) -> bool:
-    """Whether there is something to dither; raises for what is no picture, palette or strength."""
-    if pixels.ndim != 3 or pixels.shape[-1] not in (3, 4):
-        raise ValueError(
-            f"expected pixels of shape (H, W, 3) or (H, W, 4), got {tuple(pixels.shape)}"
-        )
-    channels = pixels.shape[-1]
-    if palette.ndim != 2 or palette.shape[-1] != channels or len(palette) == 0:
-        raise ValueError(f"expected a palette of shape (K, {channels}), got {tuple(palette.shape)}")
-    check_strength(strength)
-    return strength > 0 and len(palette) > 1 and pixels.numel() > 0
-
-
 def _prepare(pixels: Tensor, palette: Tensor, strength: float, space: Space) -> _Problem | None:
     """The problem in the space; None: no dither."""
-    if not _asks_for_dots(pixels, palette, strength):
+    if not asks_for_dots(pixels, palette, strength):
         return None
     height, width, channels = pixels.shape
     pixels, palette = pixels.detach(), palette.detach().to(torch.float32)
@@ -484,7 +475,7 @@ def _prepare(pixels: Tensor, palette: Tensor, strength: float, space: Space) -> 
         return None
     clear = torch.zeros(its.shape, dtype=torch.int64, device=points.device)
     undecided = its != OPAQUE
-    clear[undecided] = nearest(pixels[undecided][None], palette, space=space)[0]
+    clear[undecided] = nearest_colors(pixels[undecided], palette, space)
     is_clear = (its == CLEAR) | ((its == SOFT) & (theirs[clear] == CLEAR))
     kinds = torch.where(is_clear, 0, its)
     if not bool((theirs == OPAQUE).any()):

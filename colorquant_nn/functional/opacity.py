@@ -14,8 +14,20 @@ import torch
 from torch import Tensor
 
 from colorquant_nn import kernels
+from colorquant_nn.functional.color import color_space, to_working_space
+from colorquant_nn.functional.points import in_working_space
+from colorquant_nn.names import Space
 
-__all__ = ["CLEAR", "OPAQUE", "SOFT", "assign", "keep_opaque", "opacity", "round_opacity"]
+__all__ = [
+    "CLEAR",
+    "OPAQUE",
+    "SOFT",
+    "assign",
+    "keep_opaque",
+    "nearest_colors",
+    "opacity",
+    "round_opacity",
+]
 
 CLEAR, SOFT, OPAQUE = 0, 1, 2
 ROUNDS_TO_OPAQUE = 254.5 / 255  # as a byte
@@ -95,6 +107,28 @@ def assign(points: Tensor, centroids: Tensor, opaque: float = 1.0) -> Tensor:
             part = points[places][None]
             indices[places] = rows[kernels.assign(part, centroids[None, rows])[0]]
     return indices
+
+
+def nearest_colors(pixels: Tensor, palette: Tensor, space: Space) -> Tensor:
+    """Find the nearest colour of each pixel, as `assign` does.
+
+    Args:
+        pixels: (N, C) sRGB with straight alpha, float in [0, 1] or uint8.
+        palette: (K, C) sRGB float in [0, 1].
+        space: where distances are taken.
+
+    Returns:
+        (N,) int64.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.opacity import nearest_colors
+        >>> greys = torch.tensor([[0.0] * 3, [1.0] * 3])
+        >>> nearest_colors(torch.full((1, 3), 0.6), greys, "linear")
+        tensor([0])
+    """
+    points = in_working_space(pixels, pixels.shape[1], space)
+    return assign(points, to_working_space(palette, space), color_space(space).lightness)
 
 
 def keep_opaque(

@@ -558,6 +558,19 @@ def with_alpha(colors: Tensor) -> Tensor:
     return torch.cat([colors, torch.full_like(colors[..., :1], opaque)], dim=-1)
 
 
+def asks_for_dots(pixels: Tensor, palette: Tensor, strength: float) -> bool:
+    """Whether there is something to dither; raises for what is no picture, palette or strength."""
+    if pixels.ndim != 3 or pixels.shape[-1] not in (3, 4):
+        raise ValueError(
+            f"expected pixels of shape (H, W, 3) or (H, W, 4), got {tuple(pixels.shape)}"
+        )
+    channels = pixels.shape[-1]
+    if palette.ndim != 2 or palette.shape[-1] != channels or len(palette) == 0:
+        raise ValueError(f"expected a palette of shape (K, {channels}), got {tuple(palette.shape)}")
+    check_strength(strength)
+    return strength > 0 and len(palette) > 1 and pixels.numel() > 0
+
+
 def in_space(pixels: Tensor, space: Space) -> Tensor:
     """Pixels (B, N, 3) in the working space; in sRGB as they are, since the kernel clamps them."""
     return pixels if space == "rgb" else color_space(space).from_rgb(clamp_through(pixels))

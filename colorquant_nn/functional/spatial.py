@@ -37,14 +37,21 @@ from torch import Tensor
 from colorquant_nn import kernels
 from colorquant_nn.functional.color import (
     LMS_TO_OKLAB,
+    LUMINANCE,
     RGB_TO_LMS,
-    color_space,
     to_working_space,
 )
 from colorquant_nn.functional.grid import Bits, around, round_to_grid, without_repetition
-from colorquant_nn.functional.opacity import CLEAR, OPAQUE, SOFT, assign, opacity, round_opacity
+from colorquant_nn.functional.opacity import (
+    CLEAR,
+    OPAQUE,
+    SOFT,
+    nearest_colors,
+    opacity,
+    round_opacity,
+)
 from colorquant_nn.functional.points import (
-    check_strength,
+    asks_for_dots,
     in_working_space,
     iterate_images,
     with_alpha,
@@ -52,7 +59,7 @@ from colorquant_nn.functional.points import (
 from colorquant_nn.kernels import Dots, Target, sanitize
 from colorquant_nn.names import Space
 
-__all__ = ["Eye", "eye", "move_palette", "sample", "spatial"]
+__all__ = ["Coupling", "couple", "move_palette", "sample", "spatial"]
 
 # The coarser the dots, the further away one stands. Widths of the blur of lightness are in pixels,
 # the shortest and the longest of ``WIDTH * distance ** GROWTH``, for the distance in OKLab that
@@ -65,7 +72,6 @@ WIDER = 0.6  # the blur of the axes of colour, which the eye sees less sharply
 SPREADING = 1.3  # how much further pixels are from colours that were moved for dots
 LOOKED_AT = 1 << 14  # pixels that tell the distance
 DARK = 0.01  # added to the luminance: below it, slopes no longer rise
-LUMINANCE = (0.2126, 0.7152, 0.0722)
 ADAPTATION = 1.0  # pixels over which the local luminance is taken
 ROUNDS = 12  # of dots and palette in turn
 ON_GRID = 4  # more, on a display's grid, at most
@@ -82,7 +88,7 @@ shows_progress = True
 """Of long work, on a terminal; the command's ``--quiet`` hides it."""
 
 
-class Eye(NamedTuple):
+class Coupling(NamedTuple):
     """How far colours mix."""
 
     blur: Tensor
@@ -91,7 +97,7 @@ class Eye(NamedTuple):
     """(4, 4) float64, from linear light and alpha to the axes on which ``c(0)`` is 1."""
 
 
-def eye(strength: float = 1.0, width: float = 0.8) -> Eye:
+def couple(strength: float = 1.0, width: float = 0.8) -> Coupling:
     """The blur of an eye that comes nearer as the strength goes to 0, where nothing mixes.
 
     Args:
@@ -102,8 +108,8 @@ def eye(strength: float = 1.0, width: float = 0.8) -> Eye:
         The coupling of pixels, and the axes on which it holds.
 
     Examples:
-        >>> from colorquant_nn.functional.spatial import eye
-        >>> eye(0.0).blur[:, 0]
+        >>> from colorquant_nn.functional.spatial import couple
+        >>> couple(0.0).blur[:, 0]
         tensor([0., 0., 0., 0., 1., 0., 0., 0., 0.])
     """
     reach = 2 if width < 0.9 else 3 if width < 1.2 else 4
@@ -118,7 +124,7 @@ def eye(strength: float = 1.0, width: float = 0.8) -> Eye:
     )
     axes = np.diag(sizes)
     axes[:3, :3] = axes[:3, :3] @ np.array(LMS_TO_OKLAB) @ np.array(RGB_TO_LMS)
-    return Eye(torch.from_numpy(blur.T.astype(np.float32)), torch.from_numpy(axes))
+    return Coupling(torch.from_numpy(blur.T.astype(np.float32)), torch.from_numpy(axes))
 
 
 def spatial(
@@ -134,13 +140,13 @@ def spatial(
     error least, the others as they are.
 
     Args:
-        pixels: (H, W, C) sRGB, float in [0, 1] or uint8.
-        palette: (K, C) sRGB float in [0, 1].
+        pixels: see `colorquant_nn.functional.dither.nearest`.
+        palette: see there.
         strength: 1 is the eye's blur at arm's length; it comes nearer down to 0, which is
             `colorquant_nn.functional.dither.nearest`.
         space: where distances are taken if the strength is 0; and with alpha, by which it is told
             which soft pixels are clear. Else distances are where the eye measures.
-        kept: (H, W) int64, the index that a pixel keeps, -1 where it is free.
+        kept: see there.
 
     Returns:
         (H, W) int64.
@@ -159,26 +165,19 @@ def spatial(
         >>> 0.20 < light < 0.23  # linear light, of which this grey has 0.214
         tensor(True)
     """
-    if pixels.ndim != 3 or pixels.shape[-1] not in (3, 4):
-        raise ValueError(
-            f"expected pixels of shape (H, W, 3) or (H, W, 4), got {tuple(pixels.shape)}"
-        )
-    channels = pixels.shape[2]
-    if palette.ndim != 2 or palette.shape[-1] != channels or len(palette) == 0:
-        raise ValueError(f"expected a palette of shape (K, {channels}), got {tuple(palette.shape)}")
-    check_strength(strength)
+    asks = asks_for_dots(pixels, palette, strength)
     device = pixels.device
     pixels, palette = pixels.detach().cpu(), palette.detach().cpu()
     kept = None if kept is None else kept.cpu()
-    if strength == 0 or len(palette) == 1 or pixels.numel() == 0:
-        indices = _nearest(pixels.flatten(0, 1), palette, space).view(pixels.shape[:2])
+    if not asks:
+        indices = nearest_colors(pixels.flatten(0, 1), palette, space).view(pixels.shape[:2])
     else:
-        its_eye = eye(strength, _width([pixels], palette))
-        target = _target(pixels, palette, its_eye, space)
-        indices = _draw(target, _on_axes(_light(palette), its_eye), its_eye, kept)
-        if channels == 4:
+        coupling = couple(strength, _width([pixels], palette))
+        target = _target(pixels, palette, coupling, space)
+        indices = _draw(target, _on_axes(_light(palette), coupling), coupling, kept)
+        if pixels.shape[2] == 4:
             clear = target.weights == 0
-            indices[clear] = _nearest(pixels[clear], palette, space)
+            indices[clear] = nearest_colors(pixels[clear], palette, space)
     if kept is not None:
         indices = torch.where(kept >= 0, kept, indices)
     return indices.to(device)
@@ -222,37 +221,37 @@ def move_palette(
     palette, channels = palette.to(torch.float32, copy=True), palette.shape[1]
     if strength == 0:
         return palette if bits is None else without_repetition(round_to_grid(palette, bits))
-    its_eye = eye(strength, _width(pictures, palette, SPREADING))
-    gap = len(its_eye.blur) // 2
+    coupling = couple(strength, _width(pictures, palette, SPREADING))
+    gap = len(coupling.blur) // 2
     target = _atlas(
-        [_target(picture, palette, its_eye, "oklab", voting=True) for picture in pictures], gap
+        [_target(picture, palette, coupling, "oklab", voting=True) for picture in pictures], gap
     )
     light = _light(palette).double()
     movable = torch.ones(len(palette), dtype=torch.uint8)
-    if palette.shape[1] == 4:
+    if channels == 4:
         kinds = opacity(palette)
         movable[kinds == SOFT] = 2
         movable[kinds == CLEAR] = 0
     movable[pinned] = 0
     start = light.clone()
     for round_ in range(ROUNDS):
-        colors = _on_axes(light, its_eye)
+        colors = _on_axes(light, coupling)
         if round_ < FRESH:
-            dots = _undecided(target, its_eye)
+            dots = _undecided(target, coupling)
         else:
-            response = kernels.blur_errors(target, colors, its_eye.blur, dots.indices)
+            response = kernels.blur_errors(target, colors, coupling.blur, dots.indices)
             dots = dots._replace(response=response, stale=torch.ones_like(dots.stale))
-        kernels.sweep_dots(target, colors, its_eye.blur, dots)
+        kernels.sweep_dots(target, colors, coupling.blur, dots)
         matrix, gradient = kernels.couple_colors(
-            target.weights, its_eye.blur, dots.indices, dots.response, len(light)
+            target.weights, coupling.blur, dots.indices, dots.response, len(light)
         )
-        light = kernels.move_colors(matrix, gradient, light, its_eye.axes, movable, DESCENTS)
+        light = kernels.move_colors(matrix, gradient, light, coupling.axes, movable, DESCENTS)
         if round_ < ROUNDS - 2:
-            light = _revive(light, movable, matrix, dots, target, its_eye)
+            light = _revive(light, movable, matrix, dots, target, coupling)
     if bits is not None:
-        light = _put_on_grid(light, movable, target, its_eye, channels, bits)
+        light = _put_on_grid(light, movable, target, coupling, channels, bits)
     moved = (light != start).any(1)
-    palette[moved] = _to_palette(light[moved], palette.shape[1])
+    palette[moved] = _to_palette(light[moved], channels)
     return palette if bits is None else without_repetition(round_to_grid(palette, bits))
 
 
@@ -292,14 +291,6 @@ def sample(images: Tensor | Iterable[Any]) -> list[Tensor]:
     return [tile for _, _, tile in sorted(chosen, key=lambda entry: entry[1])]
 
 
-def _nearest(pixels: Tensor, palette: Tensor, space: Space) -> Tensor:
-    points = in_working_space(pixels, pixels.shape[1], space)
-    centroids = to_working_space(palette, space)
-    if pixels.shape[1] == 4:
-        return assign(points, centroids, color_space(space).lightness)
-    return kernels.assign(points[None], centroids[None])[0]
-
-
 def _light(colors: Tensor) -> Tensor:
     """(N, C) sRGB to (N, 4) float32, premultiplied linear light and alpha."""
     colors = sanitize(colors, clamp=True).to(torch.float32)
@@ -312,9 +303,9 @@ def _light(colors: Tensor) -> Tensor:
     return light
 
 
-def _on_axes(light: Tensor, its_eye: Eye) -> Tensor:
+def _on_axes(light: Tensor, coupling: Coupling) -> Tensor:
     """(N, 4) float32; equal colours become equal bits."""
-    light, axes = light.to(torch.float32), its_eye.axes
+    light, axes = light.to(torch.float32), coupling.axes
     points = torch.empty_like(light)
     matrix = axes[:3, :3].flatten().tolist()
     points[:, :3] = kernels.convert_color(light[:, :3].contiguous(), ["matrix"], matrix)
@@ -330,7 +321,7 @@ def _to_palette(light: Tensor, channels: int) -> Tensor:
 
 
 def _target(
-    pixels: Tensor, palette: Tensor, its_eye: Eye, space: Space, voting: bool = False
+    pixels: Tensor, palette: Tensor, coupling: Coupling, space: Space, voting: bool = False
 ) -> Target:
     """Pixels (H, W, C) on the eye's axes; clear ones, and non-finite ones in a vote, weigh 0."""
     height, width, channels = pixels.shape
@@ -343,14 +334,14 @@ def _target(
     for top in range(0, height, rows):
         part = pixels[top : top + rows].reshape(-1, channels)
         light = _light(part)
-        points[top : top + rows] = _on_axes(light, its_eye).view(-1, width, 4)
+        points[top : top + rows] = _on_axes(light, coupling).view(-1, width, 4)
         luminance[top : top + rows] = (
             (light[:, :3] * torch.tensor(LUMINANCE)).sum(1).view(-1, width)
         )
         if channels == 4:
             kind = opacity(light)
             undecided = (kind == SOFT).nonzero().squeeze(1)
-            nearest = _nearest(part[undecided], palette, space)
+            nearest = nearest_colors(part[undecided], palette, space)
             kind[undecided[theirs[nearest] == CLEAR]] = CLEAR
             presence[top : top + rows] = torch.where(kind == CLEAR, 0, light[:, 3]).view(-1, width)
             kinds[top : top + rows] = (kind if has_opaque else kind.clamp_max(1)).view(-1, width)
@@ -388,7 +379,7 @@ def _width(pictures: list[Tensor], palette: Tensor, factor: float = 1.0) -> floa
     pixels = torch.cat([picture.flatten(0, 1)[::step] for picture in pictures])
     points = in_working_space(pixels, palette.shape[1], "oklab").double()
     colors = to_working_space(palette, "oklab").double()
-    offsets = (points - colors[_nearest(pixels, palette, "oklab")]).square().sum(1).numpy()
+    offsets = (points - colors[nearest_colors(pixels, palette, "oklab")]).square().sum(1).numpy()
     distance = factor * float(np.sqrt(offsets.mean()))
     return round(20 * min(max(WIDTH * distance**GROWTH, WIDTHS[0]), WIDTHS[1])) / 20
 
@@ -410,10 +401,10 @@ def _atlas(targets: list[Target], gap: int) -> Target:
     return whole
 
 
-def _undecided(target: Target, its_eye: Eye) -> Dots:
+def _undecided(target: Target, coupling: Coupling) -> Dots:
     """Dots of pixels that are as they should be."""
     height, width = target.weights.shape
-    reach = len(its_eye.blur) - 1
+    reach = len(coupling.blur) - 1
     indices = torch.full((height, width), -1, dtype=torch.int32)
     indices[target.kinds == 0] = 0
     response = torch.zeros(height + reach, width + reach, 4)
@@ -421,10 +412,10 @@ def _undecided(target: Target, its_eye: Eye) -> Dots:
     return Dots(indices, response, stale)
 
 
-def _draw(target: Target, colors: Tensor, its_eye: Eye, kept: Tensor | None) -> Tensor:
+def _draw(target: Target, colors: Tensor, coupling: Coupling, kept: Tensor | None) -> Tensor:
     """The dots (H, W) int64 of given colours (K, 4) on the eye's axes."""
     visible = (colors[:, 3] > 0).nonzero().squeeze(1)
-    dots = _undecided(target, its_eye)
+    dots = _undecided(target, coupling)
     if len(visible) == 0:
         return dots.indices.long()
     its_colors, colors = len(colors), colors[visible]
@@ -436,10 +427,10 @@ def _draw(target: Target, colors: Tensor, its_eye: Eye, kept: Tensor | None) -> 
         dots.indices[is_kept] = own[is_kept].to(torch.int32)
         target = target._replace(kinds=target.kinds.masked_fill(is_kept, 0))
         dots = dots._replace(
-            response=kernels.blur_errors(target, colors, its_eye.blur, dots.indices)
+            response=kernels.blur_errors(target, colors, coupling.blur, dots.indices)
         )
     for _ in _progress(SWEEPS):
-        if not kernels.sweep_dots(target, colors, its_eye.blur, dots):
+        if not kernels.sweep_dots(target, colors, coupling.blur, dots):
             break
     indices = dots.indices.clamp_min_(0).long()
     return indices if len(visible) == its_colors else visible[indices]
@@ -454,27 +445,27 @@ def _progress(steps: int) -> Iterable[int]:
 
 
 def _put_on_grid(
-    light: Tensor, movable: Tensor, target: Target, its_eye: Eye, channels: int, bits: Bits
+    light: Tensor, movable: Tensor, target: Target, coupling: Coupling, channels: int, bits: Bits
 ) -> Tensor:
     """Colours (K, 4) of a display: the nearest ones, then from point to point of its grid."""
     apart = torch.eye(len(light), dtype=light.dtype)[..., None].expand(-1, -1, 4)
     slopes = torch.zeros_like(light)  # with which the best is the nearest
-    best = light = _step_on_grid(apart, slopes, light, movable, its_eye, channels, bits)
+    best = light = _step_on_grid(apart, slopes, light, movable, coupling, channels, bits)
     least = np.inf
     for _ in range(ON_GRID):
-        colors, dots = _on_axes(light, its_eye), _undecided(target, its_eye)
-        kernels.sweep_dots(target, colors, its_eye.blur, dots)
+        colors, dots = _on_axes(light, coupling), _undecided(target, coupling)
+        kernels.sweep_dots(target, colors, coupling.blur, dots)
         matrix, gradient = kernels.couple_colors(
-            target.weights, its_eye.blur, dots.indices, dots.response, len(light)
+            target.weights, coupling.blur, dots.indices, dots.response, len(light)
         )
-        reach = len(its_eye.blur) // 2
+        reach = len(coupling.blur) // 2
         errors = (colors[dots.indices.long()] - target.points).mul_(target.weights[..., None])
         errors *= dots.response[reach:-reach, reach:-reach]
         error = float(errors.sum(dtype=torch.float64))
         if error >= least:
             break
         best, least = light, error
-        light = _step_on_grid(matrix, gradient, light, movable, its_eye, channels, bits)
+        light = _step_on_grid(matrix, gradient, light, movable, coupling, channels, bits)
     return best
 
 
@@ -483,7 +474,7 @@ def _step_on_grid(
     gradient: Tensor,
     light: Tensor,
     movable: Tensor,
-    its_eye: Eye,
+    coupling: Coupling,
     channels: int,
     bits: Bits,
 ) -> Tensor:
@@ -494,7 +485,7 @@ def _step_on_grid(
         points = around(_to_palette(light, channels), bits)
         places = _light(points.flatten(0, 1)).double().view(len(light), -1, 4)
         for index in movable.nonzero().squeeze(1).tolist():
-            changes = (places[index] - light[index]) @ its_eye.axes.T
+            changes = (places[index] - light[index]) @ coupling.axes.T
             costs = changes @ gradient[index] + 0.5 * changes.square() @ matrix[index, index]
             others = (places[index][:, None] - light).abs().amax(2)
             others[:, index] = 1
@@ -508,11 +499,11 @@ def _step_on_grid(
 
 
 def _revive(
-    light: Tensor, movable: Tensor, matrix: Tensor, dots: Dots, target: Target, its_eye: Eye
+    light: Tensor, movable: Tensor, matrix: Tensor, dots: Dots, target: Target, coupling: Coupling
 ) -> Tensor:
     """Colours that no dot has go to what would mend the largest errors."""
     unused = ((matrix.diagonal()[0] == 0) & (movable > 0)).nonzero().squeeze(1)
-    reach = len(its_eye.blur) // 2
+    reach = len(coupling.blur) // 2
     if len(unused) == 0:
         return light
     response = dots.response[reach:-reach, reach:-reach]
@@ -527,7 +518,7 @@ def _revive(
             target.points[row, column].double()
             - response[row, column] / target.weights[row, column]
         )
-        color = torch.linalg.solve(its_eye.axes, point.double())
+        color = torch.linalg.solve(coupling.axes, point.double())
         color[3] = color[3].clamp(0, 1) if movable[index] == 2 else light[index, 3]
         light[index] = torch.minimum(color.clamp_min(0), color[3])
         size[max(0, row - TILE) : row + TILE, max(0, column - TILE) : column + TILE] = 0

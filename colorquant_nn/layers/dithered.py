@@ -86,13 +86,12 @@ class DitheredColorQuantize(nn.Module):
         """Draw; the images alone, or all that is known.
 
         Args:
-            x: (B, 3, H, W) or (3, H, W), floating point.
+            x: see `Quantizer.forward`.
             weights: see `quantize`.
-            returns: "values" for the images, so that the layer fits in `nn.Sequential`; "all" for
-                a `Quantized`.
+            returns: see `Quantizer.forward`.
 
         Returns:
-            The shape, dtype and range of ``x``; or a `Quantized`.
+            See `Quantizer.forward`.
 
         Raises:
             ValueError: as the quantizer, and for another ``returns``.

@@ -17,7 +17,7 @@ from colorquant_nn.functional import spatial as module
 from colorquant_nn.functional.dither import nearest
 from colorquant_nn.functional.fitting import round_to_bytes
 from colorquant_nn.functional.grid import round_to_grid
-from colorquant_nn.functional.spatial import eye, sample, spatial
+from colorquant_nn.functional.spatial import couple, sample, spatial
 from tests.helpers import assert_same, random
 from tests.helpers import picture as byte_picture
 from tests.oracles import srgb_to_linear
@@ -78,21 +78,21 @@ def problem(seed=0, colors=5, height=18, width=21):
 
 
 def prepared(pixels, palette, strength=1.0):
-    its_eye = eye(strength)
-    target = module._target(pixels, palette, its_eye, "oklab")
-    colors = module._on_axes(module._light(palette), its_eye)
-    return its_eye, target, colors, module._undecided(target, its_eye)
+    coupling = couple(strength)
+    target = module._target(pixels, palette, coupling, "oklab")
+    colors = module._on_axes(module._light(palette), coupling)
+    return coupling, target, colors, module._undecided(target, coupling)
 
 
 def test_the_response_gives_the_error_as_it_is_defined():
     pixels, palette = problem()
-    its_eye, target, colors, dots = prepared(pixels, palette)
-    kernels.sweep_dots(target, colors, its_eye.blur, dots)
+    coupling, target, colors, dots = prepared(pixels, palette)
+    kernels.sweep_dots(target, colors, coupling.blur, dots)
     expected = error_of(pixels.numpy(), palette.numpy(), dots.indices.numpy())
     errors = target.weights[..., None] * (colors[dots.indices.long()] - target.points)
     for response in (
         dots.response,  # as it was kept up to date
-        kernels.blur_errors(target, colors, its_eye.blur, dots.indices),
+        kernels.blur_errors(target, colors, coupling.blur, dots.indices),
     ):
         found = (errors * response[4:-4, 4:-4]).sum()
         assert found == pytest.approx(expected, rel=1e-4)
@@ -100,9 +100,9 @@ def test_the_response_gives_the_error_as_it_is_defined():
 
 def test_no_sweep_raises_the_error_and_at_the_end_no_other_color_of_a_pixel_would_lower_it():
     pixels, palette = problem(1)
-    its_eye, target, colors, dots = prepared(pixels, palette)
+    coupling, target, colors, dots = prepared(pixels, palette)
     before = np.inf
-    while kernels.sweep_dots(target, colors, its_eye.blur, dots):
+    while kernels.sweep_dots(target, colors, coupling.blur, dots):
         error = error_of(pixels.numpy(), palette.numpy(), dots.indices.numpy())
         assert error < before * (1 + 1e-6)
         before = error
@@ -115,10 +115,10 @@ def test_no_sweep_raises_the_error_and_at_the_end_no_other_color_of_a_pixel_woul
 
 def test_a_sweep_is_the_argmin_over_all_colors_pixel_by_pixel():
     pixels, palette = problem(2, colors=9)
-    its_eye, target, colors, dots = prepared(pixels, palette)
-    kernels.sweep_dots(target, colors, its_eye.blur, dots)
+    coupling, target, colors, dots = prepared(pixels, palette)
+    kernels.sweep_dots(target, colors, coupling.blur, dots)
     points, weights = target.points.double().numpy(), target.weights.double().numpy()
-    rows, line = colors.double().numpy(), its_eye.blur.double().numpy()
+    rows, line = colors.double().numpy(), coupling.blur.double().numpy()
     coupling = line[:, None] * line
     response = np.zeros((18 + 8, 21 + 8, 4))
     for row in range(18):
@@ -133,8 +133,8 @@ def test_a_sweep_is_the_argmin_over_all_colors_pixel_by_pixel():
 def test_the_palette_step_solves_the_least_squares_of_the_design_matrix():
     pixels, palette = problem(3, colors=3)
     pixels, palette = 0.4 + 0.2 * pixels, 0.4 + 0.2 * palette  # so that no bound is met
-    its_eye, target, colors, dots = prepared(pixels, palette)
-    kernels.sweep_dots(target, colors, its_eye.blur, dots)
+    coupling, target, colors, dots = prepared(pixels, palette)
+    kernels.sweep_dots(target, colors, coupling.blur, dots)
     indices = dots.indices.numpy()
     weights = slopes(pixels.numpy())
     points = srgb_to_linear(pixels) @ TO_AXES.T
@@ -144,11 +144,11 @@ def test_the_palette_step_solves_the_least_squares_of_the_design_matrix():
         goal = spread_out(weights * points[..., axis], blur).ravel()
         expected[:, axis] = np.linalg.lstsq(np.stack(design, 1), goal)[0]
     matrix, gradient = kernels.couple_colors(
-        target.weights, its_eye.blur, dots.indices, dots.response, 3
+        target.weights, coupling.blur, dots.indices, dots.response, 3
     )
     light = module._light(palette).double()
     movable = torch.ones(3, dtype=torch.uint8)
-    moved = kernels.move_colors(matrix, gradient, light, its_eye.axes, movable, 1000)
+    moved = kernels.move_colors(matrix, gradient, light, coupling.axes, movable, 1000)
     assert ((moved[:, :3] > 0.001) & (moved[:, :3] < 0.999)).all()
     assert np.allclose(moved[:, :3].numpy() @ TO_AXES.T, expected, atol=1e-4)
 
@@ -159,7 +159,7 @@ def test_bounds_are_those_of_the_cube_and_hold_where_the_best_lies_outside():
     matrix = torch.from_numpy((root @ root.transpose(0, 2, 1)).transpose(1, 2, 0).copy())
     gradient = torch.from_numpy(generator.normal(size=(5, 4)) * 3)
     light = torch.cat([random(5, 3), torch.ones(5, 1)], 1).double()
-    axes = eye().axes
+    axes = couple().axes
     movable = torch.tensor([1, 0, 1, 1, 1], dtype=torch.uint8)
     moved = kernels.move_colors(matrix, gradient, light, axes, movable, 2000)
     assert torch.equal(moved[1], light[1])
@@ -175,16 +175,16 @@ def test_bounds_are_those_of_the_cube_and_hold_where_the_best_lies_outside():
 
 def test_without_blur_the_two_steps_are_those_of_lloyd():
     pixels, palette = problem(4, colors=6)
-    its_eye, target, colors, dots = prepared(pixels, palette, 0.0)
-    kernels.sweep_dots(target, colors, its_eye.blur, dots)
+    coupling, target, colors, dots = prepared(pixels, palette, 0.0)
+    kernels.sweep_dots(target, colors, coupling.blur, dots)
     points = target.points.flatten(0, 1)
     nearest_ones = kernels.assign(points[None], colors[None])[0]
     assert torch.equal(dots.indices.flatten().long(), nearest_ones)
     matrix, gradient = kernels.couple_colors(
-        target.weights, its_eye.blur, dots.indices, dots.response, 6
+        target.weights, coupling.blur, dots.indices, dots.response, 6
     )
     moved = kernels.move_colors(
-        matrix, gradient, module._light(palette), its_eye.axes, torch.ones(6).byte(), 1000
+        matrix, gradient, module._light(palette), coupling.axes, torch.ones(6).byte(), 1000
     )
     weights = target.weights.flatten().double() ** 2
     light = srgb_to_linear(pixels).reshape(-1, 3)
@@ -449,20 +449,20 @@ def test_a_palette_from_tiles_is_nearly_as_good_as_from_all(monkeypatch):
 def test_tiles_of_an_atlas_do_not_see_each_other():
     pictures = [problem(seed, height=9 + seed, width=12)[0] for seed in range(3)]
     palette = random(4, 3)
-    its_eye = eye()
-    targets = [module._target(pixels, palette, its_eye, "oklab") for pixels in pictures]
+    coupling = couple()
+    targets = [module._target(pixels, palette, coupling, "oklab") for pixels in pictures]
     atlas = module._atlas(targets, 4)
-    colors = module._on_axes(module._light(palette), its_eye)
-    together = module._undecided(atlas, its_eye)
-    kernels.sweep_dots(atlas, colors, its_eye.blur, together)
+    colors = module._on_axes(module._light(palette), coupling)
+    together = module._undecided(atlas, coupling)
+    kernels.sweep_dots(atlas, colors, coupling.blur, together)
     matrix, gradient = 0, 0
     for target in targets:
-        dots = module._undecided(target, its_eye)
-        kernels.sweep_dots(target, colors, its_eye.blur, dots)
-        parts = kernels.couple_colors(target.weights, its_eye.blur, dots.indices, dots.response, 4)
+        dots = module._undecided(target, coupling)
+        kernels.sweep_dots(target, colors, coupling.blur, dots)
+        parts = kernels.couple_colors(target.weights, coupling.blur, dots.indices, dots.response, 4)
         matrix, gradient = matrix + parts[0], gradient + parts[1]
     found = kernels.couple_colors(
-        atlas.weights, its_eye.blur, together.indices, together.response, 4
+        atlas.weights, coupling.blur, together.indices, together.response, 4
     )
     assert torch.allclose(found[0], matrix, rtol=1e-5)
     assert torch.allclose(found[1], gradient, rtol=1e-4, atol=1e-5)
@@ -481,11 +481,11 @@ def test_bad_input_is_told():
 
 
 def test_opacity_blurs_as_lightness_does_and_half_the_strength_is_more_than_half_the_blur():
-    blur = eye().blur
+    blur = couple().blur
     assert torch.equal(blur[:, 3], blur[:, 0])
     assert torch.equal(blur[:, 1], blur[:, 2])
     assert blur[5, 1] > blur[5, 0] > 0
-    assert eye(0.5).blur[5, 0] > eye(1.0, 0.4).blur[5, 0]
+    assert couple(0.5).blur[5, 0] > couple(1.0, 0.4).blur[5, 0]
 
 
 def test_the_blur_is_as_wide_as_dots_are_coarse_within_bounds():
@@ -500,20 +500,20 @@ def test_colors_without_dots_go_to_errors_that_are_far_from_each_other():
     pixels = torch.zeros(8, 240, 3)
     pixels[:, 80:110, 0] = pixels[:, 200:230, 1] = 1
     palette = torch.tensor([[0.0, 0, 0], [0, 0, 1], [0, 0, 1]])
-    its_eye, target, colors, dots = prepared(pixels, palette[:1])
-    kernels.sweep_dots(target, colors, its_eye.blur, dots)
+    coupling, target, colors, dots = prepared(pixels, palette[:1])
+    kernels.sweep_dots(target, colors, coupling.blur, dots)
     matrix = torch.tensor([1.0, 0, 0]).diag()[..., None].expand(3, 3, 4)
     light = module._light(palette).double()
-    moved = module._revive(light, torch.ones(3).byte(), matrix, dots, target, its_eye)
+    moved = module._revive(light, torch.ones(3).byte(), matrix, dots, target, coupling)
     expected = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]).double()
     torch.testing.assert_close(moved[:, :3], expected, atol=1e-4, rtol=0)
     assert (moved[:, 3] == 1).all()
     soft, kinds = light.clone(), torch.tensor([1, 2, 1], dtype=torch.uint8)
     soft[1] = torch.tensor([0.0, 0, 0.5, 0.5])
-    moved = module._revive(soft, kinds, matrix, dots, target, its_eye)
+    moved = module._revive(soft, kinds, matrix, dots, target, coupling)
     torch.testing.assert_close(moved[1], torch.tensor([1.0, 0, 0, 1]).double(), atol=1e-4, rtol=0)
     pinned = torch.tensor([1, 0, 1], dtype=torch.uint8)
-    assert torch.equal(module._revive(light, pinned, matrix, dots, target, its_eye)[1], light[1])
+    assert torch.equal(module._revive(light, pinned, matrix, dots, target, coupling)[1], light[1])
 
 
 def test_what_is_not_there_has_no_part_in_the_local_luminance():
@@ -523,12 +523,12 @@ def test_what_is_not_there_has_no_part_in_the_local_luminance():
     weights = []
     for row in ([0.2, 0.2, 0.2, 1], [1, 1, 1, 0], [1, 1, 1, 0.05]):  # the last is drawn as clear
         pixels[4] = torch.tensor(row)
-        weights.append(module._target(pixels, palette, eye(), "oklab").weights[[0, 3, 5, 8]])
+        weights.append(module._target(pixels, palette, couple(), "oklab").weights[[0, 3, 5, 8]])
     torch.testing.assert_close(weights[1], weights[0])
     torch.testing.assert_close(weights[2], weights[0])
     hurt = pixels[..., :3].clone()
     hurt[4] = torch.nan
-    target = module._target(hurt, palette[:1, :3], eye(), "oklab", voting=True)
+    target = module._target(hurt, palette[:1, :3], couple(), "oklab", voting=True)
     torch.testing.assert_close(target.weights[[0, 3, 5, 8]], weights[0])
     assert (target.weights[4] == 0).all()
 
@@ -547,7 +547,7 @@ def test_a_soft_color_stays_between_its_light_and_one():
 
 def test_of_many_pixels_some_rows_stand_for_all_pairs():
     indices = torch.arange(400, dtype=torch.int32).remainder(2).expand(400, 400).contiguous()
-    weights, blur = torch.full((400, 400), 0.5), eye(0.0).blur
+    weights, blur = torch.full((400, 400), 0.5), couple(0.0).blur
     matrix, _ = kernels.couple_colors(weights, blur, indices, torch.zeros(408, 408, 4), 2)
     expected = (torch.eye(2) * 80000 * 0.25)[..., None].expand(2, 2, 4).double()
     torch.testing.assert_close(matrix, expected)
