@@ -59,7 +59,7 @@ from colorquant_nn.functional.points import (
 from colorquant_nn.kernels import Dots, Target, sanitize
 from colorquant_nn.names import Space
 
-__all__ = ["Coupling", "couple", "move_palette", "sample", "spatial"]
+__all__ = ["Coupling", "couple", "move_palette", "sample", "smooth", "spatial"]
 
 # The coarser the dots, the further away one stands. Widths of the blur of lightness are in pixels,
 # the shortest and the longest of ``WIDTH * distance ** GROWTH``, for the distance in OKLab that
@@ -350,7 +350,7 @@ def _target(
             kinds[top : top + rows] *= finite
             presence[top : top + rows] *= finite
     luminance *= presence > 0
-    local = _smooth(luminance).div_(_smooth(presence).clamp_min_(1e-6))
+    local = smooth(luminance, ADAPTATION).div_(smooth(presence, ADAPTATION).clamp_min_(1e-6))
     weights = local.add_(DARK).pow_(-2 / 3).div_(3).mul_(kinds > 0)
     if not bool((theirs != CLEAR).any()):
         weights.zero_()
@@ -358,10 +358,24 @@ def _target(
     return Target(points, weights, kinds)
 
 
-def _smooth(values: Tensor) -> Tensor:
-    """A Gaussian of `ADAPTATION` over (H, W), with nothing beyond the edges."""
-    reach = int(np.ceil(3 * ADAPTATION))
-    line = [float(np.exp(-0.5 * (step / ADAPTATION) ** 2)) for step in range(reach + 1)]
+def smooth(values: Tensor, width: float) -> Tensor:
+    """Sum a picture's values around each pixel, weighed by a Gaussian; beyond the edges is nothing.
+
+    Args:
+        values: (H, W).
+        width: of the Gaussian, in pixels.
+
+    Returns:
+        (H, W); not normalized.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.spatial import smooth
+        >>> smooth(torch.tensor([[0.0, 1.0, 0.0]]), 1.0)
+        tensor([[0.6065, 1.0000, 0.6065]])
+    """
+    reach = int(np.ceil(3 * width))
+    line = [float(np.exp(-0.5 * (step / width) ** 2)) for step in range(reach + 1)]
     for axis in (0, 1):
         size = values.shape[axis]
         total = values * line[0]

@@ -46,6 +46,7 @@ __all__ = [
     "SPLIT_GAIN",
     "TINY",
     "Clustered",
+    "DeflateCosts",
     "DistinctColors",
     "Dots",
     "FittedImages",
@@ -55,6 +56,7 @@ __all__ = [
     "assign",
     "blur_errors",
     "call",
+    "choose_indices",
     "cluster",
     "convert_color",
     "couple_colors",
@@ -156,6 +158,17 @@ class Target(NamedTuple):
     kinds: Tensor
     """(H, W) uint8: 0 keeps its index, 1 takes any colour, 2 one of those with the largest last
     channel."""
+
+
+class DeflateCosts(NamedTuple):
+    """What deflate's symbols cost, or how often they are used, in each of B bands of rows."""
+
+    literals: Tensor
+    """(B, K), of each colour."""
+    lengths: Tensor
+    """(B, 259), of a copy of 3 to 258 pixels."""
+    distances: Tensor
+    """(B, 30), of each code of a copy's distance, with its extra bits."""
 
 
 class Dots(NamedTuple):
@@ -778,6 +791,58 @@ def move_colors(
         tensor([[1.0000, 0.4000, 0.5000, 1.0000]], dtype=torch.float64)
     """
     return call("move_colors", matrix, gradient, colors, axes, movable, rounds)
+
+
+def choose_indices(
+    points: Tensor,
+    weights: Tensor,
+    kinds: Tensor,
+    colors: Tensor,
+    allowed: Tensor,
+    costs: DeflateCosts,
+    diffusion: float,
+) -> tuple[Tensor, DeflateCosts]:
+    """Give each pixel a colour, by its error and by what deflate stores the indices in.
+
+    Each row is a shortest path over literals and copies of earlier indices, exact or nearly so,
+    within its band of ``ceil(H / B)`` rows. Of copies those are tried that come from near above,
+    that repeat the pixels before, that a pixel above made, and that begin where the same colours
+    were before. With costs of 0 each pixel takes the colour nearest to it.
+
+    Args:
+        points: (H, W, 4) float32.
+        weights: (H, W) float32 above 0, of each pixel's squared error.
+        kinds: (H, W) uint8 below J; pixels of kind 0 pass on no error.
+        colors: (K, 4) float32.
+        allowed: (J, K) bool: the colours that a pixel of each kind may have, at least one.
+        costs: in units of the error, at least 0.
+        diffusion: the share of a row's errors that is added to the row below: a quarter, a half and
+            a quarter of each to the three pixels there.
+
+    Returns:
+        (H, W) int32 indices, and how often each symbol is used, int64.
+
+    References:
+        Deutsch 1996, RFC 1951, "DEFLATE compressed data format specification"; Forney 1973, "The
+        Viterbi algorithm".
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import DeflateCosts, choose_indices
+        >>> points = torch.tensor([0.0, 0.0, 0.0, 0.6, 0.0, 0.0]).view(1, 6, 1).expand(1, 6, 4)
+        >>> pixels = points.contiguous(), torch.ones(1, 6), torch.zeros(1, 6, dtype=torch.uint8)
+        >>> colors, allowed = torch.tensor([[0.0] * 4, [1.0] * 4]), torch.ones(1, 2).bool()
+        >>> sizes = ((1, 2), (1, 259), (1, 30))
+        >>> free, dear = (DeflateCosts(*(torch.full(s, c) for s in sizes)) for c in (0.0, 0.5))
+        >>> choose_indices(*pixels, colors, allowed, free, 0.0)[0]
+        tensor([[0, 0, 0, 1, 0, 0]], dtype=torch.int32)
+        >>> choose_indices(*pixels, colors, allowed, dear, 0.0)[0]
+        tensor([[0, 0, 0, 0, 0, 0]], dtype=torch.int32)
+    """
+    indices, *counts = call(
+        "choose_indices", points, weights, kinds, colors, allowed, *costs, 0.25 * diffusion
+    )
+    return indices, DeflateCosts(*counts)
 
 
 def unpack_moments(moments: Tensor) -> Moments:

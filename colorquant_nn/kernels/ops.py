@@ -92,6 +92,13 @@ def _fake_couple_colors(
     return matrix, torch.empty_like(matrix[0])
 
 
+def _fake_choose_indices(
+    points: Tensor, weights: Tensor, kinds: Tensor, colors: Tensor, allowed: Tensor, *costs: Tensor
+) -> tuple[Tensor, ...]:
+    indices = torch.empty_like(kinds, dtype=torch.int32)
+    return indices, *(torch.empty_like(part, dtype=torch.int64) for part in costs[:3])
+
+
 OPS = {
     "assign": Op(
         "(Tensor points, Tensor centroids, bool clamp) -> Tensor",
@@ -198,6 +205,13 @@ OPS = {
         " -> Tensor",
         _like(2, torch.float64),
         cpu="kernels.cpu.spatial:move_colors",
+    ),
+    "choose_indices": Op(
+        "(Tensor points, Tensor weights, Tensor kinds, Tensor colors, Tensor allowed,"
+        " Tensor literals, Tensor lengths, Tensor distances, float diffusion)"
+        " -> (Tensor, Tensor, Tensor, Tensor)",
+        _fake_choose_indices,
+        cpu="kernels.cpu.deflate:choose_indices",
     ),
     "soft_backward": Op(
         "(Tensor x, Tensor palette, Tensor grad, float temperature) -> (Tensor, Tensor)",

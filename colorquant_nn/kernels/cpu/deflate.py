@@ -1,0 +1,363 @@
+"""Indices that deflate stores in few bits, on the CPU: what `functional.rate` is made of.
+
+Letters: H rows, W columns, K colours, B bands of rows. Costs are in units of the error.
+
+Each row is a shortest path: to every pixel on the way leads a literal, or a copy of earlier pixels,
+right or only nearly so, that began further back. Copies come from decided rows, or repeat the last
+few pixels of the path itself. Of each distance only the copy that is cheapest so far goes on, so
+that a pixel costs as many steps as there are distances, however long copies are. Bands know nothing
+of each other: what each does does not depend on when the others do it.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from colorquant_nn.kernels.cpu.runtime import FUSED, kernel, next_task, run, subroutine
+
+WINDOW = 1 << 15  # bytes that deflate looks back
+LONGEST = 258  # pixels of a copy
+SHORTEST = 3
+REPEATED = 4  # pixels at most, that are repeated within a row
+NEAR = np.array(
+    [(1, across) for across in (0, -1, 1, -2, 2, -3, 3, -4, 4)]
+    + [(2, across) for across in (0, -1, 1, -2, 2)]
+    + [(3, 0), (4, 0)]
+)  # rows up, columns to the right: where copies always may come from;
+SLOTS = 12  # and so many more places, which change from pixel to pixel
+OFFERS = 4  # of these from each list of places where the same colours were
+ENTRIES = 1 << 14  # such lists, of 3 and of 6 colours
+FAR = np.float32(1e15)  # where there is no colour; its square is finite
+NEVER = np.float32(1e30)
+LITERAL, COPY, REPEAT, SOLID = 0, 1, 2, 3  # ways to a pixel
+
+
+def choose_indices(
+    points: Tensor,
+    weights: Tensor,
+    kinds: Tensor,
+    colors: Tensor,
+    allowed: Tensor,
+    literals: Tensor,
+    lengths: Tensor,
+    distances: Tensor,
+    diffusion: float,
+) -> tuple[Tensor, ...]:
+    """See `colorquant_nn.kernels.choose_indices`."""
+    height, width = kinds.shape
+    bands, num_colors = literals.shape
+    palettes = np.full((len(allowed), 4, num_colors), FAR)
+    for palette, rows in zip(palettes, allowed.numpy(), strict=True):
+        palette[:, rows] = colors.numpy()[rows].T
+    indices = np.empty((height, width), np.int32)
+    counts = tuple(np.zeros((bands, size), np.int64) for size in (num_colors, LONGEST + 1, 30))
+    run(
+        _choose, bands, (60.0 + 0.5 * num_colors) * height * width,
+        (points.numpy(), weights.numpy(), kinds.numpy()), palettes, colors.numpy(),
+        (literals.numpy(), lengths.numpy(), distances.numpy()), np.float32(diffusion),
+        indices, counts,
+    )  # fmt: skip
+    return (torch.from_numpy(indices), *map(torch.from_numpy, counts))
+
+
+@subroutine()
+def _symbol_of(distance):
+    """The code of a distance (RFC 1951, section 3.2.5): two for each number of extra bits."""
+    if distance <= 4:
+        return distance - 1
+    extra = 0
+    rest = distance - 1
+    while rest > 3:
+        rest >>= 1
+        extra += 1
+    return 2 * extra + 2 + (rest & 1)
+
+
+@subroutine()
+def _offer(slots, sources, num_near, offset, distance, end, cost):
+    """A place to copy from takes the slot of the one that is the furthest from being used."""
+    backs, _, ends, headers = slots
+    chosen = num_near
+    for slot in range(len(backs)):
+        if backs[slot] == offset:
+            return
+        if slot > num_near and sources[slot] > sources[chosen]:
+            chosen = slot
+    backs[chosen] = offset
+    ends[chosen] = end
+    headers[chosen] = cost
+    sources[chosen] = NEVER
+
+
+@subroutine()
+def _look_up(row, column, count):
+    """Which list of places has those of these ``count`` colours."""
+    key = 0
+    for step in range(count):
+        key = 61 * key + row[column + step]
+    return (key ^ (key >> 14)) & (ENTRIES - 1)
+
+
+@kernel(FUSED)
+def _choose(counter, num_tasks, target, palettes, colors, costs, diffusion, indices, counts):
+    points, weights, kinds = target
+    height, width = kinds.shape
+    decided = indices.reshape(-1)
+    num_near = len(NEAR)
+    num_slots = num_near + SLOTS
+    band = -(-height // num_tasks)
+    stride = width + 1  # a byte more, the filter of the row
+    targets = np.empty((width, 4), np.float32)
+    errors = np.zeros((width + 2, 4), np.float32)  # of the row above, and zeros beside them
+    distances_to = np.empty(len(colors), np.float32)
+    order = distances_to.view(np.int32)  # of floats that are not negative: the same order
+    literals = np.empty(width, np.int32)
+    literal_costs = np.empty(width, np.float32)
+    # The cheapest way to each pixel: what it costs, how it ends, how long that is, from where.
+    total = np.empty(width + 1, np.float32)
+    ways = np.empty(width + 1, np.int32)
+    steps = np.empty(width + 1, np.int32)
+    origins = np.empty(width + 1, np.int32)
+    latest = np.empty((width + 1, REPEATED), np.int32)  # colours before it, the nearest first
+    # Copies that go on: what each costs so far, how far back it reads, where it began and must end.
+    running = np.empty(num_slots, np.float32)
+    backs = np.empty(num_slots, np.int32)
+    starts = np.empty(num_slots, np.int32)
+    ends = np.empty(num_slots, np.int32)
+    headers = np.empty(num_slots, np.float32)
+    slots = backs, starts, ends, headers
+    repeats = np.empty(REPEATED + 1, np.float32)  # of 1, 2 ... pixels; the last one: of one colour
+    since = np.empty(REPEATED + 1, np.int32)
+    patterns = np.empty((REPEATED + 1, REPEATED), np.int32)
+    path = np.empty(width, np.int32)
+    copied = np.empty((band, width), np.int32)  # how far back, 0: not from a row above
+    first_places = np.empty((2, ENTRIES), np.int32)
+    next_places = np.empty((2, band * width), np.int32)
+    while True:
+        task = next_task(counter)
+        if task >= num_tasks:
+            break
+        top = task * band
+        literal_prices = costs[0][task]
+        length_prices = costs[1][task]
+        distance_prices = costs[2][task]
+        literal_counts = counts[0][task]
+        length_counts = counts[1][task]
+        distance_counts = counts[2][task]
+        errors[:] = 0
+        first_places[:] = -1
+        for row in range(top, min(height, top + band)):
+            line = indices[row]
+            # Literals, of what the row is to be: its points, and a share of the errors above.
+            for column in range(width):
+                palette = palettes[kinds[row, column]]
+                weight = weights[row, column]
+                for axis in range(4):
+                    targets[column, axis] = points[row, column, axis] + diffusion * (
+                        errors[column, axis]
+                        + np.float32(2) * errors[column + 1, axis]
+                        + errors[column + 2, axis]
+                    )
+                first, second, third, fourth = targets[column]
+                for index in range(len(colors)):
+                    a = palette[0, index] - first
+                    b = palette[1, index] - second
+                    c = palette[2, index] - third
+                    d = palette[3, index] - fourth
+                    distances_to[index] = (
+                        weight * (a * a + b * b + c * c + d * d) + literal_prices[index]
+                    )
+                least = order[0]
+                for index in range(len(order)):
+                    least = min(least, order[index])
+                best = 0
+                while order[best] != least:
+                    best += 1
+                literals[column] = best
+                literal_costs[column] = distances_to[best]
+            # The shortest path.
+            for slot in range(num_slots):
+                running[slot] = NEVER
+                backs[slot] = 0
+                if slot < num_near:
+                    up, across = NEAR[slot]
+                    distance = up * stride - across
+                    if row - up >= top and abs(across) < width and distance <= WINDOW:
+                        backs[slot] = up * width - across
+                        ends[slot] = width - max(0, across)
+                        starts[slot] = max(0, -across)
+                        headers[slot] = distance_prices[_symbol_of(distance)]
+            repeats[:] = NEVER
+            latest[0] = -1
+            total[0] = 0
+            for column in range(width):
+                here = total[column]
+                palette = palettes[kinds[row, column]]
+                weight = weights[row, column]
+                first, second, third, fourth = targets[column]
+                if column > 0:
+                    way = ways[column]
+                    origin = origins[column]
+                    before = column - steps[column]
+                    for back in range(REPEATED):
+                        place = column - 1 - back
+                        if place < before:
+                            latest[column, back] = latest[before, before - 1 - place]
+                        elif way == COPY:
+                            latest[column, back] = decided[row * width + place - origin]
+                        elif way == REPEAT:
+                            latest[column, back] = latest[
+                                before, origin - 1 - (place - before) % origin
+                            ]
+                        else:
+                            latest[column, back] = origin
+                least = here + literal_costs[column]
+                way = LITERAL
+                step = 1
+                origin = literals[column]
+                for kind in range(REPEATED + 1):
+                    # Begin, if that is cheaper than to go on.
+                    if kind < REPEATED:
+                        cost = here + distance_prices[kind]
+                        if latest[column, kind] >= 0 and cost < repeats[kind]:
+                            repeats[kind] = cost
+                            since[kind] = column
+                            for back in range(kind + 1):
+                                patterns[kind, back] = latest[column, back]
+                    elif column + 2 < width:
+                        solid = literals[column + 2]
+                        cost = here + literal_prices[solid] + distance_prices[0]
+                        if cost < repeats[kind]:
+                            repeats[kind] = cost
+                            since[kind] = column
+                            patterns[kind, 0] = solid
+                    if repeats[kind] >= NEVER:
+                        continue
+                    size = column + 1 - since[kind]
+                    period = kind + 1 if kind < REPEATED else 1
+                    index = patterns[kind, period - 1 - (size - 1) % period]
+                    a = palette[0, index] - first
+                    b = palette[1, index] - second
+                    c = palette[2, index] - third
+                    d = palette[3, index] - fourth
+                    repeats[kind] += weight * (a * a + b * b + c * c + d * d)
+                    solid = kind == REPEATED  # its first pixel is a literal
+                    if size - solid >= SHORTEST:
+                        cost = repeats[kind] + length_prices[size - solid]
+                        if cost < least:
+                            least = cost
+                            way = SOLID if solid else REPEAT
+                            step = size
+                            origin = patterns[kind, 0] if solid else period
+                        if size == LONGEST:
+                            repeats[kind] = NEVER
+                if row > top and column + SHORTEST <= width:
+                    # Places that copies above came from, and where the next colours were before.
+                    for across in range(max(0, column - 1), min(width, column + 2)):
+                        back = copied[row - 1 - top, across]
+                        if back > 0:
+                            place = (row - top) * width + column - back
+                            up = row - top - place // width
+                            distance = up * stride + column - place % width
+                            if place >= 0 and up > 0 and distance <= WINDOW:
+                                _offer(
+                                    slots, running, num_near, back, distance,
+                                    column + width - place % width,
+                                    distance_prices[_symbol_of(distance)],
+                                )  # fmt: skip
+                    for which in range(2):
+                        length = SHORTEST * (which + 1)
+                        if column + length > width:
+                            break
+                        place = first_places[which, _look_up(literals, column, length)]
+                        for _ in range(OFFERS):
+                            if place < 0:
+                                break
+                            distance = (row - top - place // width) * stride
+                            distance += column - place % width
+                            if distance > WINDOW:
+                                break
+                            _offer(
+                                slots, running, num_near,
+                                (row - top) * width + column - place, distance,
+                                column + width - place % width,
+                                distance_prices[_symbol_of(distance)],
+                            )  # fmt: skip
+                            place = next_places[which, place]
+                for slot in range(num_slots):
+                    back = backs[slot]
+                    if back == 0 or column >= ends[slot]:
+                        continue
+                    if slot < num_near and column < max(0, -NEAR[slot, 1]):
+                        continue
+                    cost = here + headers[slot]
+                    if cost < running[slot]:
+                        running[slot] = cost
+                        starts[slot] = column
+                    index = decided[row * width + column - back]
+                    a = palette[0, index] - first
+                    b = palette[1, index] - second
+                    c = palette[2, index] - third
+                    d = palette[3, index] - fourth
+                    running[slot] += weight * (a * a + b * b + c * c + d * d)
+                    size = column + 1 - starts[slot]
+                    if size >= SHORTEST:
+                        cost = running[slot] + length_prices[size]
+                        if cost < least:
+                            least = cost
+                            way = COPY
+                            step = size
+                            origin = back
+                        if size == LONGEST:
+                            running[slot] = NEVER
+                total[column + 1] = least
+                ways[column + 1] = way
+                steps[column + 1] = step
+                origins[column + 1] = origin
+            # Back along it, then forward.
+            parts = 0
+            column = width
+            while column > 0:
+                path[parts] = column
+                parts += 1
+                column -= steps[column]
+            for part in range(parts - 1, -1, -1):
+                column = path[part]
+                before = column - steps[column]
+                origin = origins[column]
+                way = ways[column]
+                for place in range(before, column):
+                    copied[row - top, place] = 0
+                    if way == COPY:
+                        line[place] = decided[row * width + place - origin]
+                        copied[row - top, place] = origin
+                    elif way == REPEAT:
+                        line[place] = line[place - origin]
+                    else:
+                        line[place] = origin
+                size = column - before
+                distance = origin if way == REPEAT else 1
+                if way in (LITERAL, SOLID):
+                    literal_counts[origin] += 1
+                    size -= 1
+                elif way == COPY:
+                    place = row * width + before - origin
+                    distance = (row - place // width) * stride + before - place % width
+                if way != LITERAL:
+                    length_counts[size] += 1
+                    distance_counts[_symbol_of(distance)] += 1
+            for column in range(width):
+                index = line[column]
+                for axis in range(4):
+                    errors[column + 1, axis] = targets[column, axis] - colors[index, axis]
+                    if kinds[row, column] == 0:
+                        errors[column + 1, axis] = 0
+                for which in range(2):
+                    length = SHORTEST * (which + 1)
+                    if column + length <= width:
+                        entry = _look_up(line, column, length)
+                        place = (row - top) * width + column
+                        next_places[which, place] = first_places[which, entry]
+                        first_places[which, entry] = place
