@@ -621,6 +621,11 @@ def visual_quality(image: Tensor, reference: Tensor) -> Tensor:
     """
     check_pictures(image, reference)
     _check_axes(image)
+    if image.shape[-3] not in (3, 4) or min(image.shape[-2:]) < 1:
+        raise ValueError(
+            f"expected images of shape (..., 3, H, W) or (..., 4, H, W) with sides of at least 1 "
+            f"pixel, got {tuple(image.shape)}"
+        )
     pairs = zip(*(x.reshape(-1, *x.shape[-3:]) for x in (image, reference)), strict=True)
     found = torch.empty(image.shape[:-3].numel(), device=image.device)
     for number, (picture, original) in enumerate(pairs):

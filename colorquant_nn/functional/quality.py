@@ -29,13 +29,17 @@ from colorquant_nn.functional.points import check_pictures
 
 __all__ = ["Prepared", "prepare", "quality"]
 
-# Linear sRGB to the cones' light, and what is added to it before the cube root.
+# Linear sRGB to XYB as the measure scales it. What is added before the cube root is added to linear
+# light at once, since each row of the matrix adds up to 1; XYB is moved so that it is positive.
 CONES = (
-    (0.3, 0.622, 0.078),
-    (0.23, 0.692, 0.078),
-    (0.24342268924547819, 0.20476744424496821, 0.55180986650955360),
+    *(0.3, 0.622, 0.078),
+    *(0.23, 0.692, 0.078),
+    *(0.24342268924547819, 0.20476744424496821, 0.55180986650955360),
 )
 BIAS = 0.0037930732552754493
+XYB = (7.0, -7.0, 0.0, 0.5, 0.5, 0.0, -0.5, -0.5, 1.0)
+TO_XYB = (["matrix", "cube_root", "matrix"], [*CONES, *XYB])
+OFFSETS = (0.42, 0.01 - BIAS ** (1 / 3), 0.55)
 # (channel, norm, of the structure, of edges that came up, of edges that were lost) at each scale,
 # the channels being X, Y and B. The other ones of the 108 weights are 0, or so small that no score
 # changes by more than 0.002.
@@ -155,11 +159,11 @@ def quality(image: Tensor, prepared: Prepared) -> Tensor:
 
 
 def _views(image: Tensor) -> list[Tensor]:
-    """(3, H, W) linear light, over each ground."""
+    """(3, H, W) linear light, plus `BIAS`, over each ground."""
     image = image.float() / 255 if image.dtype == torch.uint8 else image.float()
     colors, alpha = image[:3], image[3:]
     seen = [colors * alpha + (1 - alpha) * ground for ground in GROUNDS] if len(alpha) else [colors]
-    return [rgb_to_linear(colors.movedim(0, -1)).movedim(-1, 0) for colors in seen]
+    return [rgb_to_linear(colors.movedim(0, -1)).movedim(-1, 0).add_(BIAS) for colors in seen]
 
 
 def _scales(linear: Tensor) -> list[Tensor]:
@@ -168,8 +172,8 @@ def _scales(linear: Tensor) -> list[Tensor]:
     for scale, weights in enumerate(WEIGHTS):
         linear = linear if scale == 0 else _halved(linear)
         strips = []
-        for rows in _strips(linear):
-            colors = _padded(_channels(linear[:, rows], weights))
+        for strip in _strips(linear):
+            colors = _padded(_channels(_rows(linear, *strip), weights))
             mean, square = _blurred(torch.stack([colors, colors * colors]))
             inner = colors[:, RADIUS:-RADIUS, RADIUS:-RADIUS]
             strips.append(torch.stack([inner, mean, square - mean * mean]))
@@ -184,9 +188,10 @@ def _score(linear: Tensor, scales: list[Tensor]) -> Tensor:
     for scale, (weights, prepared) in enumerate(zip(WEIGHTS, scales, strict=True)):
         linear = linear if scale == 0 else _halved(linear)
         sums = torch.zeros((len(weights), 3), dtype=exact, device=linear.device)
-        for rows in _strips(linear):
-            strip = prepared[:, :, rows[RADIUS:-RADIUS]]
-            maps = _differences(_channels(linear[:, rows], weights), prepared[0][:, rows], strip)
+        for strip in _strips(linear):
+            colors = _channels(_rows(linear, *strip), weights)
+            others = _rows(prepared[0], *strip)
+            maps = _differences(colors, others, prepared[:, :, slice(*strip)])
             sums += _sums(maps, weights)
         means = sums / linear[0].numel()
         for (_, norm, *factors), mean in zip(weights, means, strict=True):
@@ -222,7 +227,7 @@ def _sums(maps: list[Tensor], weights: tuple[Weights, ...]) -> Tensor:
 
     Rows are added up one by one, then together, so that no number of threads changes a bit.
     """
-    names = sorted({channel for channel, *_ in weights})
+    names = _names(weights)
     zero = maps[0].new_zeros((), dtype=kernels.exact_dtype(maps[0]))
     sums = []
     for channel, norm, *factors in weights:
@@ -235,28 +240,30 @@ def _sums(maps: list[Tensor], weights: tuple[Weights, ...]) -> Tensor:
 
 
 def _channels(linear: Tensor, weights: tuple[Weights, ...]) -> Tensor:
-    """Those channels of XYB that count, made positive: (3, rows, W) to (channels, rows, W)."""
-    names = sorted({channel for channel, *_ in weights})
-    red, green, blue = linear
-    roots = [
-        (red * a).add_(green, alpha=b).add_(blue, alpha=c).add_(BIAS).clamp_(min=0).pow_(1 / 3)
-        for a, b, c in CONES[: 3 if 2 in names else 2]
-    ]
-    dark = BIAS ** (1 / 3)
-    bright = (roots[0] + roots[1]).mul_(0.5).sub_(dark)
-    channels = {0: lambda: (roots[0] - roots[1]).mul_(7).add_(0.42)}
-    channels |= {1: lambda: bright + 0.01, 2: lambda: (roots[2] - bright).add_(0.55 - dark)}
-    return torch.stack([channels[name]() for name in names])
+    """Those channels of XYB that count: (3, rows, W) to (channels, rows, W)."""
+    converted = kernels.convert_color(linear.movedim(0, -1), *TO_XYB)
+    return torch.stack([converted[..., name] + OFFSETS[name] for name in _names(weights)])
 
 
-def _strips(linear: Tensor) -> Iterator[Tensor]:
-    """The numbers of the rows of each strip, with those that its blur sees; the edges reflect."""
+def _names(weights: tuple[Weights, ...]) -> list[int]:
+    return sorted({channel for channel, *_ in weights})
+
+
+def _strips(linear: Tensor) -> Iterator[tuple[int, int]]:
+    """The first row of each strip, and the row after its last."""
     height, width = linear.shape[-2:]
     step = height if linear.is_cuda else max(1, STRIP_PIXELS // width)
     for top in range(0, height, step):
-        bottom = min(top + step, height)
-        rows = torch.arange(top - RADIUS, bottom + RADIUS, device=linear.device) % (2 * height)
-        yield torch.minimum(rows, 2 * height - 1 - rows)
+        yield top, min(top + step, height)
+
+
+def _rows(x: Tensor, top: int, bottom: int) -> Tensor:
+    """The rows of a strip, and those that its blur sees; at the edges they are reflected."""
+    height = x.shape[-2]
+    if top >= RADIUS and bottom + RADIUS <= height:
+        return x[:, top - RADIUS : bottom + RADIUS]
+    rows = torch.arange(top - RADIUS, bottom + RADIUS, device=x.device) % (2 * height)
+    return x[:, torch.minimum(rows, 2 * height - 1 - rows)]
 
 
 def _padded(x: Tensor) -> Tensor:
@@ -277,4 +284,9 @@ def _blurred(x: Tensor) -> Tensor:
 
 def _halved(x: Tensor) -> Tensor:
     """The means of 2 x 2 pixels, of those that there are."""
-    return torch.nn.functional.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
+    for axis in (-2, -1):
+        if x.shape[axis] % 2:
+            x = torch.cat([x, x.narrow(axis, x.shape[axis] - 1, 1)], axis)
+        first, second = x.unflatten(axis, (-1, 2)).unbind(axis)
+        x = (first + second).mul_(0.5)
+    return x
