@@ -9,14 +9,11 @@ light: where their structure differs (SSIM), where edges came up ("ringing"), wh
 Of each map there is the mean, and the fourth root of the mean of the fourth power, which looks at
 the worst places. A weighted sum of these is bent to the scale of what people said.
 
-All is elementwise, so TF32 and autocast leave it alone; pictures are looked at in strips of rows.
-
 References:
     Sneyers, "SSIMULACRA 2", 2022 and 2023, https://github.com/cloudinary/ssimulacra2; the constants
     are those of version 2.1, tools/ssimulacra2.cc of libjxl.
 """
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
@@ -69,11 +66,6 @@ WEIGHTS: tuple[tuple[Weights, ...], ...] = (
         (2, 4, 0.0, 171.2667255897307, 0.9807858872435379),
     ),
 )
-STABLE = 0.0009  # added to variances: C2 of SSIM
-RADIUS = 5  # of the blur, whose standard deviation is 1.5 pixels
-GAUSSIAN = [math.exp(-((i - RADIUS) ** 2) / (2 * 1.5**2)) for i in range(2 * RADIUS + 1)]
-TAPS = [tap / sum(GAUSSIAN) for tap in GAUSSIAN]
-STRIP_PIXELS = 1 << 16  # compared at once on the CPU: what its cache holds
 GROUNDS = (0.0, 1.0)  # what a picture with alpha is seen on
 
 
@@ -89,9 +81,9 @@ class Prepared(NamedTuple):
 
     shape: torch.Size
     """Of the picture."""
-    scales: list[list[Tensor]]
-    """Of each ground that it is seen on, and of each scale: (3, channels, H, W), the channels that
-    count there, their means and their variances."""
+    scales: list[list[tuple[Tensor, Tensor]]]
+    """Of each ground that it is seen on, and of each scale, the channels that count there (C, H,
+    W), and `kernels.blur_channels` of them."""
 
 
 @torch.no_grad()
@@ -160,126 +152,45 @@ def quality(image: Tensor, prepared: Prepared) -> Tensor:
 
 def _views(image: Tensor) -> list[Tensor]:
     """(3, H, W) linear light, plus `BIAS`, over each ground."""
-    image = image.float() / 255 if image.dtype == torch.uint8 else image.float()
+    image = image / 255 if image.dtype == torch.uint8 else image.float()
     colors, alpha = image[:3], image[3:]
     seen = [colors * alpha + (1 - alpha) * ground for ground in GROUNDS] if len(alpha) else [colors]
     return [rgb_to_linear(colors.movedim(0, -1)).movedim(-1, 0).add_(BIAS) for colors in seen]
 
 
-def _scales(linear: Tensor) -> list[Tensor]:
+def _scales(linear: Tensor) -> list[tuple[Tensor, Tensor]]:
     """See `Prepared`."""
     scales = []
-    for scale, weights in enumerate(WEIGHTS):
-        linear = linear if scale == 0 else _halved(linear)
-        strips = []
-        for strip in _strips(linear):
-            colors = _padded(_channels(_rows(linear, *strip), weights))
-            mean, square = _blurred(torch.stack([colors, colors * colors]))
-            inner = colors[:, RADIUS:-RADIUS, RADIUS:-RADIUS]
-            strips.append(torch.stack([inner, mean, square - mean * mean]))
-        scales.append(torch.cat(strips, 2))
+    for channels in _pyramid(linear):
+        scales.append((channels, kernels.blur_channels(channels)))
     return scales
 
 
-def _score(linear: Tensor, scales: list[Tensor]) -> Tensor:
+def _score(linear: Tensor, scales: list[tuple[Tensor, Tensor]]) -> Tensor:
     """Of a picture (3, H, W) in linear light beside what was prepared of another."""
-    exact = kernels.exact_dtype(linear)
-    total = torch.zeros((), dtype=exact, device=linear.device)
-    for scale, (weights, prepared) in enumerate(zip(WEIGHTS, scales, strict=True)):
-        linear = linear if scale == 0 else _halved(linear)
-        sums = torch.zeros((len(weights), 3), dtype=exact, device=linear.device)
-        for strip in _strips(linear):
-            colors = _channels(_rows(linear, *strip), weights)
-            others = _rows(prepared[0], *strip)
-            maps = _differences(colors, others, prepared[:, :, slice(*strip)])
-            sums += _sums(maps, weights)
-        means = sums / linear[0].numel()
-        for (_, norm, *factors), mean in zip(weights, means, strict=True):
-            total += (mean ** (1 / norm) * torch.tensor(factors).to(mean)).sum()
+    total = torch.zeros((), dtype=torch.float64)
+    for weights, channels, prepared in zip(WEIGHTS, _pyramid(linear), scales, strict=True):
+        sums = kernels.compare_channels(channels, *prepared).cpu()
+        names = _names(weights)
+        for channel, norm, *factors in weights:
+            means = sums[names.index(channel), :, norm // 4] / channels[0].numel()
+            total += (means ** (1 / norm) * torch.tensor(factors, dtype=torch.float64)).sum()
     total = total * 0.9562382616834844
     bent = 2.326765642916932 * total - 0.020884521182843837 * total**2
     bent = bent + 6.248496625763138e-05 * total**3
     return 100 - 10 * bent.clamp(min=0) ** 0.6276336467831387
 
 
-def _differences(colors: Tensor, others: Tensor, prepared: Tensor) -> list[Tensor]:
-    """How structure and edges differ, three maps (channels, rows, W).
-
-    Args:
-        colors: (channels, rows + 2 RADIUS, W) of the picture.
-        others: the original's.
-        prepared: (3, channels, rows, W) see `Prepared`.
-    """
-    colors, others = _padded(colors), _padded(others)
-    mean, square, product = _blurred(torch.stack([colors, colors * colors, colors * others]))
-    inner = colors[:, RADIUS:-RADIUS, RADIUS:-RADIUS]
-    original, original_mean, variance = prepared
-    shared = (product - mean * original_mean).mul_(2).add_(STABLE)
-    both = (square - mean * mean).add_(variance).add_(STABLE)
-    light = 1 - (mean - original_mean).square_()
-    structure = (1 - shared.mul_(light).div_(both)).clamp_(min=0)
-    edges = (inner - mean).abs_().add_(1) / (original - original_mean).abs_().add_(1) - 1
-    return [structure, edges.clamp(min=0), edges.neg_().clamp_(min=0)]
-
-
-def _sums(maps: list[Tensor], weights: tuple[Weights, ...]) -> Tensor:
-    """(weights, maps) sums of the maps' powers over the pixels; 0 where no weight is.
-
-    Rows are added up one by one, then together, so that no number of threads changes a bit.
-    """
-    names = _names(weights)
-    zero = maps[0].new_zeros((), dtype=kernels.exact_dtype(maps[0]))
-    sums = []
-    for channel, norm, *factors in weights:
-        for factor, differences in zip(factors, maps, strict=True):
-            plane = differences[names.index(channel)]
-            if norm == 4:
-                plane = plane.square().square_()
-            sums.append(plane.sum(-1).sum(dtype=zero.dtype) if factor else zero)
-    return torch.stack(sums).view(-1, 3)
-
-
-def _channels(linear: Tensor, weights: tuple[Weights, ...]) -> Tensor:
-    """Those channels of XYB that count: (3, rows, W) to (channels, rows, W)."""
-    converted = kernels.convert_color(linear.movedim(0, -1), *TO_XYB)
-    return torch.stack([converted[..., name] + OFFSETS[name] for name in _names(weights)])
+def _pyramid(linear: Tensor) -> Iterator[Tensor]:
+    """The channels of XYB that count at each scale, (C, H, W), of (3, H, W)."""
+    for scale, weights in enumerate(WEIGHTS):
+        linear = _halved(linear) if scale else linear
+        converted = kernels.convert_color(linear.movedim(0, -1), *TO_XYB)
+        yield torch.stack([converted[..., name] + OFFSETS[name] for name in _names(weights)])
 
 
 def _names(weights: tuple[Weights, ...]) -> list[int]:
     return sorted({channel for channel, *_ in weights})
-
-
-def _strips(linear: Tensor) -> Iterator[tuple[int, int]]:
-    """The first row of each strip, and the row after its last."""
-    height, width = linear.shape[-2:]
-    step = height if linear.is_cuda else max(1, STRIP_PIXELS // width)
-    for top in range(0, height, step):
-        yield top, min(top + step, height)
-
-
-def _rows(x: Tensor, top: int, bottom: int) -> Tensor:
-    """The rows of a strip, and those that its blur sees; at the edges they are reflected."""
-    height = x.shape[-2]
-    if top >= RADIUS and bottom + RADIUS <= height:
-        return x[:, top - RADIUS : bottom + RADIUS]
-    rows = torch.arange(top - RADIUS, bottom + RADIUS, device=x.device) % (2 * height)
-    return x[:, torch.minimum(rows, 2 * height - 1 - rows)]
-
-
-def _padded(x: Tensor) -> Tensor:
-    """Black columns on both sides, as far as the blur sees."""
-    return torch.nn.functional.pad(x, (RADIUS, RADIUS))
-
-
-def _blurred(x: Tensor) -> Tensor:
-    """(..., H, W) to (..., H - 2 RADIUS, W - 2 RADIUS)."""
-    for axis in (-2, -1):
-        length = x.shape[axis] - 2 * RADIUS
-        blurred = x.narrow(axis, 0, length) * TAPS[0]
-        for start, tap in enumerate(TAPS[1:], 1):
-            blurred.add_(x.narrow(axis, start, length), alpha=tap)
-        x = blurred
-    return x
 
 
 def _halved(x: Tensor) -> Tensor:

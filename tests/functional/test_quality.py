@@ -76,9 +76,8 @@ def slow_quality(image, reference):
     return 100 - 10 * (bent + 6.248496625763138e-05 * total**3) ** 0.6276336467831387
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 37), (45, 3), (24, 33)])
-def test_it_is_what_the_definition_says(size, device, monkeypatch):
-    monkeypatch.setattr(quality, "STRIP_PIXELS", 300)  # several strips
+@pytest.mark.parametrize("size", [(1, 1), (2, 37), (45, 3), (70, 33)])
+def test_it_is_what_the_definition_says(size, device):
     reference = random(3, *size)
     for strength in (0.02, 0.3):
         image = noisy(reference, strength)
@@ -117,7 +116,7 @@ def test_an_original_is_prepared_once():
         assert quality.quality(image, prepared) == visual_quality(image, reference / 255)
 
 
-def test_the_number_of_threads_changes_nothing(monkeypatch):
+def test_the_number_of_threads_changes_nothing():
     reference = picture(1, height=150, width=230)
     image = noisy(reference / 255, 0.1)
     found, threads = [], torch.get_num_threads()
@@ -128,8 +127,6 @@ def test_the_number_of_threads_changes_nothing(monkeypatch):
     finally:
         torch.set_num_threads(threads)
     assert found == found[:1] * 2
-    monkeypatch.setattr(quality, "STRIP_PIXELS", 2500)
-    torch.testing.assert_close(visual_quality(image, reference / 255), found[0])
 
 
 def test_a_picture_with_alpha_is_seen_over_black_and_over_white():
