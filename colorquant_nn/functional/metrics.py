@@ -586,11 +586,10 @@ def eye_error(
 def visual_quality(image: Tensor, reference: Tensor) -> Tensor:
     """How good a picture looks beside its original, in the units of SSIMULACRA2.
 
-    It is our estimate, and has no gradient: within 0.1 of the Python package ssimulacra2. A
-    picture with alpha is seen over black and over white, and the worse of both counts (that
-    measure's own tool takes a dark and a light grey). Pictures with a side of less than 256 pixels
-    are judged by the same five scales, however little is left of them; other programs leave
-    scales out there, and differ among themselves.
+    It is our estimate, within 0.01 of the Python package ssimulacra2 for sides of at least 256
+    pixels, and has no gradient. A picture with alpha is seen over black and over white, and the
+    worse of both counts; SSIMULACRA2's own tool takes a dark and a light grey. For many pictures
+    beside one original see `functional.quality`, which prepares it once.
 
     Args:
         image: (..., 3, H, W), or (..., 4, H, W) with straight alpha, floating point in [0, 1] or

@@ -1,8 +1,9 @@
 """Where two pictures differ in structure and in edges, on the CPU: what visual quality is made of.
 
 Rows are blurred and compared one at a time, in what the first cache holds; each is added up by
-itself, and rows in fixed bands, combined in order. What is kept of an original comes from the same
-code that compares, so that a picture does not differ from itself by a bit.
+itself, and rows in fixed bands, combined in order. One minus SSIM's term of structure is the
+variance of the difference of both pictures over the sum of their variances: so it is as exact where
+pictures are alike as elsewhere, and 0 where they are the same.
 
 Letters: C channels, H rows, W columns.
 """
@@ -20,13 +21,13 @@ RADIUS = 5  # of the blur, whose standard deviation is 1.5 pixels
 TAPS = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * 1.5**2))
 TAPS = (TAPS / TAPS.sum()).astype(np.float32)
 STABLE = np.float32(0.0009)  # added to variances: C2 of SSIM
-ZERO, ONE, TWO = (np.float32(value) for value in (0, 1, 2))
+ZERO, ONE = np.float32(0), np.float32(1)
 
 
 def blur_channels(channels: Tensor) -> Tensor:
     """See `colorquant_nn.kernels.blur_channels`."""
     blurred = torch.empty((2, *channels.shape))
-    _run(channels, channels, blurred, np.empty((0, 0, 3, 2)))
+    _run(channels, torch.zeros_like(channels), blurred, np.empty((0, 0, 3, 2)))
     return blurred
 
 
@@ -64,7 +65,7 @@ def _look(counter, num_tasks, channels, others, taps, blurred, sums):
             if len(sums) == 0:
                 for column in range(width):
                     blurred[0, channel, row, column] = rows[0, column]
-                    blurred[1, channel, row, column] = rows[1, column]
+                    blurred[1, channel, row, column] = rows[2, column]
                 continue
             _compare(
                 channels[channel, row], others[channel, row],
@@ -78,14 +79,14 @@ def _look(counter, num_tasks, channels, others, taps, blurred, sums):
 
 @subroutine(FUSED)
 def _blur(plane, other, row, taps, padded, rows):
-    """A row (3, W) of the plane's mean, of its square's and of its product's with the other.
+    """A row (3, W) of the means of the difference, of its square, and of the plane's square.
 
     At the upper and the lower edge rows are reflected; beside the picture all is 0.
     """
     height, width = plane.shape
     mean = padded[0, RADIUS : RADIUS + width]
-    square = padded[1, RADIUS : RADIUS + width]
-    product = padded[2, RADIUS : RADIUS + width]
+    apart = padded[1, RADIUS : RADIUS + width]
+    square = padded[2, RADIUS : RADIUS + width]
     for kind in range(3):
         for column in range(width):
             padded[kind, RADIUS + column] = rows[kind, column] = ZERO
@@ -94,10 +95,11 @@ def _blur(plane, other, row, taps, padded, rows):
         place = min(place, 2 * height - 1 - place)
         first, second, factor = plane[place], other[place], taps[tap]
         for column in range(width):
-            value = factor * first[column]
-            mean[column] += value
-            square[column] += value * first[column]
-            product[column] += value * second[column]
+            value = first[column]
+            difference = value - second[column]
+            mean[column] += factor * difference
+            apart[column] += factor * difference * difference
+            square[column] += factor * value * value
     for kind in range(3):
         source, target = padded[kind], rows[kind]
         for tap in range(len(taps)):
@@ -107,20 +109,21 @@ def _blur(plane, other, row, taps, padded, rows):
 
 
 @subroutine(FUSED)
-def _compare(values, others, other_mean, other_square, mean, square, product):
+def _compare(values, others, other_mean, other_square, mean, apart, square):
     """How structure differs, how edges came up, how they were lost: in the place of the means.
 
     What is not a number stays so.
     """
     for column in range(len(values)):
-        here, there = mean[column], other_mean[column]
-        shared = TWO * (product[column] - here * there) + STABLE
-        both = (square[column] - here * here) + (other_square[column] - there * there) + STABLE
-        structure = ONE - (ONE - (here - there) * (here - there)) * shared / both
+        step, there = mean[column], other_mean[column]
+        here, light = there + step, step * step
+        variances = (square[column] - here * here) + (other_square[column] - there * there)
+        ratio = (apart[column] - light) / (variances + STABLE)
+        structure = light + ratio - light * ratio
         edge = (ONE + abs(values[column] - here)) / (ONE + abs(others[column] - there)) - ONE
         mean[column] = ZERO if structure < ZERO else structure
-        square[column] = ZERO if edge < ZERO else edge
-        product[column] = ZERO if edge > ZERO else -edge
+        apart[column] = ZERO if edge < ZERO else edge
+        square[column] = ZERO if edge > ZERO else -edge
 
 
 @subroutine(REORDERED)
