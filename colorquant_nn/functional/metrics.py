@@ -3,7 +3,8 @@
 Pictures are channels-first ``(..., 3, H, W)``, sRGB, floating point in [0, 1] or uint8 (divided by
 255). A measure is one number over all pixels of all pictures, or one of each picture
 (``per_image``); pixels of weight 0 do not count, whatever is in them. Every result is a tensor on
-the device of its arguments, and no function waits for a device: weights are not looked into.
+the device of its arguments, and no function waits for a device: weights are not looked into. Only
+`visual_quality` does, since it is computed on the CPU.
 """
 
 import math

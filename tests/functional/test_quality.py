@@ -160,7 +160,10 @@ def test_pictures_of_any_kind():
     assert found.tolist() == [[expected.item(), 100]]
     nothing = torch.empty(0, 3, 8, 8)
     assert visual_quality(nothing, nothing).shape == (0,)
-    assert visual_quality(torch.full((3, 8, 8), torch.nan), torch.zeros(3, 8, 8)).isnan()
+    image = reference / 255
+    image[0, 3, 4] = torch.nan
+    assert visual_quality(image, reference).isnan()
+    assert visual_quality(reference, image).isnan()
     assert functional.visual_quality is visual_quality
 
 
