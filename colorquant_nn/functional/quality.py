@@ -154,11 +154,8 @@ def quality(image: Tensor, prepared: Prepared) -> Tensor:
             f"{tuple(image.shape)}"
         )
     views = zip(_views(image), prepared.scales, strict=True)
-    return (
-        torch.stack([_score(view, scales) for view, scales in views])
-        .amin(0)
-        .to(image.device, torch.float32)
-    )
+    scores = [_score(view, scales) for view, scales in views]
+    return torch.tensor(scores, device=image.device).amin(0)
 
 
 def _views(image: Tensor) -> list[Tensor]:
@@ -172,25 +169,23 @@ def _views(image: Tensor) -> list[Tensor]:
 
 def _scales(linear: Tensor) -> list[tuple[Tensor, Tensor]]:
     """See `Prepared`."""
-    scales = []
-    for channels in _pyramid(linear):
-        scales.append((channels, kernels.blur_channels(channels)))
-    return scales
+    return [(channels, kernels.blur_channels(channels)) for channels in _pyramid(linear)]
 
 
-def _score(linear: Tensor, scales: list[tuple[Tensor, Tensor]]) -> Tensor:
+def _score(linear: Tensor, scales: list[tuple[Tensor, Tensor]]) -> float:
     """Of a picture (3, H, W) in linear light beside what was prepared of another."""
-    total = torch.zeros((), dtype=torch.float64)
+    total = 0.0
     for weights, channels, prepared in zip(WEIGHTS, _pyramid(linear), scales, strict=True):
-        sums = kernels.compare_channels(channels, *prepared)
+        means = kernels.compare_channels(channels, *prepared) / channels[0].numel()
         names = _names(weights)
         for channel, norm, *factors in weights:
-            means = sums[names.index(channel), :, norm // 4] / channels[0].numel()
-            total += (means ** (1 / norm) * torch.tensor(factors, dtype=torch.float64)).sum()
-    total = total * 0.9562382616834844
+            found = means[names.index(channel), :, norm // 4].tolist()
+            for factor, mean in zip(factors, found, strict=True):
+                total += factor * mean ** (1 / norm)
+    total *= 0.9562382616834844
     bent = 2.326765642916932 * total - 0.020884521182843837 * total**2
-    bent = bent + 6.248496625763138e-05 * total**3
-    return 100 - 10 * bent.clamp(min=0) ** 0.6276336467831387
+    bent += 6.248496625763138e-05 * total**3
+    return 100 - 10 * max(bent, 0.0) ** 0.6276336467831387  # what is not a number stays so
 
 
 def _pyramid(linear: Tensor) -> Iterator[Tensor]:

@@ -26,7 +26,7 @@ ZERO, ONE = np.float32(0), np.float32(1)
 
 def blur_channels(channels: Tensor) -> Tensor:
     """See `colorquant_nn.kernels.blur_channels`."""
-    blurred = torch.empty((2, *channels.shape))
+    blurred = channels.new_empty((2, *channels.shape))
     _run(channels, torch.zeros_like(channels), blurred, np.empty((0, 0, 3, 2)))
     return blurred
 
