@@ -24,7 +24,7 @@ from colorquant_nn import names as names_of
 from colorquant_nn.cli import measures, report
 from colorquant_nn.cli import palette as palette_command
 from colorquant_nn.functional.fitting import round_to_bytes
-from colorquant_nn.functional.metrics import eye_error
+from colorquant_nn.functional.metrics import eye_error, visual_quality
 from colorquant_nn.io import load_frames, load_image
 from colorquant_nn.palettes import load_palette, load_panel, save_palette
 from tests.helpers import (
@@ -155,15 +155,17 @@ def test_the_error_of_an_animation_is_that_of_all_frames(folder, run):
     assert found["frames"] == 3
 
 
-def test_the_eye_error_of_frames_is_their_mean_over_white():
-    errors, pixels, total = measures.Errors(2, neighbours=True), 0, 0.0
+def test_what_is_seen_of_frames_is_their_mean():
+    errors, pixels, total, liked = measures.Errors(2, neighbours=True), 0, 0.0, 0.0
     for seed, size in enumerate([(4, 8, 9), (3, 5, 6), (4, 12, 3)]):
         pair = levels(*size, seed=seed), levels(*size, seed=seed + 9)
         errors.add(*pair)
         pixels += size[1] * size[2]
         seen = eye_error(*(measures.over_white(each) for each in pair))
         total += float(seen) * size[1] * size[2]
+        liked += float(visual_quality(*reversed(pair))) * size[1] * size[2]
     assert errors.eye_error == pytest.approx(total / pixels)
+    assert errors.visual_quality == pytest.approx(liked / pixels)
 
 
 def test_the_same_command_gives_the_same_bytes(folder, run):
@@ -618,13 +620,22 @@ def test_compare_command(folder, run):
     run("quantize", "photo.png", "-k", 8)
     code, out, _ = run("compare", "photo.png", "photo-quantized.png", "-o", "both.png")
     assert code == 0
-    for word in ("MSE", "PSNR", "SSIM", "CIEDE2000", "eye error  ", "through dots", "bytes"):
+    for word in (
+        "MSE",
+        "PSNR",
+        "SSIM",
+        "CIEDE2000",
+        "eye error  ",
+        "through dots",
+        "quality  ",
+        "bytes",
+    ):
         assert word in out
     assert mode_and_size("both.png")[1][0] > 600
     code, out, _ = run("compare", "photo.png", "photo.png", "--json")
     entry = json.loads(out)
     assert (entry["mse"], entry["psnr"], entry["ciede2000"], entry["eye_error"]) == (0, None, 0, 0)
-    assert entry["ssim"] == pytest.approx(1)
+    assert (entry["ssim"], entry["visual_quality"]) == (pytest.approx(1), 100)
     Image.fromarray(photo()[:9]).save("small.png")
     check_error(run("compare", "photo.png", "small.png"), "56 x 40", "56 x 9")
     check_error(run("compare", "photo.png", "missing.png"), "missing.png: no such file")

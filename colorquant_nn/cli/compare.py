@@ -91,5 +91,6 @@ def _differences(sources: list[Path], max_pixels: int) -> tuple[dict[str, Any], 
         "ssim": errors.ssim,
         "ciede2000": errors.ciede2000,
         "eye_error": errors.eye_error,
+        "visual_quality": errors.visual_quality,
     }
     return entry, first

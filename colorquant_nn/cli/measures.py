@@ -26,18 +26,19 @@ MOST_SOFT = 1 << 22  # half transparent colours that are told apart, in 16 MiB
 class Errors:
     """The mean errors between pictures and others, over all pixels of all that were added.
 
-    Errors are of the colours over white.
+    Errors are of the colours over white, but for the visual quality.
 
     Args:
         frames: that will be added, about: from each of many, fewer pixels are enough for CIEDE2000.
-        neighbours: whether SSIM and the eye error are measured too, which look at more than one
-            pixel at a time and take longest.
+        neighbours: whether SSIM, the eye error and the visual quality are measured too, which look
+            at more than one pixel at a time and take longest.
     """
 
     def __init__(self, frames: int = 1, neighbours: bool = False) -> None:
         self._sampled = max(SAMPLED_PIXELS // frames, LEAST_SAMPLED)
         self._neighbours = neighbours
         self._pixels = self._mse = self._ciede2000 = self._ssim = self._eye_error = 0.0
+        self._visual_quality = 0.0
 
     def add(self, image: Tensor, other: Tensor) -> None:
         """Add a picture (3, H, W) or (4, H, W) and another of its size, uint8."""
@@ -51,6 +52,7 @@ class Errors:
             pair = over_white(image), over_white(other)
             self._ssim += pixels * metrics.ssim(*pair).item()
             self._eye_error += pixels * metrics.eye_error(*pair).item()
+            self._visual_quality += pixels * metrics.visual_quality(*_alike(other, image)).item()
 
     @property
     def mse(self) -> float:
@@ -71,6 +73,11 @@ class Errors:
     def eye_error(self) -> float:
         """The mean, at 40 pixels a degree."""
         return self._eye_error / self._pixels
+
+    @property
+    def visual_quality(self) -> float:
+        """The mean, in the units of SSIMULACRA2; with alpha, over black or white."""
+        return self._visual_quality / self._pixels
 
 
 class DistinctColors:
@@ -128,6 +135,13 @@ def over_white(image: Tensor) -> Tensor:
     if not image.is_floating_point():
         image = image.to(torch.float32) / 255
     return image[:3] * image[3:] + (1 - image[3:])
+
+
+def _alike(*images: Tensor) -> list[Tensor]:
+    """All with alpha where one has it, uint8."""
+    if len({len(image) for image in images}) == 1:
+        return list(images)
+    return [torch.cat([x, torch.full_like(x[:1], 255)]) if len(x) == 3 else x for x in images]
 
 
 def _mean_over_bands(

@@ -103,8 +103,10 @@ def comparison_text(entry: Mapping[str, Any]) -> str:
         f"  SSIM       {entry['ssim']:.4f}",
         f"  CIEDE2000  {entry['ciede2000']:.2f}",
         f"  eye error  {entry['eye_error']:.2f}",
+        f"  quality    {entry['visual_quality']:.1f}",
         "  (PSNR: pixels; SSIM: structure; CIEDE2000: colours; "
-        "eye error: the look at arm's length, through dots)",
+        "eye error: the look at arm's length, through dots;",
+        "  quality: our estimate of SSIMULACRA2, of which 100 is the original, 70 high, 30 low)",
     ]
     if not entry["same_timing"]:
         told = [

@@ -54,10 +54,12 @@ __all__ = [
     "Target",
     "add_to_histogram",
     "assign",
+    "blur_channels",
     "blur_errors",
     "call",
     "choose_indices",
     "cluster",
+    "compare_channels",
     "convert_color",
     "couple_colors",
     "diffuse",
@@ -668,6 +670,55 @@ def dither_amounts(
         tensor([[0.4440, 0.5533, 0.6399, 0.6984, 0.7393]])
     """
     return call("dither_amounts", points, indices, colors, unseen, hidden, flat)
+
+
+def blur_channels(channels: Tensor) -> Tensor:
+    """What `compare_channels` needs of an original: blurred by a Gaussian of 1.5 pixels.
+
+    It is cut off after 5 pixels; the upper and the lower edge reflect, and beside a picture all is
+    0. It is done on the CPU: from another device the channels go there, and the result comes back.
+
+    Args:
+        channels: (C, H, W) float32.
+
+    Returns:
+        (2, C, H, W) the channels and their squares, blurred.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import blur_channels
+        >>> blur_channels(torch.full((1, 3, 99), 0.5))[:, 0, 0, 50]
+        tensor([0.5000, 0.2500])
+    """
+    return call("blur_channels", channels)
+
+
+def compare_channels(channels: Tensor, others: Tensor, blurred: Tensor) -> Tensor:
+    """Where a picture's channels differ from an original's: in structure, and in edges.
+
+    The differences of a pixel are one minus its SSIM, whose term of luminance is ``1 - (m1 -
+    m2)**2``; and by how much more, and by how much less, it stands out of the blurred picture
+    around than the original's does. It is done on the CPU, as `blur_channels` is.
+
+    Args:
+        channels: (C, H, W) float32, of the picture.
+        others: (C, H, W) float32, of the original.
+        blurred: (2, C, H, W) `blur_channels` of the original.
+
+    Returns:
+        (C, 3, 2) float64: for structure, edges that came up, and edges that were lost, the sum
+        over the pixels, and that of the fourth powers.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.kernels import blur_channels, compare_channels
+        >>> others = torch.eye(8)[None]
+        >>> bool(compare_channels(others, others, blur_channels(others)).any())
+        False
+        >>> compare_channels(0 * others, others, blur_channels(others))[0, :, 0].round()
+        tensor([61.,  0.,  8.], dtype=torch.float64)
+    """
+    return call("compare_channels", channels, others, blurred)
 
 
 def sweep_dots(target: Target, colors: Tensor, blur: Tensor, dots: Dots) -> Tensor:

@@ -183,6 +183,16 @@ OPS = {
         lambda points, *_: points.new_empty(points.shape[:2]),
         cpu="kernels.cpu.amounts:dither_amounts",
     ),
+    "blur_channels": Op(
+        "(Tensor channels) -> Tensor",
+        lambda channels: channels.new_empty((2, *channels.shape)),
+        cpu="kernels.cpu.quality:blur_channels",
+    ),
+    "compare_channels": Op(
+        "(Tensor channels, Tensor others, Tensor blurred) -> Tensor",
+        lambda channels, *_: channels.new_empty((len(channels), 3, 2), dtype=torch.float64),
+        cpu="kernels.cpu.quality:compare_channels",
+    ),
     "sweep_dots": Op(
         "(Tensor points, Tensor weights, Tensor kinds, Tensor colors, Tensor blur,"
         " Tensor(a!) indices, Tensor(b!) response, Tensor(c!) stale) -> Tensor",

@@ -61,6 +61,8 @@ CASES = {
     ],
     "mix": [(POINTS, None, CENTROIDS[0], *TO_SPACE, random(2, 2), 0.7)],
     "dither_amounts": [(POINTS, KINDS.long(), CENTROIDS[0], 0.1, 0.5, [0.5, 0.9])],
+    "blur_channels": [(random(2, 40, 9),)],
+    "compare_channels": [(random(2, 40, 9), random(2, 40, 9, seed=1), random(2, 2, 40, 9))],
     "blur_errors": [(random(6, 7, 4), random(6, 7), random(5, 4), random(5, 4), DOTS)],
     "couple_colors": [(random(6, 7), random(5, 4), DOTS, random(10, 11, 4), 5)],
     "move_colors": [
