@@ -22,6 +22,7 @@ from colorquant_nn import image_files
 from colorquant_nn.files import PathLike, check_suffix, read_file, write_atomically
 from colorquant_nn.functional.points import check_count, check_tensor, check_values, with_alpha
 from colorquant_nn.image_files import MAX_PIXELS, MAX_RESOLUTION
+from colorquant_nn.names import Effort
 
 if TYPE_CHECKING:
     from colorquant_nn.image import QuantizedImage
@@ -182,23 +183,24 @@ def save_image(
     image: Tensor | QuantizedImage,
     *,
     resolution: tuple[float, float] | None = None,
+    effort: Effort = "balanced",
 ) -> None:
     """Save a picture without loss.
 
-    A quantized image becomes an indexed file with the fewest bits per pixel; with more than 256
-    colours a true-colour one. Index i of the file is colour i of the palette, whether it is used
-    or not; only .webp, and .tif of a picture with alpha, have no palette. In a .gif the first
-    colour that is more clear than not stands for all such colours. An existing file is replaced as
-    a whole.
+    A quantized image becomes an indexed file; with more than 256 colours a true-colour one. Index
+    i of the file is colour i of the palette, whether it is used or not; only .webp, and .tif of a
+    picture with alpha, have no palette. In a .gif the first colour that is more clear than not
+    stands for all such colours. An existing file is replaced as a whole.
 
     Args:
         path: ends in .png, .gif (at most 256 colours; alpha is on or off), .webp, .tif or .bmp
             (no alpha).
         image: (3, H, W) or (4, H, W), sRGB in [0, 1] or uint8; or a `QuantizedImage`.
         resolution: dots per inch, across and down, for formats that hold it.
+        effort: "fast", "balanced" or "best": how long a smaller .png is searched for.
 
     Raises:
-        ValueError: the format is unknown or cannot hold the picture.
+        ValueError: the format or the effort is unknown, or the format cannot hold the picture.
         TypeError: for something else than a path and a picture, or a wrong dtype.
 
     Examples:
@@ -214,9 +216,10 @@ def save_image(
         check_tensor(image, "an image as a tensor (3, H, W) or (4, H, W), or a QuantizedImage")
     if isinstance(image, Tensor):
         suffix = check_suffix(path, image_files.FORMATS, "an image without loss")
-        data = _encode(path, [image_array(image)], suffix, _display([0], 1, resolution), None)
+        display = _display([0], 1, resolution)
+        data = _encode(path, [image_array(image)], suffix, display, None, effort)
     else:
-        data = encode_frames(path, [image], resolution=resolution)
+        data = encode_frames(path, [image], resolution=resolution, effort=effort)
     write_atomically({path: data})
 
 
@@ -227,6 +230,7 @@ def save_frames(
     plays: int = 1,
     *,
     resolution: tuple[float, float] | None = None,
+    effort: Effort = "balanced",
 ) -> None:
     """Save quantized frames that share one palette as an animation or as pages.
 
@@ -241,6 +245,7 @@ def save_frames(
         durations: milliseconds for each frame; a generator needs them, to say how many there are.
         plays: how often the animation is shown, 0 for ever.
         resolution: see `save_image`.
+        effort: see `save_image`.
 
     Raises:
         ValueError: as `save_image`, or the palettes differ.
@@ -256,7 +261,7 @@ def save_frames(
         ...     load_frames(f"{folder}/blink.gif").durations
         [100.0, 50.0]
     """
-    data = encode_frames(path, frames, durations, plays, resolution=resolution)
+    data = encode_frames(path, frames, durations, plays, resolution=resolution, effort=effort)
     write_atomically({path: data})
 
 
@@ -267,6 +272,7 @@ def encode_frames(
     plays: int = 1,
     *,
     resolution: tuple[float, float] | None = None,
+    effort: Effort = "balanced",
 ) -> bytes:
     """Encode what `save_frames` writes.
 
@@ -276,6 +282,7 @@ def encode_frames(
         durations: as in `save_frames`.
         plays: as in `save_frames`.
         resolution: as in `save_frames`.
+        effort: as in `save_frames`.
 
     Returns:
         the content of the file.
@@ -321,7 +328,7 @@ def encode_frames(
             indices = _index_array(frame.indices, len(colors))
             yield indices.astype(np.uint8) if indexed else image_array(frame.rgb)
 
-    return _encode(path, arrays(), suffix, display, colors if indexed else None)
+    return _encode(path, arrays(), suffix, display, colors if indexed else None, effort)
 
 
 def palette_array(palette: Tensor) -> Array:
@@ -386,13 +393,14 @@ def _encode(
     suffix: str,
     display: image_files.Display,
     colors: Array | None,
+    effort: Effort,
 ) -> bytes:
     """Errors and warnings name the file, but errors of the frames, which name theirs."""
     display, lost = image_files.fit_display(display, suffix)
     if lost:
         warnings.warn(f"{path}: {lost}", stacklevel=2)
     try:
-        return image_files.encode(frames, suffix, display, colors=colors)
+        return image_files.encode(frames, suffix, display, colors=colors, effort=effort)
     except image_files.FormatError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -6,14 +6,17 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import NamedTuple, get_args
 
 import numpy as np
+import oxipng
 from numpy.typing import NDArray
 from PIL import Image
 
 from colorquant_nn.image_files.display import METRE, Display, as_fraction
 from colorquant_nn.image_files.packing import changed_box, pack_rows
 from colorquant_nn.image_files.png import SIGNATURE, pack_chunk, walk_chunks
+from colorquant_nn.names import Effort
 
 __all__ = ["encode_png"]
 
@@ -23,63 +26,115 @@ LARGE = 1 << 22  # pixels
 LEVEL, LEVEL_LARGE = 9, 6
 MEMORY_LEVEL = 7  # blocks with codes of their own: the best of 4 to 9, by 0.3 % to 0.6 %
 LEVEL_TRUE_COLOR = 8  # 2 % to 4 % smaller than 6 for twice the time, some 0.1 s a megapixel
+SMALL = 1 << 16  # pixels; above, oxipng has never been beaten by zlib
+
+NONE, SUB = oxipng.RowFilter.NoOp, oxipng.RowFilter.Sub
+BY_ROW = oxipng.RowFilter.Entropy, oxipng.RowFilter.Bigrams, oxipng.RowFilter.BigEnt
 
 
-def encode_png(frames: Iterator[Array], display: Display, colors: Array | None) -> bytes:
+class Search(NamedTuple):
+    """What oxipng tries."""
+
+    filters: tuple[oxipng.RowFilter, ...]
+    level: int
+    """Of libdeflate, up to 12."""
+    thorough: bool = False
+    """Whether every filter is tried at that level; else at a low one."""
+
+
+# Without a filter, or all rows with that of left neighbours, which pays where the palette is in an
+# order for it (`functional.order`): what else oxipng -o4 tries is 4 times as slow for some 0.1 %.
+SEARCHES = {"balanced": Search((NONE, SUB), 12), "best": Search((NONE, SUB, *BY_ROW), 12, True)}
+SEARCHES_TRUE_COLOR = {
+    "balanced": Search((NONE, SUB, *BY_ROW), 12),
+    "best": Search((NONE, SUB, *BY_ROW, oxipng.RowFilter.Brute), 12, True),
+}
+SEARCHES_LARGE = {"balanced": Search((NONE, SUB), 9), "best": Search((NONE, SUB, *BY_ROW), 11)}
+
+
+def encode_png(
+    frames: Iterator[Array], display: Display, colors: Array | None, effort: Effort
+) -> bytes:
     """Encode a still as PNG, several frames as APNG of what changes from one to the next.
 
     Args:
         frames: as in `image_files.encode`.
         display: as in `image_files.encode`.
         colors: as in `image_files.encode`; all of them are stored, in their order.
+        effort: as in `image_files.encode`.
 
     Returns:
         the content of the file.
     """
+    if len(display.durations) > 1:
+        return _encode_animation(frames, display, colors, effort)
+    (frame,) = frames
+    efforts = get_args(Effort)
+    tried = efforts[: efforts.index(effort) + 1]
+    if effort != "fast" and frame.shape[0] * frame.shape[1] > SMALL:
+        tried = tried[1:]
+    return min((_encode_still(frame, display, colors, one) for one in tried), key=len)
+
+
+def _encode_still(frame: Array, display: Display, colors: Array | None, effort: Effort) -> bytes:
+    if colors is None and effort != "fast":
+        # The fewest channels and bits, or a palette, whatever is smallest.
+        return _optimize(frame, None, 8, effort, free=True, resolution=display.resolution)
+    files = []
+    for bits in _depths(colors, effort):
+        data = _compress(frame, colors, bits, effort)
+        parts = _header(frame, colors, bits, display), pack_chunk(b"IDAT", data), END
+        files.append(b"".join(parts))
+    return min(files, key=len)
+
+
+def _encode_animation(
+    frames: Iterator[Array], display: Display, colors: Array | None, effort: Effort
+) -> bytes:
     file = io.BytesIO()
+    bits = _fewest_bits(colors)
     before = None
     number = 0  # of the next chunk of an animation
-    animated = len(display.durations) > 1
     for frame, duration in zip(frames, display.durations, strict=False):
         if before is None:
-            file.write(_header(frame, colors, display))
+            file.write(_header(frame, colors, bits, display))
         box = rows, columns = changed_box(before, frame)
-        if animated:
-            control = struct.pack(
-                ">IIIIIHHBB",
-                number,
-                columns.stop - columns.start,
-                rows.stop - rows.start,
-                columns.start,
-                rows.start,
-                *as_fraction(duration),
-                0,  # it stays,
-                0,  # and replaces what it covers
-            )
-            file.write(pack_chunk(b"fcTL", control))
-            number += 1
-        data = _compress(frame[box], colors)
+        control = struct.pack(
+            ">IIIIIHHBB",
+            number,
+            columns.stop - columns.start,
+            rows.stop - rows.start,
+            columns.start,
+            rows.start,
+            *as_fraction(duration),
+            0,  # it stays,
+            0,  # and replaces what it covers
+        )
+        file.write(pack_chunk(b"fcTL", control))
+        number += 1
+        data = _compress(np.ascontiguousarray(frame[box]), colors, bits, effort)
         if before is None:
             file.write(pack_chunk(b"IDAT", data))
         else:
             file.write(pack_chunk(b"fdAT", struct.pack(">I", number) + data))
             number += 1
         before = frame
-    file.write(pack_chunk(b"IEND", b""))
+    file.write(END)
     return file.getvalue()
 
 
-def _header(frame: Array, colors: Array | None, display: Display) -> bytes:
+END = pack_chunk(b"IEND", b"")
+
+
+def _header(frame: Array, colors: Array | None, bits: int, display: Display) -> bytes:
     height, width = frame.shape[:2]
     kind = 3 if colors is not None else 2 if frame.shape[2] == 3 else 6
-    bits = 8 if colors is None else _bits(colors)
     parts = [
         SIGNATURE,
         pack_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)),
     ]
     if display.resolution is not None:
-        across, down = (max(1, round(dots * METRE)) for dots in display.resolution)
-        parts.append(pack_chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
+        parts.append(pack_chunk(b"pHYs", _physical(display.resolution)))
     if colors is not None:
         parts.append(pack_chunk(b"PLTE", colors[:, :3].tobytes()))
         alpha = colors[:, 3].tobytes().rstrip(b"\xff") if colors.shape[1] == 4 else b""
@@ -90,26 +145,72 @@ def _header(frame: Array, colors: Array | None, display: Display) -> bytes:
     return b"".join(parts)
 
 
-def _bits(colors: Array) -> int:
+def _physical(resolution: tuple[float, float]) -> bytes:
+    across, down = (max(1, round(dots * METRE)) for dots in resolution)
+    return struct.pack(">IIB", across, down, 1)
+
+
+def _fewest_bits(colors: Array | None) -> int:
+    if colors is None:
+        return 8
     return next(bits for bits in (1, 2, 4, 8) if len(colors) <= 1 << bits)
 
 
-def _compress(pixels: Array, colors: Array | None) -> bytes:
+def _depths(colors: Array | None, effort: Effort) -> tuple[int, ...]:
+    """Deflate sees bytes: repetitions of 4 bits are lost to it where they begin within one."""
+    bits = _fewest_bits(colors)
+    return (bits, 8) if effort != "fast" and bits == 4 else (bits,)
+
+
+def _compress(pixels: Array, colors: Array | None, bits: int, effort: Effort) -> bytes:
     """The rows with their filters, deflated."""
+    if effort != "fast":
+        return _image_data(_optimize(pixels, colors, bits, effort, free=False))
     large = pixels.shape[0] * pixels.shape[1] > LARGE
     if colors is None:
-        return _compress_true_color(pixels, LEVEL_LARGE if large else LEVEL_TRUE_COLOR)
+        # Pillow chooses a filter for each row.
+        file = io.BytesIO()
+        level = LEVEL_LARGE if large else LEVEL_TRUE_COLOR
+        Image.fromarray(pixels).save(file, "PNG", compress_level=level)
+        return _image_data(file.getvalue())
     # Indices are names, whose differences mean nothing: no filter.
-    rows = np.pad(pack_rows(pixels, _bits(colors)), ((0, 0), (1, 0)))
-    level = LEVEL_LARGE if large else LEVEL
-    compressor = zlib.compressobj(level, memLevel=MEMORY_LEVEL)
+    rows = np.pad(pack_rows(pixels, bits), ((0, 0), (1, 0)))
+    compressor = zlib.compressobj(LEVEL_LARGE if large else LEVEL, memLevel=MEMORY_LEVEL)
     return compressor.compress(rows.data) + compressor.flush()
 
 
-def _compress_true_color(pixels: Array, level: int) -> bytes:
-    """Pillow chooses a filter for each row."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", compress_level=level)
-    data = file.getvalue()
-    chunks = walk_chunks(data)
-    return b"".join(data[start:stop] for kind, start, stop in chunks if kind == b"IDAT")
+def _image_data(file: bytes) -> bytes:
+    return b"".join(file[start:stop] for kind, start, stop in walk_chunks(file) if kind == b"IDAT")
+
+
+def _optimize(
+    pixels: Array,
+    colors: Array | None,
+    bits: int,
+    effort: Effort,
+    *,
+    free: bool,
+    resolution: tuple[float, float] | None = None,
+) -> bytes:
+    """A still of its own by oxipng, which is free to choose channels and bits or keeps them."""
+    height, width = pixels.shape[:2]
+    if colors is not None:
+        rows, searches = pack_rows(pixels, bits), SEARCHES
+        alpha = colors[:, 3:] if colors.shape[1] == 4 else np.full((len(colors), 1), 255, np.uint8)
+        kind = oxipng.ColorType.indexed(np.hstack([colors[:, :3], alpha]).tolist())
+    else:
+        rows, searches = pixels, SEARCHES_TRUE_COLOR
+        kind = oxipng.ColorType.rgb() if pixels.shape[2] == 3 else oxipng.ColorType.rgba()
+    search = (SEARCHES_LARGE if height * width > LARGE else searches)[effort]
+    image = oxipng.RawImage(rows.tobytes(), width, height, color_type=kind, bit_depth=bits)
+    if resolution is not None:
+        image.add_png_chunk(b"pHYs", _physical(resolution))
+    return image.create_optimized_png(
+        filter=search.filters,
+        deflate=oxipng.Deflaters.libdeflater(search.level),
+        fast_evaluation=not search.thorough,
+        bit_depth_reduction=free,
+        color_type_reduction=free,
+        palette_reduction=free,
+        grayscale_reduction=free,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from colorquant_nn.image_files.gif_writing import encode_gif
 from colorquant_nn.image_files.png_writing import encode_png
 from colorquant_nn.image_files.tiff_writing import encode_tiff
 from colorquant_nn.image_files.webp_writing import encode_webp
+from colorquant_nn.names import Effort, check_name
 
 __all__ = ["FORMATS", "encode"]
 
@@ -28,7 +30,6 @@ FORMATS = {
     ".bmp": "BMP",
 }
 ENCODERS: dict[str, Encoder] = {
-    "PNG": encode_png,
     "GIF": encode_gif,
     "WebP": encode_webp,
     "TIFF": encode_tiff,
@@ -40,9 +41,14 @@ STILL = Display()
 
 
 def encode(
-    frames: Iterable[Array], suffix: str, display: Display = STILL, *, colors: Array | None = None
+    frames: Iterable[Array],
+    suffix: str,
+    display: Display = STILL,
+    *,
+    colors: Array | None = None,
+    effort: Effort = "balanced",
 ) -> bytes:
-    """Encode frames as one file, with the fewest bits per pixel; they are taken one at a time.
+    """Encode frames as one file without loss; they are taken one at a time.
 
     Times and plays that the format cannot hold become the nearest that it can (`fit_display`).
 
@@ -53,6 +59,7 @@ def encode(
         display: how they are shown.
         colors: (K, 3) or (K, 4) uint8, at most 256, of all frames. All of them are stored in their
             order, but in .webp, and in .tif where a pixel is not opaque: both are true colour.
+        effort: "fast", "balanced" or "best": how long a smaller .png is searched for.
 
     Returns:
         the content of the file.
@@ -60,6 +67,7 @@ def encode(
     Raises:
         FormatError: the frames differ in size, but in .tif; are not as many as durations; or the
             format cannot hold them.
+        ValueError: for an effort that there is not.
 
     Examples:
         >>> import numpy as np
@@ -70,12 +78,15 @@ def encode(
         >>> encode([np.zeros((4, 6, 3), np.uint8)], ".webp")[:4]
         b'RIFF'
     """
+    check_name("an effort", effort, get_args(Effort))
     if not display.durations:
         raise FormatError("expected at least one frame, got none")
     if colors is not None and len(colors) > 256:
         raise FormatError(f"expected at most 256 colours for indices, got {len(colors)}")
     display, _ = fit_display(display, suffix)
     stream = _checked(frames, len(display.durations), FORMATS[suffix])
+    if suffix == ".png":
+        return encode_png(stream, display, colors, effort)
     return ENCODERS[FORMATS[suffix]](stream, display, colors)
 
 
