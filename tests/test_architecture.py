@@ -19,7 +19,7 @@ HEAVY = {"pytorch_lightning", "lightning", "torchvision", "torchmetrics"}
 HEAVY |= {"matplotlib", "PIL", "numba", "tqdm"}
 # Whom a room may import from: `cli` -> doors -> shell -> core, and names by everybody. The paths in
 # `kernels.ops.OPS` are no imports: they are followed when an operation is called.
-DOORS = {"io", "palettes", "plot"}
+DOORS = {"compression", "io", "palettes", "plot"}
 BYTES = {"files", "image_files", "palette_files", "named_palettes"}
 MAY_IMPORT = {
     "names": set(),
@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "named_palettes": set(),
     "palette_files": {"image_files", "palette_files"},
     "io": {"files", "image", "image_files", "functional"},
+    "compression": {"image", "io", "functional"},
     "palettes": {"files", "io", "palette_files", "named_palettes"},
     "plot": {"io", "functional"},
     "metrics": {"functional"},

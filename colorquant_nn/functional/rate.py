@@ -48,7 +48,8 @@ __all__ = ["Coded", "Source", "begin", "improve", "prepare_source", "to_result"]
 PRICE = 1e-6  # of a bit for each of ``lossy``, in units of the squared distance of black and white
 MASKING = 5e-9  # times 1 / price: the variance of lightness that halves an error's weight
 AROUND = 2.0  # pixels over which that is taken
-DIFFUSION = 0.3  # of a row's error, to the one below
+DIFFUSION = 0.3  # of a row's error, to the one below, where the price is high;
+DIFFUSING = 10.0  # half of it at this price
 BAND = 128  # rows
 OWN = 0.5  # of a band's costs: by its own counts, the rest by those of all
 UNSEEN = 0.5  # added to each count: what did not come up may still do
@@ -181,7 +182,7 @@ def improve(source: Source, coded: Coded, lossy: float, movable: Tensor | None =
         coded.colors,
         _allowed(theirs),
         DeflateCosts(*(price * part for part in coded.costs)),
-        DIFFUSION if source.space == "oklab" else 0.0,
+        DIFFUSION * lossy / (lossy + DIFFUSING) if source.space == "oklab" else 0.0,
     )
     colors = _means(source, weights, indices, coded.colors)
     moves = theirs != CLEAR
