@@ -133,9 +133,12 @@ def _improve(meetings: Floats, order: Places, cost: Floats) -> Places:
             other = gain.argmax()
             if gain[other] <= 1e-6 * now[one]:
                 continue
-            place[[one, other]] = place[[other, one]]
-            from_place[:, [one, other]] = from_place[:, [other, one]]
-            now = (meetings * from_place[place]).sum(1)
+            both = [one, other]
+            now -= (meetings[:, both] * from_place[np.ix_(place, both)]).sum(1)
+            place[both] = place[both[::-1]]
+            from_place[:, both] = from_place[:, both[::-1]]
+            now += (meetings[:, both] * from_place[np.ix_(place, both)]).sum(1)
+            now[both] = (meetings[both] * from_place[place[both]]).sum(1)
             swapped = True
         if not swapped:
             break

