@@ -52,8 +52,8 @@ SEARCHES_TRUE_COLOR = {
     "best": Search((NONE, SUB, *BY_ROW, oxipng.RowFilter.Brute), 12),
 }
 SEARCHES_LARGE = {
-    "balanced": Search((NONE, SUB), 9, thorough=False),
-    "best": Search((NONE, SUB, *BY_ROW), 11, thorough=False),
+    "balanced": Search((NONE, SUB, BY_ROW[0]), 11, thorough=False),
+    "best": Search((NONE, SUB, *BY_ROW), 12, thorough=False),
 }
 
 
