@@ -48,7 +48,7 @@ def order_for_deflate(indices: Tensor, num_colors: int) -> Tensor:
     Examples:
         >>> import torch
         >>> from colorquant_nn.functional.order import order_for_deflate
-        >>> order_for_deflate(torch.tensor([[2, 0, 3, 1], [2, 0, 3, 1]]), 4).tolist()
+        >>> order_for_deflate(torch.tensor([[2, 0, 3, 1], [2, 0, 3, 3], [2, 0, 0, 1]]), 4).tolist()
         [2, 0, 3, 1]
     """
     pixels = indices.cpu().numpy()
