@@ -45,7 +45,7 @@ from tests.helpers import (
 
 def test_one_picture(folder, run):
     before = contents(folder)
-    code, out, err = run("quantize", "photo.png", "-k", 16)
+    code, out, err = run("quantize", "photo.png", "-k", 16, "--effort", "fast")
     assert (code, err) == (0, "")
     assert names(folder) - set(before) == {"photo-quantized.png"}
     assert {name: (folder / name).read_bytes() for name in before} == before
@@ -88,6 +88,21 @@ def test_json_tells_what_was_measured(folder, run):
     assert entry["bytes_after"] == os.path.getsize("photo-quantized.png")
     used = {tuple(bytes.fromhex(color[1:])) for color in entry["palette"]}
     assert used == colors_of("photo-quantized.png")
+
+
+def test_effort_makes_smaller_files_with_the_order_of_colors_that_were_named(folder, run):
+    def palette_and_size(*arguments):
+        assert run("quantize", "photo.png", "-f", "-q", "--dither", "none", *arguments)[0] == 0
+        with Image.open("photo-quantized.png") as stored:
+            colors = stored.getpalette("RGB")
+        return np.reshape(colors, (-1, 3)).tolist(), os.path.getsize("photo-quantized.png")
+
+    colors, size = palette_and_size("-k", 32)
+    assert run("palette", "photo.png", "-k", 32, "-o", "named.hex", "-q")[0] == 0
+    named, larger = palette_and_size("--palette", "named.hex")
+    assert named == as_bytes(load_palette("named.hex")).tolist() != colors
+    assert sorted(named) == sorted(colors)
+    assert size <= larger < palette_and_size("--palette", "named.hex", "--effort", "fast")[1]
 
 
 def entry_of(run, *arguments) -> dict:

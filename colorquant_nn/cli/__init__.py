@@ -170,7 +170,7 @@ def _add_quantize(commands: Any) -> None:
         help="ends the names of results, before the dot; default: -quantized beside the input, "
         "nothing in a folder of -o",
     )
-    _add_fitting(command)
+    _add_fitting(command, "better colours and a smaller .png")
     command.add_argument(
         "--dither",
         choices=get_args(Dither),
@@ -243,7 +243,7 @@ def _add_palette(commands: Any) -> None:
         metavar="OUT",
         help=f"a palette file: {', '.join(PALETTE_FORMATS)}",
     )
-    _add_fitting(command)
+    _add_fitting(command, "better colours")
     command.add_argument(
         "--plot",
         type=_path,
@@ -276,7 +276,7 @@ def _add_compare(commands: Any) -> None:
     command.set_defaults(run=_run_compare)
 
 
-def _add_fitting(command: argparse.ArgumentParser) -> None:
+def _add_fitting(command: argparse.ArgumentParser, searched: str) -> None:
     command.add_argument(
         "-k", "--colors", type=_count, metavar="K", help="how many colours; default: 256"
     )
@@ -290,7 +290,7 @@ def _add_fitting(command: argparse.ArgumentParser) -> None:
         "--effort",
         choices=get_args(Effort),
         default="balanced",
-        help="how long better colours are searched for; default: balanced",
+        help=f"how long {searched} are searched for; default: balanced",
     )
     command.add_argument(
         "--keep",

@@ -33,6 +33,7 @@ from colorquant_nn.image import (
     QuantizedImage,
     draw_frames,
     match_palette,
+    order_for_size,
     repaint,
     smallest_palette,
 )
@@ -130,13 +131,14 @@ def _quantize_file(job: Job, request: Request) -> dict[str, Any]:
     target, suffix = target_for(job, len(stream), data)
     frames: Frames = list(stream) if len(stream) == 1 else stream
     palette = _palette_for(frames, request, suffix)
-    work = Work(frames, palette, request, len(stream))
+    work = Work(frames, palette, request, len(stream), suffix)
     encoded = encode_frames(
         f"standard output{suffix}" if target == STANDARD else target,
         work,
         stream.durations,
         stream.plays,
         resolution=None if output.strip else stream.resolution,
+        effort=request.fitting.effort,
     )
     skipped = output.skip_if_larger and len(encoded) >= len(data)
     entry = {
@@ -225,14 +227,22 @@ class Work:
         palette: (K, C), to draw them in.
         request: how.
         number: of frames.
+        suffix: of the file.
 
     What is measured, and `first`, is what is seen; what is iterated, what the file is to say.
     """
 
     first: tuple[Tensor, QuantizedImage]
 
-    def __init__(self, frames: Frames, palette: Tensor, request: Request, number: int) -> None:
+    def __init__(
+        self, frames: Frames, palette: Tensor, request: Request, number: int, suffix: str
+    ) -> None:
         self._frames, self._palette, self._number = frames, palette, number
+        # Colours that nobody named have no order that anybody expects.
+        fitting = request.fitting
+        named = request.panel is not None or fitting.keep
+        small = suffix == ".png" and fitting.effort != "fast"
+        self._reorders = small and number == 1 and len(palette) <= MOST_INDEXED and not named
         self._drawing, self._device = request.drawing, None
         if request.panel is not None and not request.panel.device.equal(request.panel.measured):
             self._device = request.panel.device
@@ -244,6 +254,8 @@ class Work:
         drawn = draw_frames(self._fitted(), self._palette, **self._drawing._asdict())
         for place, result in enumerate(drawn):
             image = self._image
+            if self._reorders:
+                result = order_for_size(result)
             self._errors.add(image, result.rgb)
             self._colors.add(image)
             self._counts += result.indices.flatten().bincount(minlength=len(self._counts))

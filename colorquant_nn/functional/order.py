@@ -13,7 +13,7 @@ References:
     Zeng, Li and Lei 2000, "An efficient color re-indexing scheme for palette-based compression";
     Pinho and Neves 2004, "A survey on palette reordering methods for improving the compression of
     color-indexed images"; Juvan and Mohar 1992, "Optimal linear labelings and eigenvalues of
-    graphs", the start.
+    graphs".
 """
 
 from __future__ import annotations
@@ -48,15 +48,18 @@ def order_for_deflate(indices: Tensor, num_colors: int) -> Tensor:
     Examples:
         >>> import torch
         >>> from colorquant_nn.functional.order import order_for_deflate
-        >>> order_for_deflate(torch.tensor([[2, 0, 3, 1], [2, 0, 3, 1]]), 4).tolist()
+        >>> order_for_deflate(torch.tensor([[2, 0, 3, 1], [2, 0, 3, 3], [2, 0, 0, 1]]), 4).tolist()
         [2, 0, 3, 1]
     """
     pixels = indices.cpu().numpy()
     meetings = _meetings(pixels, num_colors)
-    cost = np.log2(1.0 + np.arange(num_colors))
-    starts = [_chain(meetings), _spectrum(meetings)]
-    orders = [_improve(meetings, start, cost) for start in starts]
-    order = min(orders, key=lambda order: _cost_of(meetings, order, cost))
+    distance = np.arange(num_colors, dtype=np.float64)
+    bits = np.log2(1 + distance)
+    # The spectrum is the solution for squared distances, from which two steps lead to the bits'.
+    chain, spectrum = _chain(meetings), _spectrum(meetings)
+    starts = chain, _improve(meetings, chain, distance), _improve(meetings, spectrum, distance)
+    orders = [_improve(meetings, start, bits) for start in starts]
+    order = min(orders, key=lambda order: _cost_of(meetings, order, bits))
     ends = np.bincount(pixels[:, [0, -1]].ravel(), minlength=num_colors)
     if ends[order[-1]] > ends[order[0]]:
         order = order[::-1]
@@ -130,9 +133,12 @@ def _improve(meetings: Floats, order: Places, cost: Floats) -> Places:
             other = gain.argmax()
             if gain[other] <= 1e-6 * now[one]:
                 continue
-            place[[one, other]] = place[[other, one]]
-            from_place[:, [one, other]] = from_place[:, [other, one]]
-            now = (meetings * from_place[place]).sum(1)
+            both = [one, other]
+            now -= (meetings[:, both] * from_place[np.ix_(place, both)]).sum(1)
+            place[both] = place[both[::-1]]
+            from_place[:, both] = from_place[:, both[::-1]]
+            now += (meetings[:, both] * from_place[np.ix_(place, both)]).sum(1)
+            now[both] = (meetings[both] * from_place[place[both]]).sum(1)
             swapped = True
         if not swapped:
             break

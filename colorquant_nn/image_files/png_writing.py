@@ -26,7 +26,7 @@ LARGE = 1 << 22  # pixels
 LEVEL, LEVEL_LARGE = 9, 6
 MEMORY_LEVEL = 7  # blocks with codes of their own: the best of 4 to 9, by 0.3 % to 0.6 %
 LEVEL_TRUE_COLOR = 8  # 2 % to 4 % smaller than 6 for twice the time, some 0.1 s a megapixel
-SMALL = 1 << 16  # pixels; above, oxipng has never been beaten by zlib
+SMALL = 1 << 16  # pixels, for which some bytes may decide that less effort makes less of them
 
 NONE, SUB = oxipng.RowFilter.NoOp, oxipng.RowFilter.Sub
 BY_ROW = oxipng.RowFilter.Entropy, oxipng.RowFilter.Bigrams, oxipng.RowFilter.BigEnt
@@ -38,18 +38,23 @@ class Search(NamedTuple):
     filters: tuple[oxipng.RowFilter, ...]
     level: int
     """Of libdeflate, up to 12."""
-    thorough: bool = False
-    """Whether every filter is tried at that level; else at a low one."""
+    thorough: bool = True
+    """Whether every filter is tried at that level; else at a low one, which may be mistaken."""
 
 
 # Without a filter, or all rows with that of left neighbours, which pays where the palette is in an
 # order for it (`functional.order`): what else oxipng -o4 tries is 4 times as slow for some 0.1 %.
-SEARCHES = {"balanced": Search((NONE, SUB), 12), "best": Search((NONE, SUB, *BY_ROW), 12, True)}
+SEARCHES = {"balanced": Search((NONE, SUB), 12), "best": Search((NONE, SUB, *BY_ROW), 12)}
+FEW = 16  # colours, whose differences no filter makes smaller
+SEARCHES_FEW = {"balanced": Search((NONE,), 12), "best": Search((NONE, *BY_ROW), 12)}
 SEARCHES_TRUE_COLOR = {
-    "balanced": Search((NONE, SUB, *BY_ROW), 12),
-    "best": Search((NONE, SUB, *BY_ROW, oxipng.RowFilter.Brute), 12, True),
+    "balanced": Search((NONE, SUB, *BY_ROW), 12, thorough=False),
+    "best": Search((NONE, SUB, *BY_ROW, oxipng.RowFilter.Brute), 12),
 }
-SEARCHES_LARGE = {"balanced": Search((NONE, SUB), 9), "best": Search((NONE, SUB, *BY_ROW), 11)}
+SEARCHES_LARGE = {
+    "balanced": Search((NONE, SUB, BY_ROW[0]), 11, thorough=False),
+    "best": Search((NONE, SUB, *BY_ROW), 12, thorough=False),
+}
 
 
 def encode_png(
@@ -70,9 +75,8 @@ def encode_png(
         return _encode_animation(frames, display, colors, effort)
     (frame,) = frames
     efforts = get_args(Effort)
-    tried = efforts[: efforts.index(effort) + 1]
-    if effort != "fast" and frame.shape[0] * frame.shape[1] > SMALL:
-        tried = tried[1:]
+    small = frame.shape[0] * frame.shape[1] <= SMALL
+    tried = efforts[: efforts.index(effort) + 1] if small else (effort,)
     return min((_encode_still(frame, display, colors, one) for one in tried), key=len)
 
 
@@ -195,7 +199,7 @@ def _optimize(
     """A still of its own by oxipng, which is free to choose channels and bits or keeps them."""
     height, width = pixels.shape[:2]
     if colors is not None:
-        rows, searches = pack_rows(pixels, bits), SEARCHES
+        rows, searches = pack_rows(pixels, bits), SEARCHES_FEW if len(colors) <= FEW else SEARCHES
         alpha = colors[:, 3:] if colors.shape[1] == 4 else np.full((len(colors), 1), 255, np.uint8)
         kind = oxipng.ColorType.indexed(np.hstack([colors[:, :3], alpha]).tolist())
     else:
