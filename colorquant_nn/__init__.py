@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from colorquant_nn import functional, kernels
     from colorquant_nn import metrics as metrics
     from colorquant_nn import transforms as transforms
+    from colorquant_nn.compression import compress_image
     from colorquant_nn.functional.fitting import resize_palette
     from colorquant_nn.functional.gamut import fit_gamut, fit_lightness
     from colorquant_nn.functional.histogram import ColorHistogram
@@ -45,6 +46,7 @@ __all__ = [
     "QuantizedImage",
     "apply_palette",
     "comparison",
+    "compress_image",
     "fit_gamut",
     "fit_lightness",
     "fit_palette",
@@ -74,7 +76,7 @@ __version__ = "0.1.0"
 # is in `__all__` of its home; those that are used most come first.
 _HOMES = (
     *("layers", "image", "functional.histogram", "functional.fitting", "functional.gamut"),
-    *("io", "palettes", "plot"),
+    *("compression", "io", "palettes", "plot"),
 )
 # `metrics` and `transforms` are in no list of names: they need extras, which may not be there.
 _ROOMS = ("functional", "kernels", "metrics", "transforms")

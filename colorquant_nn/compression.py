@@ -7,10 +7,8 @@ they cost.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from colorquant_nn.functional.fitting import EFFORTS
@@ -163,7 +161,7 @@ class _Work:
         for step in range(TRIES):
             coded = improve(self._source, coded, lossy)
             expected = ratio * coded.bits / 8
-            if step < STEPS - 1 or abs(math.log(expected / aim)) > 0.1 and step < TRIES // 2:
+            if step < STEPS - 1 or (abs(math.log(expected / aim)) > 0.1 and step < TRIES // 2):
                 lossy = _bounded(lossy * _within((expected / aim) ** 2, FASTEST))
                 continue
             tried = self._paint(lossy, coded)

@@ -890,10 +890,11 @@ def choose_indices(
         >>> choose_indices(*pixels, colors, allowed, dear, 0.0)[0]
         tensor([[0, 0, 0, 0, 0, 0]], dtype=torch.int32)
     """
-    indices, *counts = call(
-        "choose_indices", points, weights, kinds, colors, allowed, *costs, 0.25 * diffusion
+    indices, counts = call(
+        "choose_indices",
+        *(points, weights, kinds, colors, allowed, torch.cat(costs, dim=1), 0.25 * diffusion),
     )
-    return indices, DeflateCosts(*counts)
+    return indices, DeflateCosts(*counts.split([part.shape[1] for part in costs], dim=1))
 
 
 def unpack_moments(moments: Tensor) -> Moments:

@@ -93,10 +93,15 @@ def _fake_couple_colors(
 
 
 def _fake_choose_indices(
-    points: Tensor, weights: Tensor, kinds: Tensor, colors: Tensor, allowed: Tensor, *costs: Tensor
-) -> tuple[Tensor, ...]:
-    indices = torch.empty_like(kinds, dtype=torch.int32)
-    return indices, *(torch.empty_like(part, dtype=torch.int64) for part in costs[:3])
+    points: Tensor,
+    weights: Tensor,
+    kinds: Tensor,
+    colors: Tensor,
+    allowed: Tensor,
+    costs: Tensor,
+    diffusion: float,
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(kinds, dtype=torch.int32), torch.empty_like(costs, dtype=torch.int64)
 
 
 OPS = {
@@ -218,8 +223,7 @@ OPS = {
     ),
     "choose_indices": Op(
         "(Tensor points, Tensor weights, Tensor kinds, Tensor colors, Tensor allowed,"
-        " Tensor literals, Tensor lengths, Tensor distances, float diffusion)"
-        " -> (Tensor, Tensor, Tensor, Tensor)",
+        " Tensor costs, float diffusion) -> (Tensor, Tensor)",
         _fake_choose_indices,
         cpu="kernels.cpu.deflate:choose_indices",
     ),

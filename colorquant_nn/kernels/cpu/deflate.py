@@ -20,6 +20,7 @@ from colorquant_nn.kernels.cpu.runtime import FUSED, kernel, next_task, run, sub
 WINDOW = 1 << 15  # bytes that deflate looks back
 LONGEST = 258  # pixels of a copy
 SHORTEST = 3
+DISTANCES = 30  # codes
 REPEATED = 4  # pixels at most, that are repeated within a row
 NEAR = np.array(
     [(1, across) for across in (0, -1, 1, -2, 2, -3, 3, -4, 4)]
@@ -40,26 +41,23 @@ def choose_indices(
     kinds: Tensor,
     colors: Tensor,
     allowed: Tensor,
-    literals: Tensor,
-    lengths: Tensor,
-    distances: Tensor,
+    costs: Tensor,
     diffusion: float,
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, Tensor]:
     """See `colorquant_nn.kernels.choose_indices`."""
     height, width = kinds.shape
-    bands, num_colors = literals.shape
+    bands, num_colors = len(costs), len(colors)
     palettes = np.full((len(allowed), 4, num_colors), FAR)
     for palette, rows in zip(palettes, allowed.numpy(), strict=True):
         palette[:, rows] = colors.numpy()[rows].T
     indices = np.empty((height, width), np.int32)
-    counts = tuple(np.zeros((bands, size), np.int64) for size in (num_colors, LONGEST + 1, 30))
+    counts = np.zeros(costs.shape, np.int64)
     run(
         _choose, bands, (60.0 + 0.5 * num_colors) * height * width,
         (points.numpy(), weights.numpy(), kinds.numpy()), palettes, colors.numpy(),
-        (literals.numpy(), lengths.numpy(), distances.numpy()), np.float32(diffusion),
-        indices, counts,
+        costs.numpy(), np.float32(diffusion), (indices, counts),
     )  # fmt: skip
-    return (torch.from_numpy(indices), *map(torch.from_numpy, counts))
+    return torch.from_numpy(indices), torch.from_numpy(counts)
 
 
 @subroutine()
@@ -101,8 +99,9 @@ def _look_up(row, column, count):
 
 
 @kernel(FUSED)
-def _choose(counter, num_tasks, target, palettes, colors, costs, diffusion, indices, counts):
+def _choose(counter, num_tasks, target, palettes, colors, costs, diffusion, results):
     points, weights, kinds = target
+    indices, counts = results
     height, width = kinds.shape
     decided = indices.reshape(-1)
     num_near = len(NEAR)
@@ -140,12 +139,12 @@ def _choose(counter, num_tasks, target, palettes, colors, costs, diffusion, indi
         if task >= num_tasks:
             break
         top = task * band
-        literal_prices = costs[0][task]
-        length_prices = costs[1][task]
-        distance_prices = costs[2][task]
-        literal_counts = counts[0][task]
-        length_counts = counts[1][task]
-        distance_counts = counts[2][task]
+        literal_prices = costs[task, : len(colors)]
+        length_prices = costs[task, len(colors) : -DISTANCES]
+        distance_prices = costs[task, -DISTANCES:]
+        literal_counts = counts[task, : len(colors)]
+        length_counts = counts[task, len(colors) : -DISTANCES]
+        distance_counts = counts[task, -DISTANCES:]
         errors[:] = 0
         first_places[:] = -1
         for row in range(top, min(height, top + band)):
