@@ -46,8 +46,8 @@ class Case(NamedTuple):
     """By peer: how many times faster than it ours has to be."""
     limits: Mapping[str, float] = {}
     """By method: how many seconds it may take."""
-    judge: Callable[[Any], Mapping[str, float]] | None = None
-    """Turns what a method returned into further numbers, outside of the time."""
+    judge: Callable[[Any], Mapping[str, Any]] | None = None
+    """Turns what a method returned into further numbers, or lists of them, outside of the time."""
     labels: Mapping[str, Any] = {}
     """Further columns, such as the picture."""
     budget: float = 6.0

@@ -40,6 +40,7 @@ PACKAGES = {  # what to install where a module is missing
     "sklearn": "scikit-learn",
     "cv2": "opencv-python-headless",
     "epaper_dithering": "epaper-dithering",
+    "oxipng": "pyoxipng",
     "fast_pytorch_kmeans": "fast-pytorch-kmeans psutil",
 }
 
