@@ -57,6 +57,7 @@ class Case(NamedTuple):
     most: int = 15
     """Repeats at most."""
     together: bool = False
-    """All methods in one process: for differences smaller than those between processes."""
+    """All methods in one process, which ends with the case: for differences smaller than those
+    between processes, and for methods so many that their processes would take most of the time."""
     once: bool = False
     """No run before the timed ones: ``methods`` have warmed up on something small."""

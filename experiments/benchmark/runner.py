@@ -84,6 +84,9 @@ def run_suite(
                         processes[key] = _process(checkout)
                     mine.append((method, checkout, processes[key]))
             yield _run_case(suite, number, case, options, mine)
+            for checkout in (None, against) if case.together else ():  # no other case asks it
+                if process := processes.pop((case.name, checkout), None):
+                    process.shutdown()
     finally:
         for process in processes.values():
             process.shutdown()
