@@ -33,11 +33,10 @@ SLOW = 2.0  # seconds a megapixel
 SAVED = 1.01  # of what oxipng makes of the same pixels
 BIAS = (
     "What the comparison favours: the drawings are our own, and so is the choice of judges and "
-    "points. Ours is read between two of its files, the peers' files are taken as they are: between "
-    "files the line is straight over the logarithm of the bytes, which a curve follows within a "
-    "percent or two. All PNGs are as oxipng leaves them, pngquant's too, who does not call it by "
-    "itself. PSNR is what our `rgb` minimises; libimagequant minimises an error of its own, closer "
-    "to the eye. Nobody here minimises SSIMULACRA2, but losses of ours are weighed by what it sees."
+    "points. Ours is read between two of its files, those of the peers are taken as they are. "
+    "All PNGs are as oxipng leaves them, pngquant's too, which does not call it by itself. "
+    "PSNR is what our `rgb` minimises; libimagequant minimises an error of its own, closer to "
+    "the eye. Nobody here minimises SSIMULACRA2, but losses of ours are weighed by what it sees."
 )
 
 

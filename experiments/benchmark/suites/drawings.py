@@ -356,8 +356,8 @@ def pixels() -> Image.Image:
     draw.rectangle((0, 100, 160, 104), "#7cb342")
     draw.rectangle((0, 104, 160, 120), "#795548")
     for _ in range(90):
-        x, y = random.integers(0, 160), random.integers(105, 119)
-        draw.rectangle((x, y, x + int(random.integers(0, 3)), y), "#5d4037")
+        left, top, length = random.integers((0, 105, 0), (160, 119, 3)).tolist()
+        draw.rectangle((left, top, left + length, top), "#5d4037")
     for x in range(0, 160, 3):
         draw.line((x, 99 - int(random.integers(0, 3)), x, 101), "#9ccc65")
     for x, y in ((12, 76), (132, 70)):
@@ -447,8 +447,8 @@ def _sign(name: str, unit: float, draw: Draw) -> None:
         disc(29, 27, 7.5, "#0f766e")
         line((38, 36), (45, 44))
     elif name == "bars":
-        for x, top in ((21, 34), (32, 26), (43, 18)):
-            line((x, top), (x, 42))
+        for place, top in ((21, 34), (32, 26), (43, 18)):
+            line((place, top), (place, 42))
     elif name == "note":
         disc(25, 40, 5)
         disc(42, 36, 5)
