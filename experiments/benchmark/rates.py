@@ -188,7 +188,7 @@ def _line(
     ratios = compared.ratios
     if not ratios and not compared.better and not compared.worse:
         return []
-    line = {"against": against, "at equal": JUDGES[judge], "ours": method}
+    line: Row = {"against": against, "at equal": JUDGES[judge], "ours": method}
     line["bytes"] = f"{_mean(ratios.values()):.3f}" if ratios else None
     for kind in ("photographs", "drawings"):
         some = [ratio for name, ratio in ratios.items() if kinds[name] == kind]

@@ -5,23 +5,25 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
 from experiments.benchmark.runner import Row
 from experiments.benchmark.suites import bytes as suite
 from experiments.figures import BLUE, GREEN, GREY, ORANGE, as_picture
 
-PINK, LIGHT = "#CC79A7", "#999999"
-LINES = {  # name, colour, style
-    suite.LOSSY: ("ours, lossy", BLUE, "o-"),
-    suite.NONE: ("ours", BLUE, "o--"),
-    suite.PNGQUANT: ("pngquant", ORANGE, "s-"),
-    suite.PNGQUANT_NOFS: ("pngquant --nofs", ORANGE, "s--"),
-    suite.PILLOW: ("Pillow", GREEN, "^-"),
-    suite.JPEG: ("JPEG", LIGHT, ".:"),
-    suite.WEBP: ("WebP", GREY, ".:"),
-    suite.WEBP_LOSSLESS: ("WebP, lossless", GREY, "D"),
-    suite.PNG: ("PNG, all colours", GREY, "D"),
+LIGHT = "#999999"
+LEFT, RIGHT, ABOVE, BELOW = (-6, -3), (6, -4), (0, 7), (0, -15)
+LINES = {  # name, colour, style; at which of its points the name stands, and where
+    suite.LOSSY: ("ours, lossy", BLUE, "o-", 0.5, LEFT),
+    suite.NONE: ("ours", BLUE, "o--", 1, LEFT),
+    suite.PNGQUANT: ("pngquant", ORANGE, "s-", 1, RIGHT),
+    suite.PNGQUANT_NOFS: ("pngquant --nofs", ORANGE, "s--", 0, LEFT),
+    suite.PILLOW: ("Pillow", GREEN, "^-", 1, RIGHT),
+    suite.JPEG: ("JPEG", LIGHT, ".:", 0, RIGHT),
+    suite.WEBP: ("WebP", GREY, ".:", 1, LEFT),
+    suite.WEBP_LOSSLESS: ("WebP, lossless", GREY, "D", 0, ABOVE),
+    suite.PNG: ("PNG, all colours", GREY, "D", 0, BELOW),
 }
 LEAST = -20  # SSIMULACRA2 below which nothing is drawn
 
@@ -46,12 +48,15 @@ def draw(rows: Sequence[Row]) -> Image.Image | None:
     for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
         mine = [row for row in done if row["kind"] == kind]
         pictures = {row["picture"] for row in mine}
-        for method, (name, color, style) in LINES.items():
+        axes.set_xscale("log")
+        for method in LINES:
             curves = [row for row in mine if row["method"] == method]
             if len(curves) == len(pictures):
-                _line(axes, curves, name, color, style)
-        axes.set_xscale("log")
+                _line(axes, curves, *LINES[method])
+        axes.margins(x=0.12, y=0.08)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(lambda size, _: f"{size:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set(title=f"{len(pictures)} {kind}", xlabel="kilobytes", ylabel="SSIMULACRA2")
         axes.set_ylim(bottom=max(LEAST, axes.get_ylim()[0]))
         axes.spines[["top", "right"]].set_visible(False)
@@ -59,7 +64,15 @@ def draw(rows: Sequence[Row]) -> Image.Image | None:
     return as_picture(figure, dpi=150)
 
 
-def _line(axes: Axes, curves: Sequence[Row], name: str, color: str, style: str) -> None:
+def _line(
+    axes: Axes,
+    curves: Sequence[Row],
+    name: str,
+    color: str,
+    style: str,
+    at: float,
+    beside: tuple[float, float],
+) -> None:
     sizes = [
         math.exp(sum(math.log(size / 1000) for size in sizes) / len(sizes))
         for sizes in zip(*(row["bytes"] for row in curves), strict=True)
@@ -68,11 +81,11 @@ def _line(axes: Axes, curves: Sequence[Row], name: str, color: str, style: str) 
         sum(verdicts) / len(verdicts)
         for verdicts in zip(*(row["ssimulacra2"] for row in curves), strict=True)
     ]
-    shown = [point for point in zip(sizes, liked, strict=True) if point[1] >= LEAST]
+    shown = sorted(point for point in zip(sizes, liked, strict=True) if point[1] >= LEAST)
     if not shown:
         return
     axes.plot(*zip(*shown, strict=True), style, color=color, markersize=4, linewidth=1.6)
-    axes.annotate(
-        name, min(shown, key=lambda p: p[1]), (5, -4), color=color, fontsize=9,
-        textcoords="offset points",
-    )  # fmt: skip
+    place = shown[round(at * (len(shown) - 1))]
+    side = "right" if beside == LEFT else "left" if beside == RIGHT else "center"
+    how = {"color": color, "fontsize": 9, "ha": side, "textcoords": "offset points"}
+    axes.annotate(name, place, beside, **how)  # type: ignore[arg-type]
