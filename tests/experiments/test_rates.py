@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from colorquant_nn import quantize_image
+import colorquant_nn
+from colorquant_nn import QuantizedImage, quantize_image
 from experiments.benchmark import case, rates, rates_figure, report
 from experiments.benchmark.rates import bytes_at, compare, running_best
 from experiments.benchmark.suites import bytes as suite
@@ -88,8 +89,8 @@ def test_tables_tell_the_mean_the_worst_and_whether_it_is_met(rows: list[dict[st
     assert "1 photographs and 1 drawings" in text
     assert "| drawn logo | 1.000 | 0 better, 0 worse | met | 1.000 |" in text
     assert "| drawn logo | 16 | 16.00, 50.0, 31.0 | 16.00, 50.0, 31.0 |" in text
-    assert "| 0.5, photographs | 1.000 | 1.000 in hats | 1.000 in hats | met |" in text
-    assert text.count("in drawn logo | **missed** |") == 1  # a byte above the budget
+    assert "| 0.5, photographs | 1.000 | 1.000 in hats | 1.000 in hats | 0 | met |" in text
+    assert text.count("in drawn logo | 0 | **missed** |") == 1  # a byte above the budget
     assert f"| {suite.LOSSY} | 1 | 1 in hats | met |" in text
     photographs = [row for row in rows if row["kind"] == "photographs"]
     assert "0.750 in hats |  | 0.8: met |" in "\n".join(rates.tables(photographs))
@@ -120,6 +121,19 @@ def test_the_plot_has_a_panel_for_each_kind_and_a_line_for_each_method(
 def colors_of(image: Tensor) -> int:
     red, green, blue = image.int()
     return len((red << 16 | green << 8 | blue).unique())
+
+
+def test_budgets_that_no_file_keeps_are_counted(rows: list[dict[str, Any]]) -> None:
+    refused = suite.judge("drawn pixels", case.Options(), [])
+    for row in rows:
+        if row["method"] == suite.MAX_BYTES and row["kind"] == "photographs":
+            row |= {key: values[:1] for key, values in row.items() if isinstance(values, list)}
+        if row["method"] == suite.MAX_BYTES and row["kind"] == "drawings":
+            row |= refused
+    text = "\n".join(rates.tables(rows))
+    assert "| 0.5, photographs | 1.000 | 1.000 in hats | 1.000 in hats | 0 | met |" in text
+    assert "| 0.25, photographs | – | – | – | 1 | – |" in text
+    assert "| 0.5, drawings | – | – | – | 1 | – |" in text
 
 
 @pytest.mark.parametrize("name", ["drawn pixels", "drawn sky", "drawn icon"])
@@ -175,6 +189,28 @@ def test_files_hold_the_pixels_that_were_drawn(
     assert found["bytes"] == [len(file)]
     assert found["saved"][0] > 0
     assert (exact["psnr"], exact["eye"]) == ([suite.EQUAL], [0])
+
+
+def test_losses_and_budgets_are_asked_of_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def compress_image(image: Tensor, **how: Any) -> QuantizedImage:
+        asked.append(how)
+        if how.get("max_bytes", 999) < 80:
+            raise ValueError("no palette of this picture has a file of so few bytes")
+        return quantize_image(image, 4)
+
+    pytest.importorskip("oxipng")
+    monkeypatch.setattr(colorquant_nn, "compress_image", compress_image, raising=False)
+    image = torch.zeros(3, 9, 9, dtype=torch.uint8)
+    loss = suite.curves()[suite.LOSSY_RGB].method(image)(20)
+    assert isinstance(loss, QuantizedImage)
+    assert asked == [{"lossy": 20, "space": "rgb"}]
+    whole = len(suite.encode(quantize_image(image, 256)))
+    budgets = suite.curves()[suite.MAX_BYTES].method(image)
+    assert isinstance(budgets(100), QuantizedImage)
+    assert budgets(0.5) is None
+    assert asked[1:] == [{"max_bytes": 100 * whole}, {"max_bytes": whole // 2}]
 
 
 def test_every_curve_is_a_row_of_files(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ Pillow reads out of the file.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache, partial
 from io import BytesIO
 from pathlib import Path
@@ -43,8 +44,10 @@ WEBP, WEBP_LOSSLESS, JPEG, PNG = "WebP", "WebP, lossless", "JPEG", "PNG, all col
 
 Drawn = Image.Image | QuantizedImage | bytes
 """A picture that is to become a PNG, or a file."""
-Method = Callable[[Tensor], Callable[[float], Drawn]]
-"""Of a picture (3, H, W) uint8, or (4, H, W) with alpha; what it returns draws it at a setting."""
+Draw = Callable[[float], Drawn | None]
+"""Draws a picture at a setting; None if that is refused, as a budget that no file keeps."""
+Method = Callable[[Tensor], Draw]
+"""Of a picture (3, H, W) uint8, or (4, H, W) with alpha."""
 
 
 class Curve(NamedTuple):
@@ -132,7 +135,8 @@ def _prepare(curve: Curve, name: str, options: Options) -> Run:
         for setting in settings:
             start = time.perf_counter()
             drawn = draw(setting)
-            points.append(Point(setting, drawn, time.perf_counter() - start))
+            if drawn is not None:
+                points.append(Point(setting, drawn, time.perf_counter() - start))
         return points
 
     return run
@@ -176,7 +180,8 @@ def judge(name: str, options: Options, points: Sequence[Point]) -> Mapping[str, 
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         rows = list(threads.map(look, points))
     megapixels = image[0].numel() / 1e6
-    return {key: [row[key] for row in rows] for key in rows[0]} | {"megapixels": megapixels}
+    keys = rows[0] if rows else ("setting", "bytes", "clock", "saved")
+    return {key: [row[key] for row in rows] for key in keys} | {"megapixels": megapixels}
 
 
 def encode(drawn: Drawn) -> bytes:
@@ -221,17 +226,17 @@ def from_pillow(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).movedim(-1, 0)
 
 
-def _libimagequant(dither: float, image: Tensor) -> Callable[[float], Drawn]:
+def _libimagequant(dither: float, image: Tensor) -> Draw:
     return lambda colors: indexed(*draw_with_libimagequant(image, int(colors), dither)())
 
 
-def _pillow(image: Tensor) -> Callable[[float], Drawn]:
+def _pillow(image: Tensor) -> Draw:
     """Median cut; with alpha, where Pillow has none, its octree."""
     source = to_pillow(image)
     return lambda colors: source.quantize(int(colors))
 
 
-def _pillow_dither(image: Tensor) -> Callable[[float], Drawn]:
+def _pillow_dither(image: Tensor) -> Draw:
     source = to_pillow(image)
 
     def draw(colors: float) -> Drawn:
@@ -241,22 +246,28 @@ def _pillow_dither(image: Tensor) -> Callable[[float], Drawn]:
     return draw
 
 
-def _ours(dither: Dither, space: Space, image: Tensor) -> Callable[[float], Drawn]:
+def _ours(dither: Dither, space: Space, image: Tensor) -> Draw:
     return lambda colors: quantize_image(image, int(colors), space=space, dither=dither)
 
 
-def _lossy(space: Space, image: Tensor) -> Callable[[float], Drawn]:
+def _lossy(space: Space, image: Tensor) -> Draw:
     compress = colorquant_nn.compress_image
     return lambda loss: compress(image, lossy=loss, space=space)  # type: ignore[no-any-return]
 
 
-def _within(image: Tensor) -> Callable[[float], Drawn]:
+def _within(image: Tensor) -> Draw:
     compress = colorquant_nn.compress_image
     whole = len(encode(quantize_image(image, COUNTS[-1])))
-    return lambda part: compress(image, max_bytes=int(part * whole))  # type: ignore[no-any-return]
+
+    def draw(part: float) -> Drawn | None:
+        with suppress(ValueError):  # what small drawings need for their headers alone
+            return compress(image, max_bytes=int(part * whole))  # type: ignore[no-any-return]
+        return None
+
+    return draw
 
 
-def _encoded(suffix: str, image: Tensor, **how: Any) -> Callable[[float], Drawn]:
+def _encoded(suffix: str, image: Tensor, **how: Any) -> Draw:
     source = to_pillow(image)
 
     def draw(quality: float) -> Drawn:
