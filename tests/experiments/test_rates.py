@@ -166,6 +166,14 @@ def test_all_drawings_have_the_sizes_of_pictures_and_alpha_where_they_say_so() -
         assert torch.equal(image, drawings.load(name))
 
 
+def test_pictures_with_alpha_are_seen_over_white_and_over_black() -> None:
+    half = torch.tensor([200, 0, 0, 51], dtype=torch.uint8).view(4, 1, 1)
+    white, black = suite.over(half)
+    assert white.flatten().tolist() == [244, 204, 204]
+    assert black.flatten().tolist() == [40, 0, 0]
+    assert len(suite.over(half[:3])) == 1
+
+
 @pytest.mark.parametrize("alpha", [False, True])
 def test_files_hold_the_pixels_that_were_drawn(
     alpha: bool, monkeypatch: pytest.MonkeyPatch
