@@ -236,7 +236,7 @@ def _never_larger(rows: Sequence[Row], kinds: dict[str, str]) -> list[Row]:
                 ratios = [ratio for found in each for ratio in found.ratios.values()]
                 better, worse = (sum(len(found[i]) for found in each) for i in (1, 2))
                 line = lines.setdefault(name, {"all of ours against all of pngquant, all K": name})
-                line[f"most bytes at equal {title}"] = f"{max(ratios):.3f}" if ratios else None
+                line[f"most bytes at equal {title}"] = f"{max(ratios):.4f}" if ratios else None
                 line[f"left out, {title}"] = f"{better} better, {worse} worse"
                 met = not better and max(ratios, default=0) <= 1
                 line[f"at most 1, {title}"] = _met(met)

@@ -53,7 +53,7 @@ def draw(rows: Sequence[Row]) -> Image.Image | None:
             curves = [row for row in mine if row["method"] == method]
             if len(curves) == len(pictures):
                 _line(axes, curves, *LINES[method])
-        axes.margins(x=0.12, y=0.08)
+        axes.margins(x=0.18, y=0.08)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(lambda size, _: f"{size:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())

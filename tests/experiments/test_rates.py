@@ -87,7 +87,7 @@ def test_tables_tell_the_mean_the_worst_and_whether_it_is_met(rows: list[dict[st
         at = f"K={colors} | PSNR | {suite.LOSSY_RGB}"
         assert f"| pngquant --nofs, {at} | {mean} |  | 0.8: **missed** |" in text
     assert "1 photographs and 1 drawings" in text
-    assert "| drawn logo | 1.000 | 0 better, 0 worse | met | 1.000 |" in text
+    assert "| drawn logo | 1.0000 | 0 better, 0 worse | met | 1.0000 |" in text
     assert "| drawn logo | 16 | 16.00, 50.0, 31.0 | 16.00, 50.0, 31.0 |" in text
     assert "| 0.5, photographs | 1.000 | 1.000 in hats | 1.000 in hats | 0 | met |" in text
     assert text.count("in drawn logo | 0 | **missed** |") == 1  # a byte above the budget
