@@ -30,7 +30,8 @@ from experiments.benchmark.suites.images import WARM_UP, draw_with_libimagequant
 from experiments.benchmark.suites.pictures import load, names
 
 COUNTS = (8, 16, 32, 64, 128, 256)
-LOSSES = (0, 5, 10, 20, 40, 80)
+LOSSES = (0, 2, 5, 10, 20, 50, 100, 200)  # prices of a bit, of errors weighed by what masks them
+LOSSES_RGB = (0, 5, 20, 50, 200, 500, 1000, 2000)  # and of plain ones
 BUDGETS = (0.5, 0.25, 0.12)  # of the file in 256 colours without dither
 QUALITIES = (20, 40, 60, 75, 85, 92)  # of WebP and JPEG
 OPTIMISED = 4  # oxipng's level
@@ -84,7 +85,7 @@ def curves() -> dict[str, Curve]:
         NONE_RGB: Curve(partial(_ours, "none", "rgb"), COUNTS),
         AUTO: Curve(partial(_ours, "auto", "oklab"), COUNTS),
         LOSSY: Curve(partial(_lossy, "oklab"), LOSSES),
-        LOSSY_RGB: Curve(partial(_lossy, "rgb"), LOSSES),
+        LOSSY_RGB: Curve(partial(_lossy, "rgb"), LOSSES_RGB),
         MAX_BYTES: Curve(_within, BUDGETS),
         WEBP: Curve(partial(_encoded, "WEBP"), QUALITIES),
         WEBP_LOSSLESS: Curve(partial(_encoded, "WEBP", lossless=True), (100,)),
