@@ -125,11 +125,12 @@ def _case(name: str, options: Options) -> Case:
 
 def _prepare(curve: Curve, name: str, options: Options) -> Run:
     image = picture(name, options)
-    settings = curve.settings[-2:] if options.quick else curve.settings
+    ends = (curve.settings[0], curve.settings[-1])[: len(curve.settings)]
+    settings = ends if options.quick else curve.settings
     random = torch.Generator().manual_seed(0)  # noise: the corners of drawings are of one colour
     size = (len(image), WARM_UP, WARM_UP)
     noise = torch.randint(256, size, dtype=torch.uint8, generator=random)
-    for setting in (settings[0], settings[-1]):  # few colours and many take different ways
+    for setting in ends:  # few colours and many take different ways
         curve.method(noise)(setting)
     draw = curve.method(image)
 
