@@ -46,8 +46,8 @@ class Case(NamedTuple):
     """By peer: how many times faster than it ours has to be."""
     limits: Mapping[str, float] = {}
     """By method: how many seconds it may take."""
-    judge: Callable[[Any], Mapping[str, float]] | None = None
-    """Turns what a method returned into further numbers, outside of the time."""
+    judge: Callable[[Any], Mapping[str, Any]] | None = None
+    """Turns what a method returned into further numbers, or lists of them, outside of the time."""
     labels: Mapping[str, Any] = {}
     """Further columns, such as the picture."""
     budget: float = 6.0
@@ -57,6 +57,7 @@ class Case(NamedTuple):
     most: int = 15
     """Repeats at most."""
     together: bool = False
-    """All methods in one process: for differences smaller than those between processes."""
+    """All methods in one process, which ends with the case: for differences smaller than those
+    between processes, and for methods so many that their processes would take most of the time."""
     once: bool = False
     """No run before the timed ones: ``methods`` have warmed up on something small."""

@@ -15,7 +15,7 @@ With --against, ours alone is run, of this checkout and of another one in turn, 
 long as it has what the suites call: so two versions are compared under the same load. The table is
 printed; nothing is written."""
 
-LONG = ("large", "eye", "cifar")  # minutes and more: they run when they are asked for
+LONG = ("large", "eye", "bytes", "cifar")  # minutes and more: they run when they are asked for
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--large", action="store_true", help="add large")
     parser.add_argument("--cifar", type=Path, help="add cifar: folder of the training images")
-    parser.add_argument("--pictures", type=Path, help="folder for images, large and eye")
+    parser.add_argument("--pictures", type=Path, help="folder for images, large, eye, bytes")
     parser.add_argument("--every", type=int, default=1, help="only each n-th picture")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--slow", action="store_true", help="images: the best of ten starts too")

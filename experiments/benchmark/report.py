@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from experiments.benchmark import figure
+from experiments.benchmark import figure, rates, rates_figure
 from experiments.benchmark.case import COPY
 from experiments.benchmark.runner import Row
 from experiments.benchmark.suites import SUITES, eye
@@ -22,7 +22,7 @@ from experiments.figures import markdown_table
 PACKAGES = [
     *("torch", "numpy", "numba", "pillow", "torchvision", "vector-quantize-pytorch", "faiss-cpu"),
     *("scikit-learn", "kornia", "fast-pytorch-kmeans", "opencv-python-headless", "imagequant"),
-    *("epaper-dithering", "ssimulacra2"),
+    *("epaper-dithering", "ssimulacra2", "pyoxipng"),
 ]
 INTRODUCTION = """
 Written by `python -m experiments.benchmark` (needs the extra `benchmark`); the numbers in full
@@ -100,12 +100,19 @@ def keep(folder: Path, machine: dict[str, Any], rows: Sequence[Row]) -> list[Row
 
 
 def write(folder: Path, machine: dict[str, Any], rows: Sequence[Row]) -> None:
-    """Write the tables and the picture of all rows, ``benchmark.md`` and ``benchmark.png``."""
+    """Write the tables and the picture of all rows, ``benchmark.md`` and ``benchmark.png``.
+
+    Of the bytes there is a picture of its own, ``bytes.png``.
+    """
     text = ["# Benchmark", INTRODUCTION.strip()]
     picture = figure.draw(rows)
     if picture is not None:
         text.append("![The most telling numbers](benchmark.png)")
         picture.quantize(128).save(folder / "benchmark.png", optimize=True)
+    plot = rates_figure.draw([row for row in rows if row["suite"] == "bytes"])
+    if plot is not None:
+        text.append("![Bytes against quality](bytes.png)")
+        plot.quantize(128).save(folder / "bytes.png", optimize=True)
     for suite in SUITES:
         if any(row["suite"] == suite for row in rows):
             text += suite_section(suite, rows)
@@ -119,6 +126,7 @@ def suite_section(suite: str, rows: Sequence[Row]) -> list[str]:
     """Title, tables and what was skipped of one suite."""
     mine = [row for row in rows if row["suite"] == suite]
     tables = {"images": _image_tables, "curves": _curve_tables, "eye": eye_tables}
+    tables |= {"bytes": rates.tables}
     skipped = {f"{row['method']}: {row['skipped']}" for row in mine if "skipped" in row}
     text = tables.get(suite, _plain_table)([row for row in mine if "skipped" not in row])
     return [f"## {SUITES[suite]}", *text, *sorted(f"Skipped: {line}." for line in skipped)]

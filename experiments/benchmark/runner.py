@@ -40,6 +40,7 @@ PACKAGES = {  # what to install where a module is missing
     "sklearn": "scikit-learn",
     "cv2": "opencv-python-headless",
     "epaper_dithering": "epaper-dithering",
+    "oxipng": "pyoxipng",
     "fast_pytorch_kmeans": "fast-pytorch-kmeans psutil",
 }
 
@@ -83,6 +84,9 @@ def run_suite(
                         processes[key] = _process(checkout)
                     mine.append((method, checkout, processes[key]))
             yield _run_case(suite, number, case, options, mine)
+            for checkout in (None, against) if case.together else ():  # no other case asks it
+                if process := processes.pop((case.name, checkout), None):
+                    process.shutdown()
     finally:
         for process in processes.values():
             process.shutdown()

@@ -249,6 +249,23 @@ def test_two_checkouts_run_ours_alone_side_by_side(tmp_path: Path) -> None:
     assert table[2] == "| sum | ours | 1 s | 2 s | 0.500 | 0.250 |"
 
 
+def test_a_process_of_methods_together_ends_with_its_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[ThreadPoolExecutor] = []
+    methods = {name: partial(prepare, None) for name in ("ours", "peer")}
+    toys = [case.Case(name, methods, ours=("ours",), together=True) for name in "ab"]
+
+    def process(checkout: Path | None) -> ThreadPoolExecutor:
+        made.append(ThreadPoolExecutor(1))
+        return made[-1]
+
+    monkeypatch.setattr(runner, "PAUSE", 0)
+    monkeypatch.setattr(runner, "suite_cases", lambda suite, options: toys)
+    monkeypatch.setattr(runner, "_process", process)
+    ended = [[one._shutdown for one in made] for _ in run_suite("assign", QUICK, say=str)]
+    assert ended == [[False], [True, False]]
+    assert all(one._shutdown for one in made)
+
+
 def test_a_process_has_the_package_of_its_checkout(tmp_path: Path) -> None:
     (tmp_path / "colorquant_nn.py").write_text("VERSION = 'old'\n")
     process = runner._process(tmp_path)

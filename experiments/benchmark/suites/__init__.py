@@ -13,5 +13,6 @@ SUITES = {
     "command": "The command, beyond `import torch`",
     "large": "A picture of 24 megapixels",
     "eye": "What people see",
+    "bytes": "The smallest file at a quality",
     "cifar": "A palette for a dataset",
 }

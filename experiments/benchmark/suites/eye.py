@@ -137,14 +137,20 @@ def judge(name: str, on_panel: bool, options: Options, drawn: Tensor) -> Mapping
         "eye": eye_error(drawn, original).item(),
         "psnr": psnr(drawn, original).item(),
     }
+    liked = ssimulacra2(drawn, original)
+    return found | ({} if liked is None else {"ssimulacra2": liked})
+
+
+def ssimulacra2(drawn: Tensor, original: Tensor) -> float | None:
+    """Of (3, H, W) uint8 both; None where the package is not installed."""
     with contextlib.suppress(ModuleNotFoundError):
         from ssimulacra2 import compute_ssimulacra2
 
         files = [BytesIO(), BytesIO()]
         for file, image in zip(files, (original, drawn), strict=True):
             _to_pillow(image).save(file, "PNG", compress_level=1)
-        found["ssimulacra2"] = float(compute_ssimulacra2(*files))
-    return found
+        return float(compute_ssimulacra2(*files))
+    return None
 
 
 def _ours(dither: Dither, space: Space, image: Tensor, colors: int) -> Callable[[], Tensor]:

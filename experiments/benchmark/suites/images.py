@@ -110,17 +110,18 @@ def libimagequant(image: Tensor, colors: int) -> Callable[[], Palette]:
 def draw_with_libimagequant(
     image: Tensor, colors: int, dither: float
 ) -> Callable[[], tuple[Any, Any]]:
-    """Its indices (H, W) and its palette (K, 3), both uint8."""
+    """Its indices (H, W) and its palette (K, C), both uint8, of a picture with alpha or without."""
     import imagequant
 
-    opaque = torch.cat([image, torch.full_like(image[:1], 255)]).movedim(0, -1).numpy().tobytes()
-    height, width = image.shape[1:]
+    channels, height, width = image.shape
+    pixels = image if channels == 4 else torch.cat([image, torch.full_like(image[:1], 255)])
+    rgba = pixels.movedim(0, -1).numpy().tobytes()
 
     def draw() -> tuple[Any, Any]:
         indices, found = imagequant.quantize_raw_rgba_bytes(
-            opaque, width, height, dithering_level=dither, max_colors=colors
+            rgba, width, height, dithering_level=dither, max_colors=colors
         )
-        palette = np.array(found, np.uint8).reshape(-1, 4)[:, :3]
+        palette = np.array(found, np.uint8).reshape(-1, 4)[:, :channels]
         return np.frombuffer(indices, np.uint8).reshape(height, width), palette
 
     return draw
