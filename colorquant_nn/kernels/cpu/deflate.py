@@ -30,8 +30,14 @@ NEAR = np.array(
 SLOTS = 12  # and so many more places, which change from pixel to pixel
 OFFERS = 4  # of these from each list of places where the same colours were
 ENTRIES = 1 << 14  # such lists, of 3 and of 6 colours
+PLACE_BITS = 32  # of a place, for its column
+PLACES = 1 << PLACE_BITS
 FAR = np.float32(1e15)  # where there is no colour; its square is finite
 NEVER = np.float32(1e30)
+# The code of each distance less 1 (RFC 1951, section 3.2.5): two for each number of extra bits.
+CODES = np.repeat(
+    np.arange(DISTANCES, dtype=np.uint8), [1, 1] + [1 << bits for bits in range(14) for _ in (0, 1)]
+)
 LITERAL, COPY, REPEAT, SOLID = 0, 1, 2, 3  # ways to a pixel
 
 
@@ -54,39 +60,36 @@ def choose_indices(
     counts = np.zeros(costs.shape, np.int64)
     run(
         _choose, bands, (60.0 + 0.5 * num_colors) * height * width,
-        (points.numpy(), weights.numpy(), kinds.numpy()), palettes, colors.numpy(),
+        (points.numpy(), weights.numpy(), kinds.numpy(), not bool(allowed.all())), palettes,
+        colors.numpy(),
         costs.numpy(), np.float32(diffusion), (indices, counts),
     )  # fmt: skip
     return torch.from_numpy(indices), torch.from_numpy(counts)
 
 
 @subroutine()
-def _symbol_of(distance):
-    """The code of a distance (RFC 1951, section 3.2.5): two for each number of extra bits."""
-    if distance <= 4:
-        return distance - 1
-    extra = 0
-    rest = distance - 1
-    while rest > 3:
-        rest >>= 1
-        extra += 1
-    return 2 * extra + 2 + (rest & 1)
-
-
-@subroutine()
-def _offer(slots, sources, num_near, offset, distance, end, cost):
+def _offer(copies, prices, width, up, across):
     """A place to copy from takes the slot of the one that is the furthest from being used."""
-    backs, _, ends, headers = slots
-    chosen = num_near
-    for slot in range(len(backs)):
-        if backs[slot] == offset:
-            return
-        if slot > num_near and sources[slot] > sources[chosen]:
-            chosen = slot
-    backs[chosen] = offset
-    ends[chosen] = end
-    headers[chosen] = cost
-    sources[chosen] = NEVER
+    costs, headers, backs, _, ends = copies
+    back = np.int32(up * width - across)
+    distance = back + up  # a byte more in each row, its filter
+    if distance > WINDOW:
+        return
+    known = 0
+    for slot in range(len(NEAR) + SLOTS):
+        known |= backs[slot] == back
+    if known:
+        return
+    highest = costs[len(NEAR)]
+    for slot in range(len(NEAR), len(NEAR) + SLOTS):
+        highest = max(highest, costs[slot])
+    chosen = len(NEAR)
+    while costs[chosen] != highest:
+        chosen += 1
+    backs[chosen] = back
+    ends[chosen] = width - across
+    headers[chosen] = prices[CODES[distance - 1]]
+    costs[chosen] = NEVER
 
 
 @subroutine()
@@ -100,7 +103,7 @@ def _look_up(row, column, count):
 
 @kernel(FUSED)
 def _choose(counter, num_tasks, target, palettes, colors, costs, diffusion, results):
-    points, weights, kinds = target
+    points, weights, kinds, picky = target
     indices, counts = results
     height, width = kinds.shape
     decided = indices.reshape(-1)
@@ -120,20 +123,26 @@ def _choose(counter, num_tasks, target, palettes, colors, costs, diffusion, resu
     steps = np.empty(width + 1, np.int32)
     origins = np.empty(width + 1, np.int32)
     latest = np.empty((width + 1, REPEATED), np.int32)  # colours before it, the nearest first
-    # Copies that go on: what each costs so far, how far back it reads, where it began and must end.
+    # Copies that go on: what each costs so far, and to begin anew; how far back it reads, where it
+    # began, and where it must end.
     running = np.empty(num_slots, np.float32)
+    headers = np.empty(num_slots, np.float32)
     backs = np.empty(num_slots, np.int32)
     starts = np.empty(num_slots, np.int32)
     ends = np.empty(num_slots, np.int32)
-    headers = np.empty(num_slots, np.float32)
-    slots = backs, starts, ends, headers
+    copies = running, headers, backs, starts, ends
+    misses = np.empty(num_slots, np.float32)  # what the next pixel costs
+    reached = np.empty(num_slots, np.float32)  # what it costs to end there
+    ending = np.full(LONGEST + 2, NEVER, np.float32)  # a copy of so many pixels
     repeats = np.empty(REPEATED + 1, np.float32)  # of 1, 2 ... pixels; the last one: of one colour
     since = np.empty(REPEATED + 1, np.int32)
+    turns = np.empty(REPEATED + 1, np.int32)  # which pixel of the pattern is next
     patterns = np.empty((REPEATED + 1, REPEATED), np.int32)
     path = np.empty(width, np.int32)
-    copied = np.empty((band, width), np.int32)  # how far back, 0: not from a row above
-    first_places = np.empty((2, ENTRIES), np.int32)
-    next_places = np.empty((2, band * width), np.int32)
+    copied = np.empty((band, width), np.int32)  # from how many rows above, 0: it is no copy;
+    shifted = np.empty((band, width), np.int32)  # and how many pixels to the right
+    drawn = np.empty((band * width, 4), np.float32)  # the colours of decided pixels
+    lists = np.empty((2, ENTRIES, OFFERS), np.int64)  # of places, the latest first
     while True:
         task = next_task(counter)
         if task >= num_tasks:
@@ -145,8 +154,10 @@ def _choose(counter, num_tasks, target, palettes, colors, costs, diffusion, resu
         literal_counts = counts[task, : len(colors)]
         length_counts = counts[task, len(colors) : -DISTANCES]
         distance_counts = counts[task, -DISTANCES:]
+        for size in range(SHORTEST, LONGEST + 1):
+            ending[size] = length_prices[size]
         errors[:] = 0
-        first_places[:] = -1
+        lists[:] = -1
         for row in range(top, min(height, top + band)):
             line = indices[row]
             # Literals, of what the row is to be: its points, and a share of the errors above.
@@ -179,15 +190,17 @@ def _choose(counter, num_tasks, target, palettes, colors, costs, diffusion, resu
             # The shortest path.
             for slot in range(num_slots):
                 running[slot] = NEVER
+                headers[slot] = NEVER
                 backs[slot] = 0
+                starts[slot] = 0
+                ends[slot] = 0
                 if slot < num_near:
                     up, across = NEAR[slot]
                     distance = up * stride - across
                     if row - up >= top and abs(across) < width and distance <= WINDOW:
                         backs[slot] = up * width - across
                         ends[slot] = width - max(0, across)
-                        starts[slot] = max(0, -across)
-                        headers[slot] = distance_prices[_symbol_of(distance)]
+                        headers[slot] = distance_prices[CODES[distance - 1]]
             repeats[:] = NEVER
             latest[0] = -1
             total[0] = 0
@@ -223,6 +236,7 @@ def _choose(counter, num_tasks, target, palettes, colors, costs, diffusion, resu
                         if latest[column, kind] >= 0 and cost < repeats[kind]:
                             repeats[kind] = cost
                             since[kind] = column
+                            turns[kind] = kind
                             for back in range(kind + 1):
                                 patterns[kind, back] = latest[column, back]
                     elif column + 2 < width:
@@ -231,12 +245,15 @@ def _choose(counter, num_tasks, target, palettes, colors, costs, diffusion, resu
                         if cost < repeats[kind]:
                             repeats[kind] = cost
                             since[kind] = column
+                            turns[kind] = 0
                             patterns[kind, 0] = solid
                     if repeats[kind] >= NEVER:
                         continue
                     size = column + 1 - since[kind]
                     period = kind + 1 if kind < REPEATED else 1
-                    index = patterns[kind, period - 1 - (size - 1) % period]
+                    turn = turns[kind]
+                    index = patterns[kind, turn]
+                    turns[kind] = turn - 1 if turn > 0 else period - 1
                     a = palette[0, index] - first
                     b = palette[1, index] - second
                     c = palette[2, index] - third
@@ -254,63 +271,57 @@ def _choose(counter, num_tasks, target, palettes, colors, costs, diffusion, resu
                             repeats[kind] = NEVER
                 if row > top and column + SHORTEST <= width:
                     # Places that copies above came from, and where the next colours were before.
-                    for across in range(max(0, column - 1), min(width, column + 2)):
-                        back = copied[row - 1 - top, across]
-                        if back > 0:
-                            place = (row - top) * width + column - back
-                            up = row - top - place // width
-                            distance = up * stride + column - place % width
-                            if place >= 0 and up > 0 and distance <= WINDOW:
-                                _offer(
-                                    slots, running, num_near, back, distance,
-                                    column + width - place % width,
-                                    distance_prices[_symbol_of(distance)],
-                                )  # fmt: skip
+                    for beside in range(max(0, column - 1), min(width, column + 2)):
+                        up = copied[row - 1 - top, beside]
+                        if up > 0:
+                            across = shifted[row - 1 - top, beside]
+                            if row - up >= top and 0 <= column + across < width:
+                                _offer(copies, distance_prices, width, up, across)
                     for which in range(2):
                         length = SHORTEST * (which + 1)
                         if column + length > width:
                             break
-                        place = first_places[which, _look_up(literals, column, length)]
-                        for _ in range(OFFERS):
+                        for place in lists[which, _look_up(literals, column, length)]:
                             if place < 0:
                                 break
-                            distance = (row - top - place // width) * stride
-                            distance += column - place % width
-                            if distance > WINDOW:
-                                break
-                            _offer(
-                                slots, running, num_near,
-                                (row - top) * width + column - place, distance,
-                                column + width - place % width,
-                                distance_prices[_symbol_of(distance)],
-                            )  # fmt: skip
-                            place = next_places[which, place]
+                            up = row - (place >> PLACE_BITS)
+                            across = (place & (PLACES - 1)) - column
+                            _offer(copies, distance_prices, width, up, across)
+                # Loops without branches, which run in several lanes.
+                here_place = (row - top) * width + column
                 for slot in range(num_slots):
-                    back = backs[slot]
-                    if back == 0 or column >= ends[slot]:
+                    misses[slot] = NEVER
+                    if column >= ends[slot] or (slot < num_near and column < -NEAR[slot, 1]):
                         continue
-                    if slot < num_near and column < max(0, -NEAR[slot, 1]):
-                        continue
+                    place = here_place - backs[slot]
+                    a = drawn[place, 0] - first
+                    b = drawn[place, 1] - second
+                    c = drawn[place, 2] - third
+                    d = drawn[place, 3] - fourth
+                    misses[slot] = weight * (a * a + b * b + c * c + d * d)
+                    if picky and palette[0, decided[top * width + place]] == FAR:
+                        misses[slot] = NEVER
+                for slot in range(num_slots):
                     cost = here + headers[slot]
-                    if cost < running[slot]:
-                        running[slot] = cost
-                        starts[slot] = column
-                    index = decided[row * width + column - back]
-                    a = palette[0, index] - first
-                    b = palette[1, index] - second
-                    c = palette[2, index] - third
-                    d = palette[3, index] - fourth
-                    running[slot] += weight * (a * a + b * b + c * c + d * d)
-                    size = column + 1 - starts[slot]
-                    if size >= SHORTEST:
-                        cost = running[slot] + length_prices[size]
-                        if cost < least:
-                            least = cost
-                            way = COPY
-                            step = size
-                            origin = back
-                        if size == LONGEST:
-                            running[slot] = NEVER
+                    starts[slot] = column if cost < running[slot] else starts[slot]
+                    running[slot] = min(cost, running[slot]) + misses[slot]
+                for slot in range(num_slots):
+                    size = min(column + 1 - starts[slot], LONGEST + 1)
+                    reached[slot] = running[slot] + ending[size]
+                cheapest = NEVER
+                for slot in range(num_slots):
+                    cheapest = min(cheapest, reached[slot])
+                if cheapest < least:
+                    slot = 0
+                    while reached[slot] != cheapest:
+                        slot += 1
+                    least = cheapest
+                    way = COPY
+                    step = column + 1 - starts[slot]
+                    origin = backs[slot]
+                for slot in range(num_slots):
+                    longest = column + 1 - starts[slot] == LONGEST
+                    running[slot] = NEVER if longest else running[slot]
                 total[column + 1] = least
                 ways[column + 1] = way
                 steps[column + 1] = step
@@ -327,36 +338,41 @@ def _choose(counter, num_tasks, target, palettes, colors, costs, diffusion, resu
                 before = column - steps[column]
                 origin = origins[column]
                 way = ways[column]
+                size = column - before
+                distance = origin if way == REPEAT else 1
+                if way == COPY:
+                    up = row - (row * width + before - origin) // width
+                    across = up * width - origin
+                    distance = origin + up
+                else:
+                    up = 0
+                    across = 0
                 for place in range(before, column):
-                    copied[row - top, place] = 0
+                    copied[row - top, place] = up
+                    shifted[row - top, place] = across
                     if way == COPY:
                         line[place] = decided[row * width + place - origin]
-                        copied[row - top, place] = origin
                     elif way == REPEAT:
                         line[place] = line[place - origin]
                     else:
                         line[place] = origin
-                size = column - before
-                distance = origin if way == REPEAT else 1
                 if way in (LITERAL, SOLID):
                     literal_counts[origin] += 1
                     size -= 1
-                elif way == COPY:
-                    place = row * width + before - origin
-                    distance = (row - place // width) * stride + before - place % width
                 if way != LITERAL:
                     length_counts[size] += 1
-                    distance_counts[_symbol_of(distance)] += 1
+                    distance_counts[CODES[distance - 1]] += 1
             for column in range(width):
                 index = line[column]
                 for axis in range(4):
+                    drawn[(row - top) * width + column, axis] = colors[index, axis]
                     errors[column + 1, axis] = targets[column, axis] - colors[index, axis]
                     if kinds[row, column] == 0:
                         errors[column + 1, axis] = 0
                 for which in range(2):
                     length = SHORTEST * (which + 1)
                     if column + length <= width:
-                        entry = _look_up(line, column, length)
-                        place = (row - top) * width + column
-                        next_places[which, place] = first_places[which, entry]
-                        first_places[which, entry] = place
+                        places = lists[which, _look_up(line, column, length)]
+                        for offer in range(OFFERS - 1, 0, -1):
+                            places[offer] = places[offer - 1]
+                        places[0] = row << PLACE_BITS | column
