@@ -52,10 +52,11 @@ def choose_indices(
         palette[:, rows] = colors.numpy()[rows].T
     indices = np.empty((height, width), np.int32)
     counts = np.zeros(costs.shape, np.int64)
+    target = tuple(x.contiguous().numpy() for x in (points, weights, kinds))
     run(
         _choose, bands, (60.0 + 0.5 * num_colors) * height * width,
-        (points.numpy(), weights.numpy(), kinds.numpy()), palettes, colors.numpy(),
-        costs.numpy(), np.float32(diffusion), (indices, counts),
+        target, palettes, colors.contiguous().numpy(),
+        costs.contiguous().numpy(), np.float32(diffusion), (indices, counts),
     )  # fmt: skip
     return torch.from_numpy(indices), torch.from_numpy(counts)
 
