@@ -19,8 +19,8 @@ SEEDS = st.integers(0, 999)
 
 
 def costs(bands, num_colors, literal=0.0, length=0.0, distance=0.0):
-    sizes = {num_colors: literal, 259: length, 30: distance}
-    return DeflateCosts(*(torch.full((bands, n), cost) for n, cost in sizes.items()))
+    parts = ((num_colors, literal), (259, length), (30, distance))
+    return DeflateCosts(*(torch.full((bands, size), cost) for size, cost in parts))
 
 
 def some_costs(bands, num_colors, price, seed):
