@@ -236,10 +236,9 @@ def _allowed(theirs: Tensor) -> Tensor:
 
 def _weights(source: Source, lossy: float) -> Tensor:
     """(H, W) float32 with a mean of 1."""
-    if source.variance is None or lossy == 0:
+    if source.variance is None:
         return torch.ones(source.kinds.shape)
-    half = MASKING / (lossy * PRICE)
-    weights = half / (half + source.variance)
+    weights = 1 / (1 + source.variance * (lossy * PRICE / MASKING))
     return weights / weights.mean(dtype=torch.float64).float()
 
 
