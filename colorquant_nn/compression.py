@@ -7,11 +7,13 @@ they cost.
 from __future__ import annotations
 
 import math
+import sys
 from typing import NamedTuple
 
 from torch import Tensor
 
 from colorquant_nn.functional.fitting import EFFORTS
+from colorquant_nn.functional.opacity import CLEAR
 from colorquant_nn.functional.points import check_count, check_image, warn_of_pictures
 from colorquant_nn.functional.quality import prepare, quality
 from colorquant_nn.functional.rate import (
@@ -112,8 +114,8 @@ def compress_image(
         raise ValueError("lossy is a price: expected either it, or max_bytes and min_quality")
     if lossy is not None and not 0 <= lossy < math.inf:
         raise ValueError(f"expected lossy of at least 0, got {lossy}")
-    if max_bytes is not None and not max_bytes > 0:
-        raise ValueError(f"expected max_bytes above 0, got {max_bytes}")
+    if max_bytes is not None:
+        max_bytes = check_count(max_bytes, "max_bytes")
     if min_quality is not None and not min_quality <= 100:
         raise ValueError(f"expected min_quality of at most 100, got {min_quality}")
     warn_of_pictures(image)
@@ -128,7 +130,7 @@ def compress_image(
     elif max_bytes is not None:
         found = work.fit_into(max_bytes, num_colors)
     else:
-        found = work.at(LOSSY if lossy is None else lossy, num_colors)
+        found = work.at(LOSSY if lossy is None else min(lossy, MOST), num_colors)
     return found.result
 
 
@@ -188,15 +190,17 @@ class _Work:
         if best is not None:
             plain = self.at(0.0, num_colors)
             return plain if self.size(plain) <= max_bytes else best
-        size = 0
-        for count in (num_colors, *(count for count in FEWER if count < num_colors)):
+        smallest = sys.maxsize
+        least = 2 if bool((self._source.kinds == CLEAR).any()) else 1  # one of them is transparent
+        for count in (num_colors, *(count for count in FEWER if least <= count < num_colors)):
             tried = self.at(MOST, count)
             size = self.size(tried)
             if size <= max_bytes:
                 return tried
+            smallest = min(smallest, size)
         raise ValueError(
-            f"no palette makes a file of {max_bytes} bytes, the smallest has {size}: expected more "
-            "max_bytes"
+            f"no palette makes a file of {max_bytes} bytes, the smallest has {smallest}: expected "
+            "more max_bytes"
         )
 
     def reach(self, min_quality: float, num_colors: int) -> Try:
@@ -227,7 +231,7 @@ class _Work:
                 slope = min(max(found, 2.0), 40.0)
             before = lossy, reached
             aim = min_quality + BETTER / 2
-            wanted = lossy * _within(math.exp((reached - aim) / slope), FASTEST)
+            wanted = lossy * _within(math.exp(min((reached - aim) / slope, 9.0)), FASTEST)
             if not low < wanted < high:
                 wanted = math.sqrt(max(low, LEAST / 2) * min(high, 2 * MOST))
             lossy = _bounded(wanted)
