@@ -7,12 +7,17 @@ they cost.
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
 
 from colorquant_nn.functional.fitting import EFFORTS
+from colorquant_nn.functional.opacity import CLEAR
+from colorquant_nn.functional.order import order_for_deflate
 from colorquant_nn.functional.points import check_count, check_image, warn_of_pictures
+from colorquant_nn.functional.progress import progress
 from colorquant_nn.functional.quality import prepare, quality
 from colorquant_nn.functional.rate import (
     Coded,
@@ -24,6 +29,7 @@ from colorquant_nn.functional.rate import (
 )
 from colorquant_nn.image import QuantizedImage, fit_palette, repaint
 from colorquant_nn.io import encode_frames
+from colorquant_nn.kernels import sanitize
 from colorquant_nn.names import Effort, Space, check_name
 
 __all__ = ["compress_image"]
@@ -32,20 +38,39 @@ LOSSY = 20.0  # half the bytes of 256 colours, and hard to tell from them
 STEPS = 3  # of Lloyd's algorithm at one price
 LEAST, MOST = 1.0, 1e6  # prices that make a difference
 FASTEST = 8.0  # times, at most, that the price changes in a step
-NEAR = 0.985  # of the bytes that are allowed, which are aimed at; 0.97 is near enough
-NEAR_ENOUGH = 0.97
-BETTER = 0.5  # points of quality more than are asked for, that are near enough
-TRIES = 12
+NEAR_ENOUGH = 0.97  # of the bytes that are allowed
+BETTER = 0.5  # points of quality more than are asked for
+TRIES = 14
+CLOSE = 0.02  # prices, in logarithms
+ORDERED = 10.0  # below this price there are fewer copies, and the order of the palette matters
+HALVINGS = 10  # of the logarithm of the price
 FEWER = (64, 16, 4, 2, 1)  # colours, when no price is high enough
-OVERHEAD = 200  # bytes of a file beside its indices, and 3 for each colour
+OVERHEAD = 100  # bytes of a file beside its indices, and 3 for each colour
+FILTERED = 0.95  # of what indices are said to take, what they take in files, about
 
 
 class Try(NamedTuple):
     """What a price led to."""
 
     lossy: float
-    coded: Coded
+    bits: float
+    """Of the indices, as they are reckoned."""
     result: QuantizedImage
+
+
+class Goal(NamedTuple):
+    """What is to lie between two bounds, and falls as the price rises."""
+
+    measure: Callable[[Try, bool], float]
+    """The value of a try; or, not exactly, about that."""
+    low: float
+    high: float
+    holds: Callable[[float], bool]
+    """Whether a value will do."""
+    slope: float
+    """By how much it changes, about, when the price is e times as high."""
+    dear: bool
+    """Whether the highest price that will do is looked for, not the lowest."""
 
 
 def compress_image(
@@ -112,23 +137,23 @@ def compress_image(
         raise ValueError("lossy is a price: expected either it, or max_bytes and min_quality")
     if lossy is not None and not 0 <= lossy < math.inf:
         raise ValueError(f"expected lossy of at least 0, got {lossy}")
-    if max_bytes is not None and not max_bytes > 0:
-        raise ValueError(f"expected max_bytes above 0, got {max_bytes}")
+    if max_bytes is not None:
+        max_bytes = check_count(max_bytes, "max_bytes")
     if min_quality is not None and not min_quality <= 100:
         raise ValueError(f"expected min_quality of at most 100, got {min_quality}")
     warn_of_pictures(image)
     work = _Work(image, space, effort, seed)
     if min_quality is not None:
-        found = work.reach(min_quality, num_colors)
+        found = work.reach(float(min_quality), num_colors)
         if max_bytes is not None and (size := work.size(found)) > max_bytes:
             raise ValueError(
                 f"a quality of {min_quality:g} takes {size} bytes, not {max_bytes}: expected more "
-                "max_bytes, or a smaller min_quality"
+                "max_bytes, or a smaller min_quality (--max-bytes, --min-quality)"
             )
     elif max_bytes is not None:
         found = work.fit_into(max_bytes, num_colors)
     else:
-        found = work.at(LOSSY if lossy is None else lossy, num_colors)
+        found = work.at(LOSSY if lossy is None else min(lossy, MOST), num_colors)
     return found.result
 
 
@@ -139,6 +164,7 @@ class _Work:
         self._image, self._space = image, space
         self._effort, self._seed = effort, seed
         self._source: Source = prepare_source(image.detach().cpu().movedim(0, -1), space)
+        self._order: Tensor | None = None
 
     def at(self, lossy: float, num_colors: int) -> Try:
         """After some steps at one price."""
@@ -153,92 +179,107 @@ class _Work:
 
     def fit_into(self, max_bytes: int, num_colors: int) -> Try:
         """The best picture of at most so many bytes."""
-        aim = NEAR * max_bytes
-        coded, lossy = self._begin(num_colors), LOSSY
-        ratio = 1.0  # of a file to what its indices are said to take
-        best: Try | None = None
-        low, high = 0.0, math.inf  # prices of too large and of small enough files
-        for step in range(TRIES):
-            coded = improve(self._source, coded, lossy)
-            expected = ratio * coded.bits / 8
-            if step < STEPS - 1 or (abs(math.log(expected / aim)) > 0.1 and step < TRIES // 2):
-                lossy = _bounded(lossy * _within((expected / aim) ** 2, FASTEST))
-                continue
-            tried = self._paint(lossy, coded)
-            size = self.size(tried)
-            ratio = size / (coded.bits / 8)
-            if size <= max_bytes:
-                if best is None or lossy < best.lossy:
-                    best = tried
-                high = min(high, lossy)
-                if size >= NEAR_ENOUGH * max_bytes or lossy <= LEAST:
-                    break
-            else:
-                low = max(low, lossy)
-            wanted = lossy * _within((size / aim) ** 2, FASTEST)
-            if not low < wanted < high:
-                wanted = math.sqrt(max(low, LEAST / 2) * min(high, 2 * MOST))
-            lossy = _bounded(wanted)
-        if best is None or best.lossy <= LEAST:
-            best = self._at_the_ends(best, max_bytes, num_colors)
+
+        def measure(tried: Try, exactly: bool) -> float:
+            if exactly:
+                return math.log(self.size(tried))
+            rest = OVERHEAD + 3 * len(tried.result.palette)
+            return math.log(FILTERED * tried.bits / 8 + rest)
+
+        high = math.log(max_bytes)
+        low = high + math.log(NEAR_ENOUGH)
+        best = self._search(Goal(measure, low, high, high.__ge__, -0.5, dear=False), num_colors)
+        if best is None:
+            best = self._shrink(max_bytes, num_colors)
+        elif best.lossy <= LEAST:
+            plain = self.at(0.0, num_colors)
+            best = plain if self.size(plain) <= max_bytes else best
         return best
 
-    def _at_the_ends(self, best: Try | None, max_bytes: int, num_colors: int) -> Try:
-        """Where no price helps: as good as can be, or as small."""
-        if best is not None:
-            plain = self.at(0.0, num_colors)
-            return plain if self.size(plain) <= max_bytes else best
-        size = 0
-        for count in (num_colors, *(count for count in FEWER if count < num_colors)):
-            tried = self.at(MOST, count)
+    def _shrink(self, max_bytes: int, num_colors: int) -> Try:
+        """As `fit_into`, where steps in a row did not lead there: each price begins anew."""
+        smallest = sys.maxsize
+        least = 2 if bool((self._source.kinds == CLEAR).any()) else 1  # one of them is transparent
+        for count in (num_colors, *(count for count in FEWER if least <= count < num_colors)):
+            best = self.at(MOST, count)
+            if (size := self.size(best)) <= max_bytes:
+                break
+            smallest = min(smallest, size)
+        else:
+            raise ValueError(
+                f"no palette makes a file of {max_bytes} bytes, the smallest has {smallest}: "
+                "expected more max_bytes (--max-bytes)"
+            )
+        low, high = LEAST, MOST
+        for _ in range(HALVINGS):
+            middle = math.sqrt(low * high)
+            tried = self.at(middle, count)
             size = self.size(tried)
             if size <= max_bytes:
-                return tried
-        raise ValueError(
-            f"no palette makes a file of {max_bytes} bytes, the smallest has {size}: expected more "
-            "max_bytes"
-        )
+                best, high = tried, middle
+                if size >= NEAR_ENOUGH * max_bytes:
+                    break
+            else:
+                low = middle
+        return best
 
     def reach(self, min_quality: float, num_colors: int) -> Try:
         """The smallest picture that is so good."""
-        original = prepare(self._image.detach().cpu())
-        coded, lossy = self._begin(num_colors), LOSSY
-        best: Try | None = None
-        low, high = 0.0, math.inf  # prices of good enough and of too bad pictures
-        slope = 10.0  # points that are lost when the price is e times as high
-        before: tuple[float, float] | None = None
-        for step in range(TRIES):
-            coded = improve(self._source, coded, lossy)
-            tried = self._paint(lossy, coded)
-            reached = float(quality(tried.result.rgb.cpu(), original))
-            if step >= STEPS - 1 or lossy <= LEAST:
-                if reached >= min_quality:
-                    if best is None or lossy > best.lossy:
-                        best = tried
-                    low = max(low, lossy)
-                    if reached <= min_quality + BETTER or lossy >= MOST:
-                        break
-                else:
-                    high = min(high, lossy)
-                    if lossy <= LEAST:
-                        break
-            if before is not None and abs(math.log(lossy / before[0])) > 0.05:
-                found = (before[1] - reached) / math.log(lossy / before[0])
-                slope = min(max(found, 2.0), 40.0)
-            before = lossy, reached
-            aim = min_quality + BETTER / 2
-            wanted = lossy * _within(math.exp((reached - aim) / slope), FASTEST)
-            if not low < wanted < high:
-                wanted = math.sqrt(max(low, LEAST / 2) * min(high, 2 * MOST))
-            lossy = _bounded(wanted)
+        original = prepare(sanitize(self._image.detach().cpu(), clamp=True))
+
+        def measure(tried: Try, _: bool = True) -> float:
+            return float(quality(tried.result.rgb.cpu(), original))
+
+        high = min_quality + BETTER
+        goal = Goal(measure, min_quality, high, min_quality.__le__, -10.0, dear=True)
+        best = self._search(goal, num_colors)
         if best is None:
             best = self.at(0.0, num_colors)
-            reached = float(quality(best.result.rgb.cpu(), original))
-            if reached < min_quality:
+            if (reached := measure(best)) < min_quality:
+                more = ", or more num_colors (-k)" if num_colors < 256 else ""
                 raise ValueError(
                     f"{num_colors} colours reach a quality of {reached:.1f}, not {min_quality:g}: "
-                    "expected a smaller min_quality, or more num_colors (--min-quality, -k)"
+                    f"expected a smaller min_quality (--min-quality){more}"
                 )
+        return best
+
+    def _search(self, goal: Goal, num_colors: int) -> Try | None:
+        """Let the price follow what Lloyd's steps lead to: the secant method, then false position.
+
+        Returns:
+            the best try that will do, or None.
+        """
+        coded, lossy, slope = self._begin(num_colors), LOSSY, goal.slope
+        aim = (goal.low + goal.high) / 2
+        best: Try | None = None
+        sides: dict[bool, tuple[float, float]] = {}  # the last try above the aim, and below
+        before: tuple[float, float] | None = None
+        for step in progress(TRIES, "compressing", "try"):
+            coded = improve(self._source, coded, lossy)
+            tried = self._paint(lossy, coded)
+            exactly = step >= STEPS - 1
+            value, place = goal.measure(tried, exactly), math.log(lossy)
+            if exactly:
+                if goal.holds(value) and (
+                    best is None or (lossy > best.lossy if goal.dear else lossy < best.lossy)
+                ):
+                    best = tried
+                if goal.low <= value <= goal.high or lossy == (MOST if value > aim else LEAST):
+                    break
+                sides[value > aim] = place, value
+                if len(sides) == 2 and abs(sides[True][0] - sides[False][0]) < CLOSE:
+                    del sides[value <= aim]  # it no longer is there: steps have gone on since
+            if before is not None and abs(place - before[0]) > 0.05:
+                steepness = (value - before[1]) / (place - before[0])
+                slope = min(max(steepness, 4 * goal.slope), goal.slope / 4)
+            before = place, value
+            if len(sides) == 2:
+                (left, its), (right, other) = sides[True], sides[False]
+                place = left + (right - left) * (aim - its) / (other - its)
+            else:
+                farthest = math.log(FASTEST)
+                place += min(max((aim - value) / slope, -farthest), farthest)
+            lossy = min(max(math.exp(min(place, 99.0)), LEAST), MOST)
         return best
 
     def _begin(self, num_colors: int) -> Coded:
@@ -248,14 +289,9 @@ class _Work:
         return begin(self._source, palette.cpu())
 
     def _paint(self, lossy: float, coded: Coded) -> Try:
-        palette, indices = to_result(self._source, coded)
+        if lossy < ORDERED and self._order is None:
+            assert coded.indices is not None
+            self._order = order_for_deflate(coded.indices, len(coded.colors))
+        palette, indices = to_result(self._source, coded, self._order)
         unpainted = QuantizedImage(self._image, indices.to(self._image.device), palette)
-        return Try(lossy, coded, repaint(unpainted, palette))
-
-
-def _within(factor: float, most: float) -> float:
-    return min(max(factor, 1 / most), most)
-
-
-def _bounded(lossy: float) -> float:
-    return min(max(lossy, LEAST), MOST)
+        return Try(lossy, coded.bits, repaint(unpainted, palette))

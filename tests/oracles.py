@@ -46,6 +46,77 @@ def entropy(indices):
     return -sum(share * np.log2(share) for share in shares)
 
 
+# RFC 1951, section 3.2.5: the least of each code, as the table there has it.
+LENGTH_BASES = [3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99]
+LENGTH_BASES += [115, 131, 163, 195, 227, 258]
+LENGTH_EXTRA = [
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    1,
+    1,
+    1,
+    1,
+    2,
+    2,
+    2,
+    2,
+    3,
+    3,
+    3,
+    3,
+    4,
+    4,
+    4,
+    4,
+    5,
+    5,
+    5,
+    5,
+    0,
+]
+DISTANCE_BASES = [1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769]
+DISTANCE_BASES += [1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577]
+DISTANCE_EXTRA = [0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11]
+DISTANCE_EXTRA += [12, 12, 13, 13]
+
+
+def distance_code(distance):
+    return max(code for code, base in enumerate(DISTANCE_BASES) if base <= distance)
+
+
+def cheapest_parse(pictures, literals, lengths, distances, farthest=32768):
+    """The least that literals and copies cost, for each of (N, H, W) indices.
+
+    A row begins with a byte, its filter; copies stay within the row that they fill, and read from a
+    single one, anywhere before. Lengths have a cost each, distances one for each code.
+    """
+    count, height, width = pictures.shape
+    places = [(row, column) for row in range(height) for column in range(width)]
+    total = np.zeros(count)
+    for row in range(height):
+        best = [total]
+        for end in range(1, width + 1):
+            least = best[end - 1] + literals[pictures[:, row, end - 1]]
+            for start in range(max(0, end - 258), end - 2):
+                for other, column in places[: row * width + start]:
+                    distance = (row - other) * (width + 1) + start - column
+                    if column + end - start > width or distance > farthest:
+                        continue
+                    source = pictures[:, other, column : column + end - start]
+                    same = (source == pictures[:, row, start:end]).all(1)
+                    cost = best[start] + lengths[end - start] + distances[distance_code(distance)]
+                    least = np.where(same, np.minimum(least, cost), least)
+            best.append(least)
+        total = best[-1]
+    return total
+
+
 def clean(points, clamp):
     """What a point is assigned by, one rule after the other."""
     if points.dtype == torch.uint8:

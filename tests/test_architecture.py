@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "named_palettes": set(),
     "palette_files": {"image_files", "palette_files"},
     "io": {"files", "image", "image_files", "functional"},
-    "compression": {"image", "io", "functional"},
+    "compression": {"image", "io", "functional", "kernels"},
     "palettes": {"files", "io", "palette_files", "named_palettes"},
     "plot": {"io", "functional"},
     "metrics": {"functional"},

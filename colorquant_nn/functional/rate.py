@@ -195,12 +195,13 @@ def improve(source: Source, coded: Coded, lossy: float, movable: Tensor | None =
     return Coded(colors, indices, costs, bits)
 
 
-def to_result(source: Source, coded: Coded) -> tuple[Tensor, Tensor]:
+def to_result(source: Source, coded: Coded, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The palette in bytes without what no pixel has, and the indices in it.
 
     Args:
         source: see `prepare_source`.
         coded: a state with indices.
+        order: (K,) int64, the colours in another order.
 
     Returns:
         (K, C) float32 sRGB of whole bytes, in their order, and (H, W) int64.
@@ -213,9 +214,12 @@ def to_result(source: Source, coded: Coded) -> tuple[Tensor, Tensor]:
         torch.Size([1, 3])
     """
     assert coded.indices is not None
-    palette = from_working_space(coded.colors[:, : source.channels], source.space)
-    used, indices = coded.indices.unique(return_inverse=True)
-    return round_to_bytes(palette[used.long()]), indices
+    indices, colors = coded.indices.long(), coded.colors
+    if order is not None:
+        indices, colors = order.argsort()[indices], colors[order]
+    palette = from_working_space(colors[:, : source.channels], source.space)
+    used, indices = indices.unique(return_inverse=True)
+    return round_to_bytes(palette[used]), indices
 
 
 def _opacities(source: Source, colors: Tensor) -> Tensor:
@@ -236,10 +240,9 @@ def _allowed(theirs: Tensor) -> Tensor:
 
 def _weights(source: Source, lossy: float) -> Tensor:
     """(H, W) float32 with a mean of 1."""
-    if source.variance is None or lossy == 0:
+    if source.variance is None:
         return torch.ones(source.kinds.shape)
-    half = MASKING / (lossy * PRICE)
-    weights = half / (half + source.variance)
+    weights = 1 / (1 + source.variance * (lossy * PRICE / MASKING))
     return weights / weights.mean(dtype=torch.float64).float()
 
 

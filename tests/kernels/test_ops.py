@@ -68,6 +68,12 @@ CASES = {
     "move_colors": [
         (MATRIX, MATRIX[0] - 0.5, random(5, 4), MATRIX[:4, :4, 0], EVERYONE.byte(), 3),
     ],
+    "choose_indices": [
+        (
+            *(random(6, 7, 4), random(6, 7) + 0.1, DOTS.byte() % 2, random(5, 4)),
+            *(EVERYONE.expand(2, -1).contiguous(), random(3, 5 + 259 + 30) / 9, 0.2),
+        )
+    ],
     "draw": [(POINTS.view(2, 5, 8, 3), CENTROIDS, "atkinson", 0.8, "oklab")],
     "soft_backward": [(POINTS, CENTROIDS.expand(2, -1, -1), random(2, 40, 3, seed=2), 0.01)],
 }

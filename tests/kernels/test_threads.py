@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from colorquant_nn.kernels import (
+    DeflateCosts,
+    choose_indices,
     cluster,
     convert_color,
     distinct_colors,
@@ -26,6 +28,12 @@ def everything():
     centroids = torch.rand(1, 200, 3, generator=generator)
     weights = torch.rand(4, 50_000, generator=generator)
     draws = torch.rand(5, 2, generator=generator)
+    costs = (torch.rand(9, count, generator=generator) / 9 for count in (7, 259, 30))
+    indices, counts = choose_indices(
+        torch.rand(40, 50, 4, generator=generator), weights[0, :2000].view(40, 50) + 0.1,
+        torch.ones(40, 50, dtype=torch.uint8), torch.rand(7, 4, generator=generator),
+        torch.ones(2, 7).bool(), DeflateCosts(*costs), 0.5,
+    )  # fmt: skip
     return [
         *cluster(points, centroids, centroids, weights),
         *cluster(points, torch.rand(4, 7, 3, generator=generator)),
@@ -43,6 +51,8 @@ def everything():
             points[0, :5000], weights[0, :5000], torch.zeros(3, 9, 3), 0,
             torch.rand(3, 9, 2, generator=generator), torch.ones(3, 4, 2, 9), 2, 2,
         ),
+        indices,
+        *counts,
     ]  # fmt: skip
 
 

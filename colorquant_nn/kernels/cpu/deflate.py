@@ -58,11 +58,14 @@ def choose_indices(
         palette[:, rows] = colors.numpy()[rows].T
     indices = np.empty((height, width), np.int32)
     counts = np.zeros(costs.shape, np.int64)
+    target = (
+        *(x.contiguous().numpy() for x in (points, weights, kinds)),
+        not bool(allowed.all()),
+    )
     run(
         _choose, bands, (60.0 + 0.5 * num_colors) * height * width,
-        (points.numpy(), weights.numpy(), kinds.numpy(), not bool(allowed.all())), palettes,
-        colors.numpy(),
-        costs.numpy(), np.float32(diffusion), (indices, counts),
+        target, palettes, colors.contiguous().numpy(),
+        costs.contiguous().numpy(), np.float32(diffusion), (indices, counts),
     )  # fmt: skip
     return torch.from_numpy(indices), torch.from_numpy(counts)
 
@@ -84,7 +87,7 @@ def _offer(copies, prices, width, up, across):
     for slot in range(len(NEAR), len(NEAR) + SLOTS):
         highest = max(highest, costs[slot])
     chosen = len(NEAR)
-    while costs[chosen] != highest:
+    while costs[chosen] < highest:
         chosen += 1
     backs[chosen] = back
     ends[chosen] = width - across
@@ -313,7 +316,7 @@ def _choose(counter, num_tasks, target, palettes, colors, costs, diffusion, resu
                     cheapest = min(cheapest, reached[slot])
                 if cheapest < least:
                     slot = 0
-                    while reached[slot] != cheapest:
+                    while reached[slot] > cheapest:
                         slot += 1
                     least = cheapest
                     way = COPY
