@@ -123,7 +123,7 @@ def compress_image(
         if max_bytes is not None and (size := work.size(found)) > max_bytes:
             raise ValueError(
                 f"a quality of {min_quality:g} takes {size} bytes, not {max_bytes}: expected more "
-                "max_bytes, or a smaller min_quality"
+                "max_bytes, or a smaller min_quality (--max-bytes, --min-quality)"
             )
     elif max_bytes is not None:
         found = work.fit_into(max_bytes, num_colors)
@@ -196,7 +196,7 @@ class _Work:
                 return tried
         raise ValueError(
             f"no palette makes a file of {max_bytes} bytes, the smallest has {size}: expected more "
-            "max_bytes"
+            "max_bytes (--max-bytes)"
         )
 
     def reach(self, min_quality: float, num_colors: int) -> Try:
