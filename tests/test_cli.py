@@ -25,6 +25,7 @@ from colorquant_nn.cli import measures, report
 from colorquant_nn.cli import palette as palette_command
 from colorquant_nn.functional.fitting import round_to_bytes
 from colorquant_nn.functional.metrics import eye_error, visual_quality
+from colorquant_nn.functional.progress import progress
 from colorquant_nn.io import load_frames, load_image
 from colorquant_nn.palettes import load_palette, load_panel, save_palette
 from tests.helpers import (
@@ -389,7 +390,8 @@ def test_quiet_hides_the_progress_of_dots(folder, run, monkeypatch):
     for options in ((), ("--quiet",)):
         command = ("quantize", "photo.png", "-k", 3, "--dither", "spatial", "--force")
         assert run(*command, *options)[0] == 0
-    assert hidden == [None, True]
+    progress(1, "dots", "sweep")
+    assert hidden == [None, True, None]  # of the command alone
 
 
 def test_an_opaque_picture_is_drawn_in_opaque_colors(folder, run):

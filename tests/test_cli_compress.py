@@ -12,7 +12,7 @@ from colorquant_nn import compress_image, load_image
 from colorquant_nn.cli import main, measures
 from colorquant_nn.cli import quantize as quantize_command
 from colorquant_nn.functional import visual_quality
-from tests.helpers import check_error, colors_of, contents, names, photo
+from tests.helpers import check_error, colors_of, contents, names, photo, picture
 
 GOALS = [["--max-bytes", "1k"], ["--min-quality", "50"], ["--lossy", "30"]]
 
@@ -21,12 +21,13 @@ def quality_of(result: str, original: str = "photo.png") -> float:
     return float(visual_quality(load_image(result), load_image(original)))
 
 
-@pytest.mark.parametrize(("written", "most"), [("1.2k", 1200), ("700", 700), ("0.0005M", 500)])
-def test_a_budget_is_met(folder, run, written, most):
+@pytest.mark.parametrize(("written", "most"), [("3.2K", 3200), ("1500", 1500), ("0.0003M", 300)])
+def test_a_budget_is_met_and_used(folder, run, written, most):
+    Image.fromarray(picture(0, height=64, width=64).movedim(0, -1).numpy()).save("photo.png")
     code, out, err = run("quantize", "photo.png", "--max-bytes", written)
     assert (code, err) == (0, "")
     size = os.path.getsize("photo-quantized.png")
-    assert 0.8 * most < size <= most
+    assert 0.9 * most < size <= most
     with Image.open("photo-quantized.png") as stored:
         assert (stored.format, stored.mode) == ("PNG", "P")
     assert f"-> {size:,} bytes" in out
@@ -85,11 +86,11 @@ def test_both_goals_hold(folder, run):
 def test_options_are_handed_on(folder, run, goal):
     options = {"space": "rgb", "effort": "fast", "seed": 3}
     written = [f"--{name}={value}" for name, value in options.items()]
-    code, out, _ = run("quantize", "photo.png", *goal, "-k", 20, *written, "--json")
+    code, out, _ = run("quantize", "photo.png", *goal, "-k", 100, *written, "--json")
     assert code == 0
     wanted = {"--max-bytes": 1000}.get(goal[0]) or float(goal[1])
     goals = {goal[0].strip("-").replace("-", "_"): wanted}
-    expected = compress_image(load_image("photo.png"), num_colors=20, **goals, **options)
+    expected = compress_image(load_image("photo.png"), num_colors=100, **goals, **options)
     assert load_image("photo-quantized.png").equal(expected.rgb)
     counts = expected.indices.flatten().bincount(minlength=len(expected.palette))
     assert json.loads(out)["counts"] == counts.tolist()
@@ -97,7 +98,7 @@ def test_options_are_handed_on(folder, run, goal):
 
 @pytest.mark.parametrize("goal", GOALS)
 def test_json_has_bytes_and_judges(folder, run, goal):
-    code, out, err = run("quantize", "photo.png", *goal, "-k", 16, "--json")
+    code, out, err = run("quantize", "photo.png", *goal, "-k", 64, "--json")
     assert (code, err) == (0, "")
     entry = json.loads(out)
     assert entry["bytes_before"] == os.path.getsize("photo.png")
@@ -105,7 +106,7 @@ def test_json_has_bytes_and_judges(folder, run, goal):
     assert entry["visual_quality"] == pytest.approx(quality_of("photo-quantized.png"), abs=1e-3)
     assert entry["psnr"] > 10
     assert {"ciede2000", "eye_error", "mse"} <= entry.keys()
-    assert entry["colors_after"] == len(entry["palette"]) <= 16
+    assert entry["colors_after"] == len(entry["palette"]) <= 64
 
 
 def test_judges_are_asked_where_somebody_is_told(folder, run, monkeypatch):
@@ -141,10 +142,9 @@ def test_holes_stay_holes(folder, run, goal):
     icon[..., :3] = photo()[:32, :32]
     icon[..., 3] = (255 * np.clip(14 - distance, 0, 1)).astype(np.uint8)
     Image.fromarray(icon).save("icon.png")
-    goal = ["--min-quality", "5"] if goal[0] == "--min-quality" else goal  # of very few pixels
     assert run("quantize", "icon.png", *goal)[0] == 0
     found = load_image("icon-quantized.png")[3].numpy()
-    assert ((found == 0) == (icon[..., 3] == 0)).all()
+    assert (found[icon[..., 3] == 0] == 0).all()
     assert (found[icon[..., 3] == 255] == 255).all()
 
 
@@ -185,9 +185,9 @@ def test_an_animation_in_a_batch_is_its_own_error(folder, run):
 
 def test_a_larger_file_is_said_or_skipped(folder, run):
     Image.fromarray(photo()).save("small.jpg", quality=10)
-    assert "%), larger\n" in run("quantize", "small.jpg", "--min-quality", 90)[1]
+    assert "%), larger\n" in run("quantize", "small.jpg", "--min-quality", 80)[1]
     before = contents(folder)
-    code, out, _ = run("quantize", "small.jpg", "--min-quality", 90, "-f", "--skip-if-larger")
+    code, out, _ = run("quantize", "small.jpg", "--min-quality", 80, "-f", "--skip-if-larger")
     assert code == 0
     assert "skipped" in out
     assert contents(folder) == before
@@ -218,7 +218,7 @@ def test_a_larger_file_is_said_or_skipped(folder, run):
         (["--max-bytes", "1k", "-o", "x.gif"], ["photo.png", "PNG alone", ".png"]),
         (["--max-bytes", "1k", "-o", "x.webp"], ["PNG alone"]),
         (["--max-bytes", "5"], ["photo.png: no palette", "5 bytes", "the smallest has"]),
-        (["--min-quality", "90", "-k", "2"], ["photo.png: 2 colours reach", "-k"]),
+        (["--min-quality", "90.5", "-k", "2"], ["photo.png: 2 colours reach", "-k"]),
         *(
             ([*goal, *options], [goal[0], options[0]])
             for goal in GOALS
