@@ -210,26 +210,6 @@ def _add_quantize(commands: Any) -> None:
         help="the fewest colours that reach this PSNR, at most as many as -k says",
     )
     command.add_argument(
-        "--max-bytes",
-        type=_bytes,
-        metavar="N",
-        help="the best .png of at most so many bytes, such as 60k (60000) or 1.5M; with "
-        "--min-quality both hold",
-    )
-    command.add_argument(
-        "--min-quality",
-        type=_quality,
-        metavar="Q",
-        help="the smallest .png of this quality, 0 to 100, in units of SSIMULACRA2: 90 is hard to "
-        "tell from the original, 70 is high, 50 medium",
-    )
-    command.add_argument(
-        "--lossy",
-        type=_price,
-        metavar="L",
-        help="a smaller .png instead, the more so the larger L is: 5 is hardly seen, 100 is",
-    )
-    command.add_argument(
         "--compare",
         type=_path,
         metavar="PNG|DIR",
@@ -242,6 +222,13 @@ def _add_quantize(commands: Any) -> None:
         "--strip", action="store_true", help="drop metadata, such as dots per inch"
     )
     _add_output(command)
+    _add_goals(
+        command.add_argument_group(
+            "small files",
+            "Colours and pixels are chosen by their bytes, too, for .png stills; -k says how many "
+            "colours at most, and there are no dots.",
+        )
+    )
     command.set_defaults(run=_run_quantize)
 
 
@@ -329,6 +316,29 @@ def _add_fitting(command: argparse.ArgumentParser, searched: str) -> None:
         type=_bits,
         metavar="R,G,B",
         help="of a display's colours, such as 5,6,5, or one number for all: only those are used",
+    )
+
+
+def _add_goals(group: Any) -> None:
+    group.add_argument(
+        "--max-bytes",
+        type=_bytes,
+        metavar="N",
+        help="the best picture of at most so many bytes, such as 60000, 60k or 1.5M, where k is "
+        "1000; with --min-quality both hold",
+    )
+    group.add_argument(
+        "--min-quality",
+        type=_quality,
+        metavar="Q",
+        help="the smallest file of this quality, 0 to 100, in units of SSIMULACRA2: 90 is hard to "
+        "tell from the original, 70 is high, 50 medium",
+    )
+    group.add_argument(
+        "--lossy",
+        type=_price,
+        metavar="L",
+        help="instead of these: the more, the smaller; 5 is hardly seen, 100 is",
     )
 
 

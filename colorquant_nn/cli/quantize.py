@@ -139,7 +139,8 @@ def _quantize_file(job: Job, request: Request) -> dict[str, Any]:
     frames: Frames = list(stream) if len(stream) == 1 else stream
     resolution = None if output.strip else stream.resolution
     if request.goal.compresses:
-        draw: Draw = partial(map, partial(_compress, request, resolution is not None))
+        spared = 0 if resolution is None else RESOLUTION_BYTES
+        draw: Draw = partial(map, partial(_compress, request, spared))
     else:
         palette = _palette_for(frames, request, suffix)
         draw = partial(draw_frames, palette=palette, **request.drawing._asdict())
@@ -177,23 +178,20 @@ def _quantize_file(job: Job, request: Request) -> dict[str, Any]:
 
 
 def _check_compressible(frames: int, suffix: str) -> None:
-    goals = "--max-bytes, --min-quality and --lossy"
+    goals = "--max-bytes, --min-quality and --lossy are for .png stills"
     if frames > 1:
-        raise ValueError(f"{goals} are for stills, got {frames} frames: expected it without them")
+        raise ValueError(f"{goals}: expected one frame, got {frames}")
     if suffix != ".png":
-        raise ValueError(f"{goals} write PNG alone: expected a name that ends in .png")
+        raise ValueError(f"{goals}: expected -o with a name that ends in .png, got {suffix}")
 
 
-def _compress(request: Request, has_resolution: bool, image: Tensor) -> QuantizedImage:
-    """A picture as its goals ask for, with room for its resolution."""
+def _compress(request: Request, spared: int, image: Tensor) -> QuantizedImage:
+    """A picture as its goals ask for, with some bytes to spare."""
     goal, fitting = request.goal, request.fitting
-    max_bytes = goal.max_bytes
-    if max_bytes is not None and has_resolution:
-        max_bytes = max(1, max_bytes - RESOLUTION_BYTES)
     try:
         return compress_image(
             image,
-            max_bytes=max_bytes,
+            max_bytes=None if goal.max_bytes is None else max(1, goal.max_bytes - spared),
             min_quality=goal.min_quality,
             lossy=goal.lossy,
             num_colors=fitting.colors,
@@ -202,10 +200,10 @@ def _compress(request: Request, has_resolution: bool, image: Tensor) -> Quantize
             seed=fitting.seed,
         )
     except ValueError as error:
-        if max_bytes == goal.max_bytes:
+        if not spared or "max_bytes" not in str(error):
             raise
         raise ValueError(
-            f"{error}, beside {RESOLUTION_BYTES} for the dots per inch, which --strip drops"
+            f"{error}, beside {spared} for the dots per inch, which --strip drops"
         ) from error
 
 
