@@ -12,6 +12,7 @@ from colorquant_nn import compress_image, load_image
 from colorquant_nn.cli import main, measures
 from colorquant_nn.cli import quantize as quantize_command
 from colorquant_nn.functional import visual_quality
+from colorquant_nn.io import encode_frames
 from tests.helpers import check_error, colors_of, contents, names, photo, picture
 
 GOALS = [["--max-bytes", "1k"], ["--min-quality", "50"], ["--lossy", "30"]]
@@ -94,6 +95,14 @@ def test_options_are_handed_on(folder, run, goal):
     assert load_image("photo-quantized.png").equal(expected.rgb)
     counts = expected.indices.flatten().bincount(minlength=len(expected.palette))
     assert json.loads(out)["counts"] == counts.tolist()
+
+
+def test_a_file_is_the_one_whose_bytes_were_counted(folder, run):
+    drawing = picture(0, height=64, width=64)
+    Image.fromarray(drawing.movedim(0, -1).numpy()).save("photo.png")
+    assert run("quantize", "photo.png", "--lossy", 5)[0] == 0
+    expected = encode_frames("x.png", [compress_image(drawing, lossy=5)], effort="balanced")
+    assert Path("photo-quantized.png").read_bytes() == expected
 
 
 @pytest.mark.parametrize("goal", GOALS)
