@@ -25,6 +25,7 @@ from colorquant_nn.cli import measures, report
 from colorquant_nn.cli import palette as palette_command
 from colorquant_nn.functional.fitting import round_to_bytes
 from colorquant_nn.functional.metrics import eye_error, visual_quality
+from colorquant_nn.functional.progress import progress
 from colorquant_nn.io import load_frames, load_image
 from colorquant_nn.palettes import load_palette, load_panel, save_palette
 from tests.helpers import (
@@ -83,6 +84,9 @@ def test_json_tells_what_was_measured(folder, run):
     error = ((result / 255 - photo() / 255) ** 2).mean()
     assert entry["mse"] == pytest.approx(error, rel=1e-5)
     assert entry["psnr"] == pytest.approx(-10 * np.log10(error), rel=1e-5)
+    pair = load_image("photo-quantized.png"), load_image("photo.png")
+    assert entry["visual_quality"] == pytest.approx(float(visual_quality(*pair)), abs=1e-3)
+    assert entry["eye_error"] == pytest.approx(float(eye_error(*pair)), rel=1e-5)
     assert entry["colors_after"] == 8
     assert sum(entry["counts"]) == HEIGHT * WIDTH
     assert entry["bytes_after"] == os.path.getsize("photo-quantized.png")
@@ -168,10 +172,11 @@ def test_the_error_of_an_animation_is_that_of_all_frames(folder, run):
     errors = [(((a.double() - b) / 255) ** 2).mean() for a, b in zip(*films, strict=True)]
     assert found["mse"] == pytest.approx(float(sum(errors) / 3), rel=1e-4)
     assert found["frames"] == 3
+    assert found["visual_quality"] is found["eye_error"] is None  # one picture's alone
 
 
 def test_what_is_seen_of_frames_is_their_mean():
-    errors, pixels, total, liked = measures.Errors(2, neighbours=True), 0, 0.0, 0.0
+    errors, pixels, total, liked = measures.Errors(2, list(measures.JUDGES)), 0, 0.0, 0.0
     for seed, size in enumerate([(4, 8, 9), (3, 5, 6), (4, 12, 3)]):
         pair = levels(*size, seed=seed), levels(*size, seed=seed + 9)
         errors.add(*pair)
@@ -179,8 +184,8 @@ def test_what_is_seen_of_frames_is_their_mean():
         seen = eye_error(*(measures.over_white(each) for each in pair))
         total += float(seen) * size[1] * size[2]
         liked += float(visual_quality(*reversed(pair))) * size[1] * size[2]
-    assert errors.eye_error == pytest.approx(total / pixels)
-    assert errors.visual_quality == pytest.approx(liked / pixels)
+    assert errors.judged["eye_error"] == pytest.approx(total / pixels)
+    assert errors.judged["visual_quality"] == pytest.approx(liked / pixels)
 
 
 def test_the_same_command_gives_the_same_bytes(folder, run):
@@ -385,7 +390,8 @@ def test_quiet_hides_the_progress_of_dots(folder, run, monkeypatch):
     for options in ((), ("--quiet",)):
         command = ("quantize", "photo.png", "-k", 3, "--dither", "spatial", "--force")
         assert run(*command, *options)[0] == 0
-    assert hidden == [None, True]
+    progress(1, "dots", "sweep")
+    assert hidden == [None, True, None]  # of the command alone
 
 
 def test_an_opaque_picture_is_drawn_in_opaque_colors(folder, run):

@@ -14,7 +14,7 @@ import signal
 import sys
 import warnings
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TextIO, get_args
 
 from colorquant_nn import __version__
@@ -27,6 +27,7 @@ from colorquant_nn.cli.options import (
     Drawing,
     Fitting,
     Given,
+    Goal,
     Output,
     RankLostError,
     is_one_of_several,
@@ -180,7 +181,6 @@ def _add_quantize(commands: Any) -> None:
     command.add_argument(
         "--strength",
         type=_share,
-        default=1.0,
         metavar="S",
         help="of the dither, 0 to 1; default: 1",
     )
@@ -222,6 +222,13 @@ def _add_quantize(commands: Any) -> None:
         "--strip", action="store_true", help="drop metadata, such as dots per inch"
     )
     _add_output(command)
+    _add_goals(
+        command.add_argument_group(
+            "small files",
+            "Colours and pixels are chosen by their bytes, too, for .png stills; -k says how many "
+            "colours at most, and there are no dots.",
+        )
+    )
     command.set_defaults(run=_run_quantize)
 
 
@@ -312,6 +319,29 @@ def _add_fitting(command: argparse.ArgumentParser, searched: str) -> None:
     )
 
 
+def _add_goals(group: Any) -> None:
+    group.add_argument(
+        "--max-bytes",
+        type=_bytes,
+        metavar="N",
+        help="the best picture of at most so many bytes, such as 60000, 60k or 1.5M, where k is "
+        "1000; with --min-quality both hold",
+    )
+    group.add_argument(
+        "--min-quality",
+        type=_quality,
+        metavar="Q",
+        help="the smallest file of this quality, 0 to 100, in units of SSIMULACRA2: 90 is hard to "
+        "tell from the original, 70 is high, 50 medium",
+    )
+    group.add_argument(
+        "--lossy",
+        type=_price,
+        metavar="L",
+        help="instead of these: the more, the smaller; 5 is hardly seen, 100 is",
+    )
+
+
 def _add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print the results as JSON")
     command.add_argument("-f", "--force", action="store_true", help="replace existing files")
@@ -328,45 +358,68 @@ def _add_output(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _dither_for(min_psnr: float | None) -> Dither:
-    """The dither of one who names none; a PSNR that is asked for is that without dots."""
-    return "auto" if min_psnr is None else "none"
+def _drawing(given: Namespace) -> Drawing:
+    """A PSNR that is asked for is that without dots, unless somebody names some."""
+    dither: Dither = given.dither or ("auto" if given.min_psnr is None else "none")
+    return Drawing(given.space, dither, 1.0 if given.strength is None else given.strength)
+
+
+def _goal(given: Namespace) -> Goal:
+    """What is asked for, if nothing else speaks against it."""
+    goal = Goal(given.min_psnr, given.max_bytes, given.min_quality, given.lossy)
+    names = ["--min-psnr", "--max-bytes", "--min-quality", "--lossy"]
+    goals = {name: value is not None for name, value in zip(names, goal, strict=True)}
+    chosen = {
+        "--keep": bool(given.keep),
+        "--shared-palette": given.shared_palette,
+        "--bits": given.bits is not None,
+    }
+    dots = {"--dither": given.dither is not None, "--strength": given.strength is not None}
+    if given.palette is not None:
+        taken = {**chosen, "-k": given.colors is not None, **goals}
+        _refuse("--palette fixes the colours", taken)
+    if goals.pop("--min-psnr"):
+        _refuse("--min-psnr chooses the colours", {**chosen, **goals})
+    if goals.pop("--lossy"):
+        _refuse("--lossy says how much is lost", goals)
+    if goal.compresses:
+        name = next(name for name, is_given in {**goals, "--lossy": True}.items() if is_given)
+        _refuse(f"{name} chooses colours and pixels by their bytes", {**chosen, **dots})
+        if (given.colors or 0) > DEFAULT_COLORS:
+            raise ValueError(f"{name} writes files of at most 256 colours, got -k {given.colors}")
+    return goal
+
+
+def _refuse(reason: str, options: Mapping[str, bool]) -> None:
+    for option, is_given in options.items():
+        if is_given:
+            raise ValueError(f"{reason}: it does not go with {option}")
 
 
 def _run_quantize(given: Namespace) -> int:
-    chosen = {
-        "--keep": given.keep,
-        "--shared-palette": given.shared_palette,
-        "--bits": given.bits,
-    }
     if given.fit_gamut and given.fit_lightness:
         raise ValueError("--fit-gamut fits lightness, too: it does not go with --fit-lightness")
     fit = "gamut" if given.fit_gamut else "lightness" if given.fit_lightness else None
     if fit and given.palette is None:
         raise ValueError(f"--fit-{fit} needs the colours to fit to: a --palette")
-    if given.palette is not None:
-        for option, value in {**chosen, "-k": given.colors, "--min-psnr": given.min_psnr}.items():
-            if value:
-                raise ValueError(f"--palette fixes the colours: it does not go with {option}")
-    if given.min_psnr is not None:
-        for option, value in chosen.items():
-            if value:
-                raise ValueError(f"--min-psnr chooses the colours: it does not go with {option}")
+    goal = _goal(given)
     from colorquant_nn.cli.quantize import quantize
+    from colorquant_nn.functional.progress import hidden_progress
 
     output = _output(given, given.output, given.compare)
-    return quantize(
-        given.inputs,
-        _fitting(given),
-        Drawing(given.space, given.dither or _dither_for(given.min_psnr), given.strength),
-        output._replace(
-            suffix=given.suffix, skip_if_larger=given.skip_if_larger, strip=given.strip
-        ),
-        given=None if given.palette is None else Given(given.palette, fit),
-        shared=given.shared_palette,
-        min_psnr=given.min_psnr,
-        max_pixels=given.max_pixels,
-    )
+    with hidden_progress(given.quiet):
+        return quantize(
+            given.inputs,
+            _fitting(given),
+            _drawing(given),
+            output._replace(
+                suffix=given.suffix, skip_if_larger=given.skip_if_larger, strip=given.strip
+            ),
+            given=None if given.palette is None else Given(given.palette, fit),
+            shared=given.shared_palette,
+            goal=goal,
+            max_pixels=given.max_pixels,
+        )
 
 
 def _run_palette(given: Namespace) -> int:
@@ -416,15 +469,21 @@ def _whole(text: str, low: int, high: int, what: str) -> int:
 
 
 def _pixels(text: str) -> int:
+    return _many(text, "a number of pixels, such as 400000000 or 400M")
+
+
+def _bytes(text: str) -> int:
+    return _many(text, "a number of bytes, such as 60000 or 60k")
+
+
+def _many(text: str, what: str) -> int:
     found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)([kmg]?)", text, re.IGNORECASE)
-    pixels = 0
+    number = 0
     if found is not None:
-        pixels = int(float(found[1]) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}[found[2].lower()])
-    if pixels < 1:
-        raise argparse.ArgumentTypeError(
-            f"expected a number of pixels, such as 400000000 or 400M, got {text!r}"
-        )
-    return pixels
+        number = int(float(found[1]) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}[found[2].lower()])
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected {what}, got {text!r:.80}")
+    return number
 
 
 def _path(text: str) -> str:
@@ -445,6 +504,14 @@ def _share(text: str) -> float:
 
 def _decibels(text: str) -> float:
     return _number(text, 0, 200, "a PSNR from 0 to 200 dB")
+
+
+def _quality(text: str) -> float:
+    return _number(text, 0, 100, "a quality from 0 to 100")
+
+
+def _price(text: str) -> float:
+    return _number(text, 0, 1e6, "a price of a bit from 0 to 1000000")
 
 
 def _number(text: str, low: float, high: float, what: str) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from colorquant_nn.cli import report
-from colorquant_nn.cli.measures import DistinctColors, Errors, psnr
+from colorquant_nn.cli.measures import JUDGES, DistinctColors, Errors, psnr
 from colorquant_nn.cli.options import Output
 from colorquant_nn.cli.paths import DRAWINGS, settle, to_source
 from colorquant_nn.cli.ranks import read_image
@@ -58,7 +58,7 @@ def _differences(sources: list[Path], max_pixels: int) -> tuple[dict[str, Any], 
             f"expected as many frames in both, got {told[0]} in {names[0]} and {told[1]} in "
             f"{names[1]}"
         )
-    errors = Errors(lengths[0], neighbours=True)
+    errors = Errors(lengths[0], list(JUDGES))
     colors = [DistinctColors(), DistinctColors()]
     first: list[Tensor] = []
     for number, pair in enumerate(zip(*streams, strict=True)):
@@ -88,9 +88,7 @@ def _differences(sources: list[Path], max_pixels: int) -> tuple[dict[str, Any], 
         "colors": [len(distinct) for distinct in colors],
         "mse": errors.mse,
         "psnr": decibels if decibels < math.inf else None,
-        "ssim": errors.ssim,
         "ciede2000": errors.ciede2000,
-        "eye_error": errors.eye_error,
-        "visual_quality": errors.visual_quality,
+        **errors.judged,
     }
     return entry, first

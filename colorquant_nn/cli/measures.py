@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from colorquant_nn.functional.histogram import WeightedColors
 from colorquant_nn.image import apply_palette
 from colorquant_nn.names import Space
 
-__all__ = ["DistinctColors", "Errors", "error_of_colors", "psnr"]
+__all__ = ["JUDGES", "DistinctColors", "Errors", "error_of_colors", "psnr"]
 
 BAND_PIXELS = 1 << 18  # measured at once: pictures may be larger than memory likes
 SAMPLED_PIXELS = 1 << 20  # CIEDE2000 is slow; its mean over a grid of pixels is exact enough
@@ -30,15 +30,13 @@ class Errors:
 
     Args:
         frames: that will be added, about: from each of many, fewer pixels are enough for CIEDE2000.
-        neighbours: whether SSIM, the eye error and the visual quality are measured too, which look
-            at more than one pixel at a time and take longest.
+        judges: of `JUDGES`, that are asked too; they take longest, and memory for a whole frame.
     """
 
-    def __init__(self, frames: int = 1, neighbours: bool = False) -> None:
+    def __init__(self, frames: int = 1, judges: Sequence[str] = ()) -> None:
         self._sampled = max(SAMPLED_PIXELS // frames, LEAST_SAMPLED)
-        self._neighbours = neighbours
-        self._pixels = self._mse = self._ciede2000 = self._ssim = self._eye_error = 0.0
-        self._visual_quality = 0.0
+        self._pixels = self._mse = self._ciede2000 = 0.0
+        self._judged = dict.fromkeys(judges, 0.0)
 
     def add(self, image: Tensor, other: Tensor) -> None:
         """Add a picture (3, H, W) or (4, H, W) and another of its size, uint8."""
@@ -48,11 +46,8 @@ class Errors:
         self._pixels += pixels
         self._mse += pixels * _mean_over_bands(metrics.mse, image, other)
         self._ciede2000 += pixels * _mean_over_bands(metrics.mean_ciede2000, image, other, step)
-        if self._neighbours:
-            pair = over_white(image), over_white(other)
-            self._ssim += pixels * metrics.ssim(*pair).item()
-            self._eye_error += pixels * metrics.eye_error(*pair).item()
-            self._visual_quality += pixels * metrics.visual_quality(*_alike(other, image)).item()
+        for judge in self._judged:
+            self._judged[judge] += pixels * JUDGES[judge](image, other).item()
 
     @property
     def mse(self) -> float:
@@ -65,19 +60,9 @@ class Errors:
         return self._ciede2000 / self._pixels
 
     @property
-    def ssim(self) -> float:
-        """The mean."""
-        return self._ssim / self._pixels
-
-    @property
-    def eye_error(self) -> float:
-        """The mean, at 40 pixels a degree."""
-        return self._eye_error / self._pixels
-
-    @property
-    def visual_quality(self) -> float:
-        """The mean, in the units of SSIMULACRA2; with alpha, over black or white."""
-        return self._visual_quality / self._pixels
+    def judged(self) -> dict[str, float]:
+        """The mean of each judge."""
+        return {judge: total / self._pixels for judge, total in self._judged.items()}
 
 
 class DistinctColors:
@@ -137,6 +122,18 @@ def over_white(image: Tensor) -> Tensor:
     return image[:3] * image[3:] + (1 - image[3:])
 
 
+def _ssim(image: Tensor, other: Tensor) -> Tensor:
+    return metrics.ssim(over_white(image), over_white(other))
+
+
+def _eye_error(image: Tensor, other: Tensor) -> Tensor:
+    return metrics.eye_error(over_white(image), over_white(other))
+
+
+def _visual_quality(image: Tensor, other: Tensor) -> Tensor:
+    return metrics.visual_quality(*_alike(other, image))
+
+
 def _alike(*images: Tensor) -> list[Tensor]:
     """All with alpha where one has it, uint8."""
     if len({len(image) for image in images}) == 1:
@@ -164,3 +161,9 @@ def _pack(pixels: Tensor) -> NDArray[np.uint32]:
         codes <<= 8
         codes |= channel.flatten().numpy()
     return codes
+
+
+JUDGES = {"ssim": _ssim, "eye_error": _eye_error, "visual_quality": _visual_quality}
+"""Of how two pictures (3, H, W) or (4, H, W) uint8 look beside each other: more than a pixel at a
+time. The eye error is that at 40 pixels a degree; the visual quality is in units of SSIMULACRA2, of
+pictures with alpha over black or white."""

@@ -21,6 +21,7 @@ __all__ = [
     "Drawing",
     "Fitting",
     "Given",
+    "Goal",
     "Outcome",
     "Output",
     "RankLostError",
@@ -60,6 +61,24 @@ class Given(NamedTuple):
     """A name, a list or a file."""
     fit: str | None = None
     """What of a picture is fitted to them: "gamut" or "lightness"."""
+
+
+class Goal(NamedTuple):
+    """What each picture is to reach, with as few colours, or in as few bytes, as it takes."""
+
+    min_psnr: float | None = None
+    """In dB, with the fewest colours."""
+    max_bytes: int | None = None
+    """Of a PNG; this one and those below are goals of `compress_image`."""
+    min_quality: float | None = None
+    """In units of SSIMULACRA2."""
+    lossy: float | None = None
+    """The price of a bit."""
+
+    @property
+    def compresses(self) -> bool:
+        """Whether pixels are chosen by their bytes."""
+        return self[1:] != (None, None, None)
 
 
 class Drawing(NamedTuple):

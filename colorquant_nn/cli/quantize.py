@@ -18,6 +18,7 @@ from colorquant_nn.cli.options import (
     Drawing,
     Fitting,
     Given,
+    Goal,
     Output,
     boundary,
     exit_code,
@@ -25,8 +26,8 @@ from colorquant_nn.cli.options import (
 )
 from colorquant_nn.cli.paths import Job, plan, target_for
 from colorquant_nn.cli.ranks import Read, read_image
+from colorquant_nn.compression import compress_image
 from colorquant_nn.files import STANDARD, write_atomically
-from colorquant_nn.functional import spatial
 from colorquant_nn.functional.gamut import fit_gamut, fit_lightness, lightness_range
 from colorquant_nn.functional.histogram import count_each, merge_colors
 from colorquant_nn.image import (
@@ -43,9 +44,14 @@ from colorquant_nn.palettes import Panel, load_panel
 __all__ = ["quantize"]
 
 MOST_INDEXED = 256  # colours of a picture whose pixels are indices
+MOST_JUDGED = 1 << 25  # pixels of a picture that --json judges as a whole, in seconds and gigabytes
+RESOLUTION_BYTES = 21  # of a PNG, beside what `compress_image` counts
 
 Frames = Iterable[tuple[Tensor, float]]
 """Pictures (C, H, W) uint8 with their milliseconds; each iteration may decode them anew."""
+
+Draw = Callable[[Iterable[Tensor]], Iterable[QuantizedImage]]
+"""Draws pictures one by one, in one palette."""
 
 
 class Request(NamedTuple):
@@ -58,7 +64,7 @@ class Request(NamedTuple):
     """To draw in, instead of a palette that is fitted."""
     fit: str | None
     """What of the pictures is fitted to the panel: "gamut" or "lightness"."""
-    min_psnr: float | None
+    goal: Goal
     max_pixels: int
     read: Read
 
@@ -71,7 +77,7 @@ def quantize(
     *,
     given: Given | None,
     shared: bool,
-    min_psnr: float | None,
+    goal: Goal,
     max_pixels: int,
 ) -> int:
     """Draw every input in few colours, into a file of its own.
@@ -83,13 +89,12 @@ def quantize(
         output: a file or a folder for the results, and one for comparisons.
         given: colours that are used instead.
         shared: whether all inputs have one palette.
-        min_psnr: in dB, that is to be reached with the fewest colours instead.
+        goal: what each is to reach.
         max_pixels: that a frame may have.
 
     Returns:
         the exit code.
     """
-    spatial.shows_progress = not output.quiet
     jobs, failures = plan(inputs, output, [] if given is None else [given.palette])
     panel = None if given is None else load_panel(given.palette)
     read: Read = read_image
@@ -102,10 +107,10 @@ def quantize(
             panel = Panel(colors, colors)
         failures += len(jobs) - len(readable)
         jobs = [job for job in jobs if job.source in readable]
-    if min_psnr is not None and drawing.dither != "none" and drawing.strength > 0:
+    if goal.min_psnr is not None and drawing.dither != "none" and drawing.strength > 0:
         print_error("warning: --min-psnr is reached before the dither, whose dots cost some of it")
     fits = None if given is None else given.fit
-    request = Request(fitting, drawing, output, panel, fits, min_psnr, max_pixels, read)
+    request = Request(fitting, drawing, output, panel, fits, goal, max_pixels, read)
     several = len(jobs) + failures > 1
     totals = report.Totals()
     for job in report.progress(jobs, hidden=output.quiet):
@@ -129,15 +134,23 @@ def _quantize_file(job: Job, request: Request) -> dict[str, Any]:
     data = request.read(job.source, request.max_pixels)
     stream = FrameStream(data, report.name_of(job.source), request.max_pixels)
     target, suffix = target_for(job, len(stream), data)
+    if request.goal.compresses:
+        _check_compressible(len(stream), suffix)
     frames: Frames = list(stream) if len(stream) == 1 else stream
-    palette = _palette_for(frames, request, suffix)
-    work = Work(frames, palette, request, len(stream), suffix)
+    resolution = None if output.strip else stream.resolution
+    if request.goal.compresses:
+        spared = 0 if resolution is None else RESOLUTION_BYTES
+        draw: Draw = partial(map, partial(_compress, request, spared))
+    else:
+        palette = _palette_for(frames, request, suffix)
+        draw = partial(draw_frames, palette=palette, **request.drawing._asdict())
+    work = Work(frames, draw, request, len(stream), suffix)
     encoded = encode_frames(
         f"standard output{suffix}" if target == STANDARD else target,
         work,
         stream.durations,
         stream.plays,
-        resolution=None if output.strip else stream.resolution,
+        resolution=resolution,
         effort=request.fitting.effort,
     )
     skipped = output.skip_if_larger and len(encoded) >= len(data)
@@ -164,18 +177,48 @@ def _quantize_file(job: Job, request: Request) -> dict[str, Any]:
     return entry | {"seconds": round(time.perf_counter() - start, 4)}
 
 
+def _check_compressible(frames: int, suffix: str) -> None:
+    goals = "--max-bytes, --min-quality and --lossy are for .png stills"
+    if frames > 1:
+        raise ValueError(f"{goals}: expected one frame, got {frames}")
+    if suffix != ".png":
+        raise ValueError(f"{goals}: expected -o with a name that ends in .png, got {suffix}")
+
+
+def _compress(request: Request, spared: int, image: Tensor) -> QuantizedImage:
+    """A picture as its goals ask for, with some bytes to spare."""
+    goal, fitting = request.goal, request.fitting
+    try:
+        return compress_image(
+            image,
+            max_bytes=None if goal.max_bytes is None else max(1, goal.max_bytes - spared),
+            min_quality=goal.min_quality,
+            lossy=goal.lossy,
+            num_colors=fitting.colors,
+            space=fitting.space,
+            effort=fitting.effort,
+            seed=fitting.seed,
+        )
+    except ValueError as error:
+        if not spared or "max_bytes" not in str(error):
+            raise
+        raise ValueError(
+            f"{error}, beside {spared} for the dots per inch, which --strip drops"
+        ) from error
+
+
 def _palette_for(frames: Frames, request: Request, suffix: str) -> Tensor:
     """The palette of all frames, in which each can be drawn."""
     if request.panel is not None:
         most = MOST_INDEXED if suffix in (".png", ".gif") else None
         return match_palette(request.panel.measured, frames, most=most, space=request.drawing.space)
     fitting = request.fitting
-    if request.min_psnr is None:
+    if request.goal.min_psnr is None:
         palette = fit(merge_colors(count_each(frames)), fitting)
     else:
         palette = smallest_palette(
             (image for image, _ in frames),
-            request.min_psnr,
+            request.goal.min_psnr,
             max_colors=fitting.colors,
             space=fitting.space,
             effort=fitting.effort,
@@ -219,13 +262,22 @@ def _fitter(frames: Frames, request: Request) -> Callable[[Tensor], Tensor]:
     return partial(fit_lightness, palette=palette, bounds=bounds)
 
 
+def _judges(frames: Frames, request: Request) -> list[str]:
+    """Who is asked how a still looks: they take longer than the rest."""
+    if not isinstance(frames, list):
+        return []
+    told = request.output.json and frames[0][0][0].numel() <= MOST_JUDGED
+    judges = ["visual_quality"] if told or request.goal.compresses else []
+    return [*judges, "eye_error"] if told else judges
+
+
 class Work:
     """Frames that are drawn in a palette and measured while they are iterated, once.
 
     Args:
         frames: to draw.
-        palette: (K, C), to draw them in.
-        request: how.
+        draw: draws them.
+        request: what is asked of them.
         number: of frames.
         suffix: of the file.
 
@@ -235,30 +287,30 @@ class Work:
     first: tuple[Tensor, QuantizedImage]
 
     def __init__(
-        self, frames: Frames, palette: Tensor, request: Request, number: int, suffix: str
+        self, frames: Frames, draw: Draw, request: Request, number: int, suffix: str
     ) -> None:
-        self._frames, self._palette, self._number = frames, palette, number
+        self._frames, self._draw, self._number = frames, draw, number
         # Colours that nobody named have no order that anybody expects.
         fitting = request.fitting
         named = request.panel is not None or fitting.keep
-        small = suffix == ".png" and fitting.effort != "fast"
-        self._reorders = small and number == 1 and len(palette) <= MOST_INDEXED and not named
-        self._drawing, self._device = request.drawing, None
+        small = suffix == ".png" and fitting.effort != "fast" and not request.goal.compresses
+        self._reorders = small and number == 1 and not named
+        self._device = None
         if request.panel is not None and not request.panel.device.equal(request.panel.measured):
             self._device = request.panel.device
         self._fit = _fitter(frames, request)
-        self._errors, self._colors = Errors(number), DistinctColors()
-        self._counts = torch.zeros(len(palette), dtype=torch.int64)
+        self._errors, self._colors = Errors(number, _judges(frames, request)), DistinctColors()
+        self._counts = torch.zeros(1, dtype=torch.int64)
 
     def __iter__(self) -> Iterator[QuantizedImage]:
-        drawn = draw_frames(self._fitted(), self._palette, **self._drawing._asdict())
-        for place, result in enumerate(drawn):
+        for place, result in enumerate(self._draw(self._fitted())):
             image = self._image
-            if self._reorders:
+            if self._reorders and len(result.palette) <= MOST_INDEXED:
                 result = order_for_size(result)
             self._errors.add(image, result.rgb)
             self._colors.add(image)
-            self._counts += result.indices.flatten().bincount(minlength=len(self._counts))
+            found = result.indices.flatten().bincount(minlength=len(result.palette))
+            self._counts = self._counts + found
             written = result if self._device is None else repaint(result, self._device)
             if place == 0:
                 self.first, self._written = (image, result), written.palette
@@ -273,10 +325,11 @@ class Work:
         """What there is to tell, as ``--json`` prints it.
 
         Errors are of the colours over white. ``mse`` is in units of the range [0, 1], ``psnr`` in
-        dB (None: no error). ``device`` are the colours that the file says, where a display shows
-        those of ``palette`` for them (None: the same ones).
+        dB (None: no error). ``visual_quality``, in units of SSIMULACRA2, and ``eye_error`` are of
+        stills (None: not asked for). ``device`` are the colours that the file says, where a display
+        shows those of ``palette`` for them (None: the same ones).
         """
-        decibels = psnr(self._errors.mse)
+        decibels, judged = psnr(self._errors.mse), self._errors.judged
         image, result = self.first
         return {
             "width": image.shape[2],
@@ -287,6 +340,8 @@ class Work:
             "mse": self._errors.mse,
             "psnr": decibels if decibels < float("inf") else None,
             "ciede2000": self._errors.ciede2000,
+            "eye_error": judged.get("eye_error"),
+            "visual_quality": judged.get("visual_quality"),
             "palette": report.hex_codes(result.palette),
             "device": None if self._device is None else report.hex_codes(self._written),
             "counts": self._counts.tolist(),

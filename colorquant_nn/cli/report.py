@@ -45,6 +45,7 @@ def summary(entry: Mapping[str, Any]) -> str:
     """One input on a few lines."""
     before, after = entry["bytes_before"], entry["bytes_after"]
     frames = f", {entry['frames']} frames" if entry["frames"] > 1 else ""
+    quality = entry["visual_quality"]
     return "\n".join(
         [
             f"{shown(entry['input'])} -> {_target(entry)}",
@@ -53,6 +54,7 @@ def summary(entry: Mapping[str, Any]) -> str:
             f"  MSE        {entry['mse']:.6f}",
             f"  PSNR       {decibels(entry['psnr'])}",
             f"  CIEDE2000  {entry['ciede2000']:.2f}",
+            *([] if quality is None else [f"  quality    {quality:.1f} (SSIMULACRA2)"]),
             f"  time       {entry['seconds']:.2f} s",
         ]
     )
@@ -60,10 +62,12 @@ def summary(entry: Mapping[str, Any]) -> str:
 
 def summary_line(entry: Mapping[str, Any]) -> str:
     """One input of several on one line."""
+    quality = entry["visual_quality"]
+    told = "" if quality is None else f", quality {quality:.1f}"
     return (
         f"{_target(entry)}: {short_size(entry['bytes_before'])} -> "
         f"{short_size(entry['bytes_after'])}{_larger(entry)}, {colors(entry['colors_after'])}, "
-        f"{decibels(entry['psnr'])}, {entry['seconds']:.2f} s"
+        f"{decibels(entry['psnr'])}{told}, {entry['seconds']:.2f} s"
     )
 
 

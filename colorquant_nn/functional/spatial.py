@@ -56,6 +56,7 @@ from colorquant_nn.functional.points import (
     iterate_images,
     with_alpha,
 )
+from colorquant_nn.functional.progress import progress
 from colorquant_nn.kernels import Dots, Target, sanitize
 from colorquant_nn.names import Space
 
@@ -83,9 +84,6 @@ BLOCK = 8  # pixels a side that a sweep skips together
 TILE = 64  # pixels a side of what is sampled of many, or large, pictures
 TILES = 128
 CHUNK = 1 << 20  # pixels that are converted at a time
-
-shows_progress = True
-"""Of long work, on a terminal; the command's ``--quiet`` hides it."""
 
 
 class Coupling(NamedTuple):
@@ -443,19 +441,11 @@ def _draw(target: Target, colors: Tensor, coupling: Coupling, kept: Tensor | Non
         dots = dots._replace(
             response=kernels.blur_errors(target, colors, coupling.blur, dots.indices)
         )
-    for _ in _progress(SWEEPS):
+    for _ in progress(SWEEPS, "dots", "sweep"):
         if not kernels.sweep_dots(target, colors, coupling.blur, dots):
             break
     indices = dots.indices.clamp_min_(0).long()
     return indices if len(visible) == its_colors else visible[indices]
-
-
-def _progress(steps: int) -> Iterable[int]:
-    """Counts the steps, on a terminal if they take more than a few seconds."""
-    from tqdm import tqdm  # a tenth of a second that `import colorquant_nn` need not take
-
-    hidden = None if shows_progress else True  # None: unless on a terminal
-    return tqdm(range(steps), "dots", unit="sweep", leave=False, delay=3, disable=hidden)
 
 
 def _put_on_grid(
