@@ -42,7 +42,8 @@ NEAR_ENOUGH = 0.97  # of the bytes that are allowed
 BETTER = 0.5  # points of quality more than are asked for
 TRIES = 14
 CLOSE = 0.02  # prices, in logarithms
-ORDERED = 10.0  # below this price there are fewer copies, and the order of the palette matters
+ORDERED = 10.0  # below this price there are fewer copies, and the order of the palette matters;
+SMALL = 1 << 16  # in pictures of so few pixels always
 HALVINGS = 10  # of the logarithm of the price
 FEWER = (64, 16, 4, 2, 1)  # colours, when no price is high enough
 OVERHEAD = 100  # bytes of a file beside its indices, and 3 for each colour
@@ -289,7 +290,8 @@ class _Work:
         return begin(self._source, palette.cpu())
 
     def _paint(self, lossy: float, coded: Coded) -> Try:
-        if lossy < ORDERED and self._order is None:
+        small = self._source.kinds.numel() <= SMALL
+        if self._order is None and (small or lossy < ORDERED):
             assert coded.indices is not None
             self._order = order_for_deflate(coded.indices, len(coded.colors))
         palette, indices = to_result(self._source, coded, self._order)
