@@ -291,6 +291,8 @@ class _Work:
 
     def _paint(self, lossy: float, coded: Coded) -> Try:
         small = self._source.kinds.numel() <= SMALL
+        if self._order is not None and len(self._order) != len(coded.colors):
+            self._order = None  # it is that of more colours
         if self._order is None and (small or lossy < ORDERED):
             assert coded.indices is not None
             self._order = order_for_deflate(coded.indices, len(coded.colors))

@@ -216,6 +216,24 @@ def test_the_smallest_is_a_single_color_unless_there_are_holes():
     check(compress_image(holes, max_bytes=smallest), holes)
 
 
+def test_a_single_color_fills_the_holes_and_says_so():
+    with pytest.warns(UserWarning, match="a single colour for pictures with transparent pixels"):
+        result = compress_image(with_holes(picture(0)), max_bytes=100, num_colors=1)
+    assert len(result.palette) == 1
+
+
+@pytest.mark.parametrize("num_colors", [2, 5])
+def test_what_so_many_colors_reach_is_named_and_reached(num_colors):
+    image = picture(0)
+    best = compress_image(image, lossy=0, num_colors=num_colors)
+    reached = float(visual_quality(best.rgb, image))
+    message = f"{num_colors} colours reach a quality of {reached:.1f}, not 95: "
+    with pytest.raises(ValueError, match=message):
+        compress_image(image, min_quality=95, num_colors=num_colors)
+    found = compress_image(image, min_quality=reached - 0.1, num_colors=num_colors)
+    assert float(visual_quality(found.rgb, image)) >= reached - 0.1
+
+
 def test_bytes_and_quality_both_hold_or_neither():
     image = picture(0)
     alone = compress_image(image, min_quality=40)

@@ -188,6 +188,17 @@ def test_what_comes_up_often_costs_little():
     assert blue == max(coded.costs.literals[0])
 
 
+def test_bands_know_half_of_what_the_others_use():
+    pixels = torch.zeros(3, 256, 20)
+    pixels[:, 128:] = (random(3, 128, 20) < 0.5).float()  # eight colors; above there is but black
+    corners = torch.tensor([*itertools.product([0.0, 1.0], repeat=3), (0.5, 0.5, 0.5)])
+    source = source_of(pixels, "rgb")
+    literals = improve(source, begin(source, corners), 0.0).costs.literals
+    assert len(literals) == 2
+    assert (literals[0, 1:8] < literals[0, 8] - 5).all()  # no pixel is grey
+    assert literals[1, 0] < literals[1, 8] - 5
+
+
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("lossy", [0.0, 50.0, 1e6])
 def test_clear_stays_clear_and_opaque_stays_opaque(space, lossy):

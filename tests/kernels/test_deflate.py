@@ -1,6 +1,7 @@
 """Indices that take few bits: against searches of everything, and where there is one answer."""
 
 import itertools
+import math
 
 import hypothesis
 import numpy as np
@@ -320,8 +321,17 @@ def test_any_memory_will_do():
     assert_same([found[0], *found[1]], [expected[0], *expected[1]])
 
 
-def test_numbers_that_are_not_finite_do_no_harm():
-    points = random(6, 7, 4)
-    points[2, 3], points[4, 1, 0] = float("nan"), float("inf")
-    indices = choose(points, random(5, 4), some_costs(1, 5, 0.1, 0), diffusion=0.3)[0]
-    assert ((indices >= 0) & (indices < 5)).all()
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38])
+@pytest.mark.parametrize("share", [0.001, 0.3, 1.0])
+def test_numbers_that_are_not_finite_do_no_harm(value, share):
+    height, width = 4, 700  # longer than a copy can be
+    points, colors = random(height, width, 4).round(), random(5, 4)
+    weights, price = torch.ones(height, width), some_costs(2, 5, 0.1, 0)
+    wild = points.clone(), weights.clone(), some_costs(2, 5, 0.1, 0)
+    for part in (wild[0], wild[1], wild[2].lengths):
+        part[random(*part.shape, seed=1) < share] = value
+    for case in ((wild[0], weights, price), (points, wild[1], price), (points, weights, wild[2])):
+        indices, counts = choose(case[0], colors, case[2], weights=case[1], diffusion=0.3)
+        assert ((indices >= 0) & (indices < 5)).all()
+        stored = counts.literals.sum() + (counts.lengths @ torch.arange(259)).sum()
+        assert stored == height * width

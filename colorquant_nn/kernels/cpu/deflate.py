@@ -314,9 +314,9 @@ def _choose(counter, num_tasks, target, palettes, colors, costs, diffusion, resu
                 cheapest = NEVER
                 for slot in range(num_slots):
                     cheapest = min(cheapest, reached[slot])
-                if cheapest < least:
+                if cheapest < min(least, NEVER):
                     slot = 0
-                    while reached[slot] > cheapest:
+                    while reached[slot] != cheapest:  # others may be no number
                         slot += 1
                     least = cheapest
                     way = COPY
