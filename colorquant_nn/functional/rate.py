@@ -11,8 +11,8 @@ and copies cost is known from the indices of the step before, as optimizing code
 price of 0, with equal weights, these are the nearest colours and their means: the one rule that all
 palettes here follow.
 
-In OKLab the weights are what the eye masks: an error counts less where the picture varies, as in
-the structural similarity; the more so, the higher the price is. A share of each row's error goes to
+In OKLab the weights are what the eye masks: an error counts less where the picture varies on all
+sides, as in the structural similarity; the more so, the higher the price is. A share of each row's error goes to
 the row below, so that smooth areas keep their mean: the little dither that pays for its bits. In
 the other spaces the error is the plain one.
 
@@ -46,8 +46,9 @@ from colorquant_nn.names import Space
 __all__ = ["Coded", "Source", "begin", "improve", "prepare_source", "to_result"]
 
 PRICE = 1e-6  # of a bit for each of ``lossy``, in units of the squared distance of black and white
-MASKING = 5e-9  # times 1 / price: the variance of lightness that halves an error's weight
-AROUND = 2.0  # pixels over which that is taken
+MASKING = 2e-9  # times 1 / price: the variance of lightness that halves an error's weight
+AROUND = 2.0  # pixels over which that is taken,
+BESIDE = 3  # and how far away it has to be as large: an edge between flat areas hides nothing
 DIFFUSION = 0.3  # of a row's error, to the one below, where the price is high;
 DIFFUSING = 10.0  # half of it at this price
 BAND = 128  # rows
@@ -119,7 +120,7 @@ def prepare_source(pixels: Tensor, space: Space) -> Source:
         total = smooth(presence, AROUND).clamp_min_(1e-6)
         mean = smooth(points[..., 0], AROUND) / total
         variance = smooth(points[..., 0].square(), AROUND) / total - mean.square()
-        variance.clamp_min_(0)
+        variance = _least_around(variance.clamp_min_(0))
     return Source(points, kinds, variance, space, channels)
 
 
@@ -220,6 +221,18 @@ def to_result(source: Source, coded: Coded, order: Tensor | None = None) -> tupl
     palette = from_working_space(colors[:, : source.channels], source.space)
     used, indices = indices.unique(return_inverse=True)
     return round_to_bytes(palette[used]), indices
+
+
+def _least_around(values: Tensor) -> Tensor:
+    """The least of each pixel's value and of those `BESIDE` it on four sides."""
+    least = values.clone()
+    for axis in (0, 1):
+        rest = values.shape[axis] - BESIDE
+        if rest > 0:
+            for there, here in ((BESIDE, 0), (0, BESIDE)):
+                part = least.narrow(axis, here, rest)
+                part.copy_(torch.minimum(part, values.narrow(axis, there, rest)))
+    return least
 
 
 def _opacities(source: Source, colors: Tensor) -> Tensor:
