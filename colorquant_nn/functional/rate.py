@@ -12,9 +12,9 @@ price of 0, with equal weights, these are the nearest colours and their means: t
 palettes here follow.
 
 In OKLab the weights are what the eye masks: an error counts less where the picture varies on all
-sides, as in the structural similarity; the more so, the higher the price is. A share of each row's error goes to
-the row below, so that smooth areas keep their mean: the little dither that pays for its bits. In
-the other spaces the error is the plain one.
+sides, as in the structural similarity; the more so, the higher the price is. A share of each row's
+error goes to the row below, so that smooth areas keep their mean: the little dither that pays for
+its bits. In the other spaces the error is the plain one.
 
 Letters: H rows, W columns, K colours, C channels (3 or 4), B bands of rows, each of which has its
 own costs, and is coded for itself.

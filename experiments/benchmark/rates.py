@@ -11,6 +11,8 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from experiments.benchmark.runner import Row
 from experiments.benchmark.suites import bytes as suite
 from experiments.figures import markdown_table
@@ -163,7 +165,7 @@ def tables(rows: Sequence[Row]) -> list[str]:
         BIAS,
     ]
     parts = [_equal_quality(rows, kinds), _drawings(rows), _never_larger(rows, kinds)]
-    parts += [_budgets(rows), _files_as_saved(rows), _times(rows)]
+    parts += [_budgets(rows), _files_as_saved(rows), _estimates(rows), _times(rows)]
     return text + [markdown_table(lines) for lines in parts if lines]
 
 
@@ -299,6 +301,28 @@ def _files_as_saved(rows: Sequence[Row]) -> list[Row]:
             }
         )
     return lines
+
+
+def _estimates(rows: Sequence[Row]) -> list[Row]:
+    """How far `visual_quality` is from the package whose measure it is to be."""
+    pairs = [
+        pair
+        for row in rows
+        if "ssimulacra2" in row
+        for pair in zip(row["estimate"], row["ssimulacra2"], strict=True)
+    ]
+    if len(pairs) < 2:
+        return []
+    estimated, measured = np.array(pairs).T
+    differences = np.abs(estimated - measured)
+    return [
+        {
+            "`visual_quality` against SSIMULACRA2": f"{len(pairs)} files",
+            "correlation": f"{np.corrcoef(estimated, measured)[0, 1]:.7f}",
+            "mean difference": f"{differences.mean():.4f}",
+            "largest": f"{differences.max():.4f}",
+        }
+    ]
 
 
 def _times(rows: Sequence[Row]) -> list[Row]:

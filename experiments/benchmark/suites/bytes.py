@@ -22,7 +22,7 @@ from torch import Tensor
 
 import colorquant_nn
 from colorquant_nn import QuantizedImage, quantize_image, save_image
-from colorquant_nn.functional import eye_error, psnr
+from colorquant_nn.functional import eye_error, psnr, visual_quality
 from colorquant_nn.names import Dither, Space
 from experiments.benchmark.case import Case, Options, Run
 from experiments.benchmark.suites import drawings, eye
@@ -156,8 +156,9 @@ def judge(name: str, options: Options, points: Sequence[Point]) -> Mapping[str, 
 
     Returns:
         Lists, a value for each point: ``setting``, ``bytes``, ``psnr`` in dB, ``ssimulacra2`` where
-        its package is installed, ``eye`` (the error), ``clock`` in seconds; of ours ``saved``, the
-        bytes that `save_image` writes; and ``megapixels``. With alpha the picture is looked at over
+        its package is installed, ``estimate``, what `visual_quality` makes of it, ``eye`` (the
+        error), ``clock`` in seconds; of ours ``saved``, the bytes that `save_image` writes; and
+        ``megapixels``. With alpha the picture is looked at over
         white and over black: the worse of both, and for PSNR the mean.
     """
     image = picture(name, options)
@@ -171,6 +172,7 @@ def judge(name: str, options: Options, points: Sequence[Point]) -> Mapping[str, 
         decibels = [min(psnr(seen, ground).item(), EQUAL) for seen, ground in pairs]
         found["psnr"] = sum(decibels) / len(decibels)
         found["eye"] = max(eye_error(seen, ground).item() for seen, ground in pairs)
+        found["estimate"] = min(visual_quality(seen, ground).item() for seen, ground in pairs)
         verdicts = (eye.ssimulacra2(seen, ground) for seen, ground in pairs)
         if liked := [verdict for verdict in verdicts if verdict is not None]:
             found["ssimulacra2"] = min(liked)
