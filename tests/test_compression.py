@@ -121,7 +121,7 @@ def test_a_higher_price_makes_a_smaller_file(channels):
     sizes = [size_of(compress_image(image, lossy=lossy)) for lossy in (1, 10, 100, 1000)]
     for dear, cheap in itertools.pairwise(sizes):  # orders of palettes differ by chance
         assert cheap < 1.01 * dear
-    assert sizes[-1] < sizes[0] / 5
+    assert sizes[-1] < sizes[0] / 3
 
 
 def test_prices_are_told_from_none():
