@@ -146,18 +146,20 @@ def begin(source: Source, palette: Tensor) -> Coded:
     if source.channels == 4:
         colors = round_opacity(colors, color_space(source.space).lightness)
     literals = torch.full((bands, len(palette)), math.log2(len(palette)))
-    lengths, distances = torch.full((bands, len(LENGTHS)), 4.0), torch.full((bands, 30), 4.5)
+    lengths, distances = (
+        torch.full((bands, len(LENGTHS)), 4.0),
+        torch.full((bands, len(DISTANCE_BITS)), 4.5),
+    )
     return Coded(colors, None, DeflateCosts(literals, *_with_extra(lengths, distances)), math.inf)
 
 
-def improve(source: Source, coded: Coded, lossy: float, movable: Tensor | None = None) -> Coded:
+def improve(source: Source, coded: Coded, lossy: float) -> Coded:
     """Choose indices for the palette and the costs, then move the palette and count the costs.
 
     Args:
         source: see `prepare_source`.
         coded: a state of the same source.
         lossy: the price of a bit, in units of `PRICE`.
-        movable: (K,) bool: colours that may move; None: all.
 
     Returns:
         The next state. Clear colours stay as they are, and opaque ones opaque.
@@ -186,12 +188,9 @@ def improve(source: Source, coded: Coded, lossy: float, movable: Tensor | None =
         DIFFUSION * lossy / (lossy + DIFFUSING) if source.space == "oklab" else 0.0,
     )
     colors = _means(source, weights, indices, coded.colors)
-    moves = theirs != CLEAR
     if source.channels == 4:
         colors[theirs == OPAQUE, 3] = color_space(source.space).lightness
-    if movable is not None:
-        moves &= movable
-    colors = torch.where(moves[:, None], colors, coded.colors)
+    colors = torch.where((theirs == CLEAR)[:, None], coded.colors, colors)
     costs, bits = _count_costs(*(part.numpy() for part in counts))
     return Coded(colors, indices, costs, bits)
 

@@ -223,15 +223,6 @@ def test_without_a_clear_or_an_opaque_color_the_others_serve():
         assert coded.colors.isfinite().all()
 
 
-def test_colors_that_may_not_move_stay():
-    source = source_of(picture(0))
-    before = begin(source, random(6, 3))
-    movable = torch.tensor([True, False] * 3)
-    after = improve(source, before, 10.0, movable)
-    assert torch.equal(after.colors[1::2], before.colors[1::2])
-    assert not torch.equal(after.colors[::2], before.colors[::2])
-
-
 def test_a_result_has_the_colors_that_are_used_in_bytes():
     source = source_of(picture(0) // 2)
     palette = torch.cat([0.5 * random(5, 3), torch.ones(1, 3)])  # nothing is so light
