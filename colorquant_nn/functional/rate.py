@@ -6,10 +6,10 @@ Lloyd's algorithm with another distortion: for pixels x, their colours P[i] and 
 
 where ``bits`` is what deflate stores the indices in: literals, and copies of earlier indices. With
 the palette fixed, indices are chosen by E (`kernels.choose_indices`, a shortest path through what a
-coder may do); with the indices fixed, the palette is the weighted mean of its pixels. What literals
-and copies cost is known from the indices of the step before, as optimizing coders have it. At a
-price of 0, with equal weights, these are the nearest colours and their means: the one rule that all
-palettes here follow.
+coder may do); with the indices fixed, the palette is the weighted mean of its pixels, and colours
+merge that are not worth what tells them apart. What literals and copies cost is known from the
+indices of the step before, as optimizing coders have it. At a price of 0, with equal weights, these
+are the nearest colours and their means: the one rule that all palettes here follow.
 
 In OKLab the weights are what the eye masks: an error counts less where the picture varies on all
 sides, as in the structural similarity; the more so, the higher the price is. A share of each row's
@@ -20,8 +20,9 @@ Letters: H rows, W columns, K colours, C channels (3 or 4), B bands of rows, eac
 own costs, and is coded for itself.
 
 References:
-    Chou, Lookabaugh and Gray 1989, "Entropy-constrained vector quantization"; Deutsch 1996,
-    RFC 1951 (deflate); Wang, Bovik, Sheikh and Simoncelli 2004 (structural similarity).
+    Chou, Lookabaugh and Gray 1989, "Entropy-constrained vector quantization"; Equitz 1989, "A new
+    vector quantization clustering algorithm" (merging); Deutsch 1996, RFC 1951 (deflate); Wang,
+    Bovik, Sheikh and Simoncelli 2004 (structural similarity).
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ DIFFUSION = 0.3  # of a row's error, to the one below, where the price is high;
 DIFFUSING = 10.0  # half of it at this price
 BAND = 128  # rows
 OWN = 0.5  # of a band's costs: by its own counts, the rest by those of all
+DIFFERENCE = 4.0  # times the bits of two colours' literals: where they differ, copies end, too
+ENTRY = 30.0  # bits of a colour in the palette, and of the length of its code
 UNSEEN = 0.5  # added to each count: what did not come up may still do
 LENGTHS = np.array([3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67,
                     83, 99, 115, 131, 163, 195, 227, 258])  # fmt: skip
@@ -191,8 +194,9 @@ def improve(source: Source, coded: Coded, lossy: float) -> Coded:
     if source.channels == 4:
         colors[theirs == OPAQUE, 3] = color_space(source.space).lightness
     colors = torch.where((theirs == CLEAR)[:, None], coded.colors, colors)
+    counts, names = _merge(source, weights, indices, colors, counts, price)
     costs, bits = _count_costs(*(part.numpy() for part in counts))
-    return Coded(colors, indices, costs, bits)
+    return Coded(colors, names[indices.long()], costs, bits)
 
 
 def to_result(source: Source, coded: Coded, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -268,6 +272,58 @@ def _means(source: Source, weights: Tensor, indices: Tensor, colors: Tensor) -> 
     ]
     means = torch.stack(sums, dim=1) / total.clamp_min(1e-300)[:, None]
     return torch.where((total > 0)[:, None], means.float(), colors)
+
+
+def _merge(
+    source: Source,
+    weights: Tensor,
+    indices: Tensor,
+    colors: Tensor,
+    counts: DeflateCosts,
+    price: float,
+) -> tuple[DeflateCosts, Tensor]:
+    """Give up colours whose pixels may as well have another one: their bits are worth the error.
+
+    Pairs are merged into their mean, in place, the best first.
+
+    Returns:
+        the counts, and which colour (K,) int32 each has become.
+    """
+    count = len(colors)
+    points, kinds = colors.double().numpy().copy(), _opacities(source, colors).numpy()
+    total = torch.bincount(indices.flatten(), weights.flatten().double(), count).numpy().copy()
+    literals = counts.literals.numpy()
+    uses = literals.sum(0, dtype=np.float64)
+
+    def losses(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What it costs to merge colours (J,) with each other one: (J, K)."""
+        mine, its = np.maximum(uses[rows, None], UNSEEN), np.maximum(uses, UNSEEN)
+        both = mine + its
+        bits = mine * np.log2(both / mine) + its * np.log2(both / its)
+        mass = total[rows, None] * total / np.maximum(total[rows, None] + total, 1e-300)
+        errors = mass * np.square(points[rows, None] - points).sum(2)
+        found = errors - price * (DIFFERENCE * bits + ENTRY)
+        apart = (
+            (kinds[rows, None] != kinds) | (kinds == CLEAR) | (rows[:, None] == np.arange(count))
+        )
+        return np.where(apart | (total[rows, None] == 0) | (total == 0), np.inf, found)
+
+    table = losses(np.arange(count))
+    names = np.arange(count, dtype=np.int32)
+    literals = literals.copy()
+    while table.min() < 0:
+        gone, kept = np.unravel_index(table.argmin(), table.shape)
+        both = total[gone] + total[kept]
+        points[kept] = (total[gone] * points[gone] + total[kept] * points[kept]) / both
+        total[gone], total[kept] = 0, both
+        uses[kept] += uses[gone]
+        literals[:, kept] += literals[:, gone]
+        literals[:, gone] = 0
+        names[names == gone] = kept
+        table[gone], table[:, gone] = np.inf, np.inf
+        table[kept] = table[:, kept] = losses(np.array([kept]))[0]
+    colors.copy_(torch.from_numpy(points[names]))
+    return counts._replace(literals=torch.from_numpy(literals)), torch.from_numpy(names)
 
 
 def _count_costs(

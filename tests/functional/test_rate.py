@@ -182,7 +182,7 @@ def test_what_comes_up_often_costs_little():
     pixels[0, 3, 3] = 1
     source = source_of(pixels, "rgb")
     palette = torch.tensor([[0.0, 0, 0], [1, 1, 1], [1, 0, 0], [0, 0, 1]])
-    coded = improve(source, begin(source, palette), 1e4)
+    coded = improve(source, begin(source, palette), 100.0)
     black, white, red, blue = coded.costs.literals[0].tolist()
     assert black <= white <= red <= blue
     assert blue == max(coded.costs.literals[0])
@@ -272,3 +272,17 @@ def test_variance_is_of_what_is_there():
     alpha = (torch.arange(40) < 20).float().expand(1, 30, 40)
     source = source_of(torch.cat([torch.full((3, 30, 40), 0.7), alpha]))
     assert source.variance[:, :20].max() < 1e-4
+
+
+def test_colours_merge_that_are_not_worth_what_tells_them_apart():
+    generator = torch.Generator().manual_seed(0)
+    near = torch.tensor([[0.50, 0.5, 0.5], [0.51, 0.5, 0.5], [0.9, 0.1, 0.1]])
+    pixels = near[torch.randint(3, (40, 40), generator=generator)].movedim(-1, 0)
+    source = source_of(pixels, "rgb")
+    for lossy, count in ((0.0, 3), (1e-3, 3), (50.0, 2)):
+        coded = improve(source, begin(source, near), lossy)
+        palette, indices = to_result(source, coded)
+        assert len(palette) == count
+        assert len(indices.unique()) == count
+    assert torch.allclose(palette[0], torch.tensor([0.505, 0.5, 0.5]), atol=0.003)
+    assert palette[1].sub(near[2]).abs().max() < 0.003
