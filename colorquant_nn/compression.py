@@ -59,8 +59,8 @@ class Try(NamedTuple):
     result: QuantizedImage
 
 
-class Goal(NamedTuple):
-    """What is to lie between two bounds, and falls as the price rises."""
+class Bounds(NamedTuple):
+    """What a value is to lie between that falls as the price rises."""
 
     measure: Callable[[Try, bool], float]
     """The value of a try; or, not exactly, about that."""
@@ -91,6 +91,10 @@ def compress_image(
     areas are kept, errors go where the picture's texture hides them. Transparent pixels stay
     transparent, opaque ones opaque.
 
+    Ask for ``max_bytes`` where there is a limit, for ``min_quality`` where pictures of all kinds
+    are to look equally good. ``lossy`` is one price for all pictures, and the fastest: nothing is
+    searched for.
+
     Args:
         image: (3, H, W) or (4, H, W) sRGB, float in [0, 1] or uint8.
         max_bytes: of the file, as ``save_image("small.png", result, effort=effort)`` writes it; the
@@ -98,9 +102,10 @@ def compress_image(
         min_quality: in units of SSIMULACRA2, as `functional.visual_quality` has it: 90 is hard to
             tell from the original, 70 is high, 50 medium. The smallest file that reaches it is
             looked for. With ``max_bytes`` both hold.
-        lossy: the price of a bit instead, at least 0: a millionth, for each pixel's squared error,
-            of that of black and white. 20, if nothing else is asked for; 5 is hardly seen, 100 is.
-        num_colors: K at most, 2 to 256.
+        lossy: instead of these, the error that saving a bit is worth, at least 0; in millionths of
+            the squared error of black in place of white. 5 is hardly seen, 100 is; 20 if nothing is
+            asked for, which takes about half the bytes of a photograph in 256 colours.
+        num_colors: K at most, 1 to 256.
         space: where errors are measured. In "oklab" they are weighed by what the eye masks; the
             others know the plain squared error: "rgb" for the best PSNR.
         effort: of the palette and of the file, see `fit_palette` and `save_image`.
@@ -143,22 +148,22 @@ def compress_image(
     if min_quality is not None and not min_quality <= 100:
         raise ValueError(f"expected min_quality of at most 100, got {min_quality}")
     warn_of_pictures(image)
-    work = _Work(image, space, effort, seed)
+    tries = _Tries(image, space, effort, seed)
     if min_quality is not None:
-        found = work.reach(float(min_quality), num_colors)
-        if max_bytes is not None and (size := work.size(found)) > max_bytes:
+        found = tries.reach(float(min_quality), num_colors)
+        if max_bytes is not None and (size := tries.size(found)) > max_bytes:
             raise ValueError(
                 f"a quality of {min_quality:g} takes {size} bytes, not {max_bytes}: expected more "
                 "max_bytes, or a smaller min_quality (--max-bytes, --min-quality)"
             )
     elif max_bytes is not None:
-        found = work.fit_into(max_bytes, num_colors)
+        found = tries.fit_into(max_bytes, num_colors)
     else:
-        found = work.at(LOSSY if lossy is None else min(lossy, MOST), num_colors)
+        found = tries.at(LOSSY if lossy is None else min(lossy, MOST), num_colors)
     return found.result
 
 
-class _Work:
+class _Tries:
     """A picture that is tried at several prices."""
 
     def __init__(self, image: Tensor, space: Space, effort: Effort, seed: int) -> None:
@@ -189,7 +194,7 @@ class _Work:
 
         high = math.log(max_bytes)
         low = high + math.log(NEAR_ENOUGH)
-        best = self._search(Goal(measure, low, high, high.__ge__, -0.5, dear=False), num_colors)
+        best = self._search(Bounds(measure, low, high, high.__ge__, -0.5, dear=False), num_colors)
         if best is None:
             best = self._shrink(max_bytes, num_colors)
         elif best.lossy <= LEAST:
@@ -232,8 +237,8 @@ class _Work:
             return float(quality(tried.result.rgb.cpu(), original))
 
         high = min_quality + BETTER
-        goal = Goal(measure, min_quality, high, min_quality.__le__, -10.0, dear=True)
-        best = self._search(goal, num_colors)
+        bounds = Bounds(measure, min_quality, high, min_quality.__le__, -10.0, dear=True)
+        best = self._search(bounds, num_colors)
         if best is None:
             best = self.at(0.0, num_colors)
             if (reached := measure(best)) < min_quality:
@@ -244,14 +249,14 @@ class _Work:
                 )
         return best
 
-    def _search(self, goal: Goal, num_colors: int) -> Try | None:
+    def _search(self, bounds: Bounds, num_colors: int) -> Try | None:
         """Let the price follow what Lloyd's steps lead to: the secant method, then false position.
 
         Returns:
             the best try that will do, or None.
         """
-        coded, lossy, slope = self._begin(num_colors), LOSSY, goal.slope
-        aim = (goal.low + goal.high) / 2
+        coded, lossy, slope = self._begin(num_colors), LOSSY, bounds.slope
+        aim = (bounds.low + bounds.high) / 2
         best: Try | None = None
         sides: dict[bool, tuple[float, float]] = {}  # the last try above the aim, and below
         before: tuple[float, float] | None = None
@@ -259,20 +264,20 @@ class _Work:
             coded = improve(self._source, coded, lossy)
             tried = self._paint(lossy, coded)
             exactly = step >= STEPS - 1
-            value, place = goal.measure(tried, exactly), math.log(lossy)
+            value, place = bounds.measure(tried, exactly), math.log(lossy)
             if exactly:
-                if goal.holds(value) and (
-                    best is None or (lossy > best.lossy if goal.dear else lossy < best.lossy)
+                if bounds.holds(value) and (
+                    best is None or (lossy > best.lossy if bounds.dear else lossy < best.lossy)
                 ):
                     best = tried
-                if goal.low <= value <= goal.high or lossy == (MOST if value > aim else LEAST):
+                if bounds.low <= value <= bounds.high or lossy == (MOST if value > aim else LEAST):
                     break
                 sides[value > aim] = place, value
                 if len(sides) == 2 and abs(sides[True][0] - sides[False][0]) < CLOSE:
                     del sides[value <= aim]  # it no longer is there: steps have gone on since
             if before is not None and abs(place - before[0]) > 0.05:
                 steepness = (value - before[1]) / (place - before[0])
-                slope = min(max(steepness, 4 * goal.slope), goal.slope / 4)
+                slope = min(max(steepness, 4 * bounds.slope), bounds.slope / 4)
             before = place, value
             if len(sides) == 2:
                 (left, its), (right, other) = sides[True], sides[False]

@@ -134,11 +134,12 @@ def _improve(meetings: Floats, order: Places, cost: Floats) -> Places:
             if gain[other] <= 1e-6 * now[one]:
                 continue
             both = [one, other]
-            now -= (meetings[:, both] * from_place[np.ix_(place, both)]).sum(1)
+            pair, columns = meetings[both], from_place.T[both]
+            now -= (pair * columns[:, place]).sum(0)
+            now += (pair * columns[::-1, place]).sum(0)
             place[both] = place[both[::-1]]
-            from_place[:, both] = from_place[:, both[::-1]]
-            now += (meetings[:, both] * from_place[np.ix_(place, both)]).sum(1)
-            now[both] = (meetings[both] * from_place[place[both]]).sum(1)
+            from_place.T[both] = columns[::-1]
+            now[both] = (pair * from_place[place[both]]).sum(1)
             swapped = True
         if not swapped:
             break

@@ -1,4 +1,11 @@
-"""PNG and APNG, written: https://www.w3.org/TR/png-3/."""
+"""PNG and APNG, written: https://www.w3.org/TR/png-3/.
+
+At effort "fast" zlib and Pillow compress, in a fraction of the time; at "balanced" and "best"
+oxipng does, which tries filters and has a better deflate. A palette keeps its order, which may be
+somebody's: who has none asks `functional.order` before. True colour becomes what stores the same
+pixels in the fewest bytes, grey or a palette. Of a small picture every effort up to the one that is
+asked for is tried, so that more of it never makes more bytes.
+"""
 
 from __future__ import annotations
 
