@@ -52,8 +52,13 @@ def test_a_budget_holds_the_size_in_print_too(folder, run):
     with Image.open("out.png") as stored:
         assert stored.info["dpi"] == pytest.approx((300, 300), abs=1)
     outcome = run("quantize", "print.png", "--max-bytes", 30)
-    check_error(outcome, "a file of 9 bytes", "(--max-bytes), beside 21 for the dots per inch")
-    assert "--strip drops" in outcome[2]
+    check_error(
+        outcome, "a file of 9 bytes", "to the bytes add 21 for the dots per inch, which --strip"
+    )
+    smallest = int(outcome[2].split("the smallest has ")[1].split(":")[0]) + 21
+    arguments = ("print.png", "-o", "out.png", "-f", "--max-bytes")
+    assert run("quantize", *arguments, smallest - 1)[0] == 2
+    assert run("quantize", *arguments, smallest)[0] == 0
 
 
 @pytest.mark.parametrize("quality", [30, 65, 80])

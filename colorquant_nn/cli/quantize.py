@@ -203,7 +203,7 @@ def _compress(request: Request, spared: int, image: Tensor) -> QuantizedImage:
         if not spared or "max_bytes" not in str(error):
             raise
         raise ValueError(
-            f"{error}, beside {spared} for the dots per inch, which --strip drops"
+            f"{error}; to the bytes add {spared} for the dots per inch, which --strip drops"
         ) from error
 
 
