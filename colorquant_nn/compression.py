@@ -44,7 +44,9 @@ TRIES = 14
 CLOSE = 0.02  # prices, in logarithms
 ORDERED = 10.0  # below this price there are fewer copies, and the order of the palette matters;
 SMALL = 1 << 16  # in pictures of so few pixels always
-HALVINGS = 10  # of the logarithm of the price
+HALVINGS = 8  # of the logarithm of the price,
+AROUND = 2.0  # times as far apart as the prices between which steps in a row came to nothing
+MISJUDGED = 0.6  # of what indices are said to take: where files are less, the price means little
 FEWER = (64, 16, 4, 2, 1)  # colours, when no price is high enough
 OVERHEAD = 100  # bytes of a file beside its indices, and 3 for each colour
 FILTERED = 0.95  # of what indices are said to take, what they take in files, about
@@ -72,6 +74,14 @@ class Bounds(NamedTuple):
     """By how much it changes, about, when the price is e times as high."""
     dear: bool
     """Whether the highest price that will do is looked for, not the lowest."""
+
+    def better(self, tried: Try, value: float, best: Try | None) -> Try | None:
+        """The better one of a try and the best one before."""
+        if not self.holds(value):
+            return best
+        if best is None or (tried.lossy > best.lossy if self.dear else tried.lossy < best.lossy):
+            return tried
+        return best
 
 
 def compress_image(
@@ -194,40 +204,28 @@ class _Tries:
 
         high = math.log(max_bytes)
         low = high + math.log(NEAR_ENOUGH)
-        best = self._search(Bounds(measure, low, high, high.__ge__, -0.5, dear=False), num_colors)
+        bounds = Bounds(measure, low, high, high.__ge__, -0.5, dear=False)
+        best = self._search(bounds, num_colors)
         if best is None:
-            best = self._shrink(max_bytes, num_colors)
+            best = self._shrink(bounds, max_bytes, num_colors)
         elif best.lossy <= LEAST:
             plain = self.at(0.0, num_colors)
             best = plain if self.size(plain) <= max_bytes else best
         return best
 
-    def _shrink(self, max_bytes: int, num_colors: int) -> Try:
-        """As `fit_into`, where steps in a row did not lead there: each price begins anew."""
+    def _shrink(self, bounds: Bounds, max_bytes: int, num_colors: int) -> Try:
+        """As `fit_into`, with fewer colours where the highest price is not high enough."""
         smallest = sys.maxsize
         least = 2 if bool((self._source.kinds == CLEAR).any()) else 1  # one of them is transparent
         for count in (num_colors, *(count for count in FEWER if least <= count < num_colors)):
-            best = self.at(MOST, count)
-            if (size := self.size(best)) <= max_bytes:
-                break
+            tried = self.at(MOST, count)
+            if (size := self.size(tried)) <= max_bytes:
+                return self._halve(bounds, count, tried, LEAST, MOST) or tried
             smallest = min(smallest, size)
-        else:
-            raise ValueError(
-                f"no palette makes a file of {max_bytes} bytes, the smallest has {smallest}: "
-                "expected more max_bytes (--max-bytes)"
-            )
-        low, high = LEAST, MOST
-        for _ in range(HALVINGS):
-            middle = math.sqrt(low * high)
-            tried = self.at(middle, count)
-            size = self.size(tried)
-            if size <= max_bytes:
-                best, high = tried, middle
-                if size >= NEAR_ENOUGH * max_bytes:
-                    break
-            else:
-                low = middle
-        return best
+        raise ValueError(
+            f"no palette makes a file of {max_bytes} bytes, the smallest has {smallest}: expected "
+            "more max_bytes (--max-bytes)"
+        )
 
     def reach(self, min_quality: float, num_colors: int) -> Try:
         """The smallest picture that is so good."""
@@ -239,6 +237,11 @@ class _Tries:
         high = min_quality + BETTER
         bounds = Bounds(measure, min_quality, high, min_quality.__le__, -10.0, dear=True)
         best = self._search(bounds, num_colors)
+        if best is not None and self.size(best) < MISJUDGED * best.bits / 8:
+            # Rows that repeat themselves: what the price spoils may have been cheap.
+            plain = self.at(0.0, num_colors)
+            if measure(plain) >= min_quality and self.size(plain) <= self.size(best):
+                best = plain
         if best is None:
             best = self.at(0.0, num_colors)
             if (reached := measure(best)) < min_quality:
@@ -258,7 +261,7 @@ class _Tries:
         coded, lossy, slope = self._begin(num_colors), LOSSY, bounds.slope
         aim = (bounds.low + bounds.high) / 2
         best: Try | None = None
-        sides: dict[bool, tuple[float, float]] = {}  # the last try above the aim, and below
+        sides: dict[int, tuple[float, float]] = {}  # the last try above the aim, and below
         before: tuple[float, float] | None = None
         for step in progress(TRIES, "compressing", "try"):
             coded = improve(self._source, coded, lossy)
@@ -266,10 +269,7 @@ class _Tries:
             exactly = step >= STEPS - 1
             value, place = bounds.measure(tried, exactly), math.log(lossy)
             if exactly:
-                if bounds.holds(value) and (
-                    best is None or (lossy > best.lossy if bounds.dear else lossy < best.lossy)
-                ):
-                    best = tried
+                best = bounds.better(tried, value, best)
                 if bounds.low <= value <= bounds.high or lossy == (MOST if value > aim else LEAST):
                     break
                 sides[value > aim] = place, value
@@ -286,6 +286,26 @@ class _Tries:
                 farthest = math.log(FASTEST)
                 place += min(max((aim - value) / slope, -farthest), farthest)
             lossy = min(max(math.exp(min(place, 99.0)), LEAST), MOST)
+        else:
+            cheap, dear = (math.exp(sides[side][0]) if side in sides else None for side in (1, 0))
+            best = self._halve(bounds, num_colors, best, cheap or LEAST, dear or MOST)
+        return best
+
+    def _halve(
+        self, bounds: Bounds, num_colors: int, best: Try | None, cheap: float, dear: float
+    ) -> Try | None:
+        """Look between two prices, where steps in a row did not lead there: each begins anew."""
+        cheap, dear = max(cheap / AROUND, LEAST), min(dear * AROUND, MOST)
+        for _ in progress(HALVINGS, "compressing", "try"):
+            tried = self.at(math.sqrt(cheap * dear), num_colors)
+            value = bounds.measure(tried, True)
+            best = bounds.better(tried, value, best)
+            if bounds.low <= value <= bounds.high:
+                break
+            if value > bounds.high:
+                cheap = tried.lossy
+            else:
+                dear = tried.lossy
         return best
 
     def _begin(self, num_colors: int) -> Coded:

@@ -48,6 +48,7 @@ __all__ = ["Coded", "Source", "begin", "improve", "prepare_source", "to_result"]
 
 PRICE = 1e-6  # of a bit for each of ``lossy``, in units of the squared distance of black and white
 MASKING = 2e-9  # times 1 / price: the variance of lightness that halves an error's weight
+MASKED = 1e4  # the highest price for that: beyond, only what is flat would count
 AROUND = 2.0  # pixels over which that is taken,
 BESIDE = 3  # and how far away it has to be as large: an edge between flat areas hides nothing
 DIFFUSION = 0.3  # of a row's error, to the one below, where the price is high;
@@ -258,7 +259,7 @@ def _weights(source: Source, lossy: float) -> Tensor:
     """(H, W) float32 with a mean of 1."""
     if source.variance is None:
         return torch.ones(source.kinds.shape)
-    weights = 1 / (1 + source.variance * (lossy * PRICE / MASKING))
+    weights = 1 / (1 + source.variance * (min(lossy, MASKED) * PRICE / MASKING))
     return weights / weights.mean(dtype=torch.float64).float()
 
 
