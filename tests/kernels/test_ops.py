@@ -207,3 +207,12 @@ def test_the_layout_of_moments(channels, columns, backend):
     assert num_moments(channels) == columns
     points = torch.rand(1, 9, channels)
     assert cluster(points, points[:, :2]).moments.shape == (1, 2, columns)
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 4)])
+def test_a_picture_without_pixels_has_no_dots(shape):
+    cases = {"diffuse": (PASSED_ON, None, None), "mix": (random(2, 2).double(), 0.7)}
+    for name, rest in cases.items():
+        centroids = random(5, shape[2])
+        found = implementation(name, "cpu")(random(*shape), None, centroids, *TO_SPACE, *rest)
+        assert found.shape == shape[:2]
