@@ -1,5 +1,6 @@
 """Fixtures of more than one file, and the option that says which device the tests use."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,11 +19,21 @@ from colorquant_nn.cli import main
 from colorquant_nn.kernels.ops import OPS, implementation
 from tests.helpers import HEIGHT, INTERPRETED, WIDTH, photo
 
+MANY = 1000  # tests; fewer compile what they use
 MOST_STEPS = 400  # of the interpreter, which takes a tile of 512 points to a centroid in one
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="of the tests that can use any: cpu, cuda")
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    gc.disable()  # of a million objects that imports make, none is garbage
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -31,6 +42,28 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if INTERPRETED or metafunc.config.getoption("--device") == "cuda":
             backends.append("cuda")
         metafunc.parametrize("backend", backends, indirect=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The workers of a long run share the work of compiling kernels before their first tests.
+
+    Without it each compiles, at about the same time as the others, most of what all of them use.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ or len(request.session.items) < MANY:
+        return
+    from tests.kernels.test_ops import EXAMPLES
+
+    taken = tmp_path_factory.getbasetemp().parent  # the workers' common folder
+    for number, (name, arguments) in enumerate(EXAMPLES):
+        if OPS[name].cpu is None:
+            continue
+        try:
+            (taken / f"compiling-{number}").touch(exist_ok=False)
+        except FileExistsError:  # by another one
+            continue
+        copies = pytree.tree_map_only(torch.Tensor, torch.Tensor.clone, arguments)
+        implementation(name, "cpu")(*copies)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ COMBINATIONS = [
 MODES = [
     pytest.param(
         *(space, estimator, training),
-        marks=[] if (space, estimator) in QUICK[: 1 + training] else SLOW,
+        marks=[] if (space, estimator) in QUICK and training else SLOW,
     )
     for space in SPACES
     for estimator in ESTIMATORS
@@ -84,11 +84,13 @@ def test_layer_per_image(space: str, estimator: object) -> None:
     check(partial(PerImageColorQuantize, 4, space=space, estimator=estimator), True)
 
 
-@pytest.mark.parametrize(("space", "estimator", "training"), MODES)
+@pytest.mark.parametrize(("space", "estimator"), COMBINATIONS)
+@pytest.mark.parametrize("training", [True, pytest.param(False, marks=SLOW)])
 def test_layer_learned(space: str, estimator: object, training: bool) -> None:
     check(partial(LearnedPalette, 8, space=space, estimator=estimator), training)
 
 
+@SLOW
 def test_deferred() -> None:
     check(partial(DeferredColorQuantize, 8, warm_up=3), True)
 

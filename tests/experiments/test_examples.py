@@ -62,6 +62,7 @@ def test_a_learnt_palette_tells_apart_what_that_of_k_means_does_not() -> None:
     assert after > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_onnx_file_gives_the_same_indices(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")

@@ -13,17 +13,18 @@ triton = pytest.importorskip("triton")
 
 @pytest.mark.skipif(INTERPRETED, reason="this is the run in the interpreter")
 @pytest.mark.parametrize(
-    ("chosen", "least"),
+    ("file", "chosen", "least"),
     [
-        ("cuda and (moments_about or relocations_are)", 20),
-        pytest.param("cuda", 100, marks=pytest.mark.slow),
+        ("test_cluster.py", "cuda and moments_about and 17", 9),
+        pytest.param("", "cuda", 100, marks=pytest.mark.slow),
     ],
 )
-def test_the_cuda_column_in_the_interpreter(chosen, least):
+def test_the_cuda_column_in_the_interpreter(file, chosen, least):
     """Tests of this folder that take a backend, in a process that interprets Triton."""
     done = interpreter(
-        *("-m", "pytest", "-n", "0", "tests/kernels", "-k", chosen, "-p", "no:cacheprovider"),
-        *("-W", "ignore", "-m", "not slow", "--deselect", "tests/kernels/test_cuda.py"),
+        *("-m", "pytest", "-n", "0", f"tests/kernels/{file}", "-k", chosen),
+        *("-p", "no:cacheprovider", "-W", "ignore", "-m", "not slow"),
+        *("--deselect", "tests/kernels/test_cuda.py"),
         TRITON_INTERPRET="1",
     )
     assert done.returncode == 0, done.stdout

@@ -20,7 +20,8 @@ from tests.helpers import assert_same, random
 
 POINTS = random(2, 40, 3)
 CENTROIDS = random(1, 5, 3, seed=1)
-BATCH = cluster(POINTS[:1], CENTROIDS).moments[0]
+# By the reference, for nothing should be compiled while tests are collected.
+BATCH = implementation("cluster", "reference")(POINTS[:1], CENTROIDS, None, None, False)[1][0]
 STAGES = ["srgb_decode", "matrix", "cube_root", "cube", "lab_curve", "lab_uncurve", "srgb_encode"]
 DRAWS = random(2, 5, 3)
 TO_SPACE = ["srgb_encode"], []
@@ -34,6 +35,8 @@ CASES = {
     "cluster": [
         (POINTS, CENTROIDS, CENTROIDS, random(2, 40), False),
         (POINTS.transpose(1, 2).contiguous().transpose(1, 2), CENTROIDS, None, None, True),
+        ((POINTS * 255).byte(), CENTROIDS, None, None, False),
+        (random(2, 40, 4), random(1, 5, 4), None, None, False),
     ],
     "lookup": [(CENTROIDS.expand(2, -1, -1), torch.arange(80).view(2, 40) % 5)],
     "kmeans_per_image": [
@@ -59,7 +62,7 @@ CASES = {
         (POINTS, KINDS, CENTROIDS[0], [], [], PASSED_ON, None, random(2, 40)),
         (POINTS, KINDS, CENTROIDS[0], *TO_SPACE, PASSED_ON, KINDS.long(), None),
     ],
-    "mix": [(POINTS, None, CENTROIDS[0], *TO_SPACE, random(2, 2), 0.7)],
+    "mix": [(POINTS, None, CENTROIDS[0], *TO_SPACE, random(2, 2).double(), 0.7)],
     "dither_amounts": [(POINTS, KINDS.long(), CENTROIDS[0], 0.1, 0.5, [0.5, 0.9])],
     "blur_channels": [(random(2, 40, 9),)],
     "compare_channels": [(random(2, 40, 9), random(2, 40, 9, seed=1), random(2, 2, 40, 9))],
@@ -204,3 +207,12 @@ def test_the_layout_of_moments(channels, columns, backend):
     assert num_moments(channels) == columns
     points = torch.rand(1, 9, channels)
     assert cluster(points, points[:, :2]).moments.shape == (1, 2, columns)
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 4)])
+def test_a_picture_without_pixels_has_no_dots(shape):
+    cases = {"diffuse": (PASSED_ON, None, None), "mix": (random(2, 2).double(), 0.7)}
+    for name, rest in cases.items():
+        centroids = random(5, shape[2])
+        found = implementation(name, "cpu")(random(*shape), None, centroids, *TO_SPACE, *rest)
+        assert found.shape == shape[:2]

@@ -45,7 +45,8 @@ def everything():
         *distinct_colors(points, weights),
         convert_color(points, ["srgb_decode", "cube_root"], []),
         mix(
-            points[:, :5000], None, centroids[0, :9], [], [], torch.arange(16).view(4, 4) / 16, 0.7,
+            points[:, :5000], None, centroids[0, :9], [], [],
+            torch.arange(16, dtype=torch.float64).view(4, 4) / 16, 0.7,
         ),
         search(
             points[0, :5000], weights[0, :5000], torch.zeros(3, 9, 3), 0,

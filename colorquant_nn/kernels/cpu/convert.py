@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colorquant_nn.kernels.cpu.runtime import kernel, next_task, run, subroutine
+from colorquant_nn.kernels.cpu.tiles import flat
 
 TILE = 256  # pixels; three rows of float64 stay in the first-level cache
 BLOCK = 64 * TILE  # what a thread takes at a time
@@ -54,12 +55,12 @@ def convert_color(colors: Tensor, stages: list[str], matrices: list[float]) -> T
     views = _flatten(colors, target)
     if views is None:
         return target.copy_(convert_color(colors.contiguous(), stages, matrices))
-    source, flat = views
-    images, length, _ = source.shape
+    images, length, _ = views[0].shape
     num_tasks = images * -(-length // BLOCK)
     nanoseconds = 4.0 * len(stages) * images * length
     program = _program(tuple(stages), tuple(matrices))
-    run(_convert, num_tasks, nanoseconds, source.numpy(), flat.numpy(), *program)
+    source, written = ((flat(view), view.stride()) for view in views)  # of one type to numba
+    run(_convert, num_tasks, nanoseconds, (images, length), source, written, *program)
     return target
 
 
@@ -85,20 +86,26 @@ def _flatten(colors: Tensor, target: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 @kernel()
-def _convert(counter, num_tasks, source, target, codes, matrices):
+def _convert(counter, num_tasks, shape, source, target, codes, matrices):
     """Run the stages ``codes`` on ``source`` (B, N, 3), any strides, into ``target`` (B, N, 3)."""
     x, y, z = np.zeros(TILE), np.zeros(TILE), np.zeros(TILE)
-    images, length = source.shape[0], source.shape[1]
+    images, length = shape
+    values, strides = source
+    step, deep = np.uint64(strides[1]), np.uint64(strides[2])
+    results, result_strides = target
+    result_step, result_deep = np.uint64(result_strides[1]), np.uint64(result_strides[2])
     blocks = num_tasks // images
     task = next_task(counter)
     while task < num_tasks:
         image, block = task // blocks, task % blocks
         for start in range(block * BLOCK, min((block + 1) * BLOCK, length), TILE):
             n = min(TILE, length - start)
+            first = np.uint64(image * strides[0] + start * strides[1])
             for i in range(n):
-                x[i] = source[image, start + i, 0]
-                y[i] = source[image, start + i, 1]
-                z[i] = source[image, start + i, 2]
+                place = first + np.uint64(i) * step
+                x[i] = values[place]
+                y[i] = values[place + deep]
+                z[i] = values[place + deep + deep]
             lanes = (n + 15) // 16 * 16  # whole vectors: no loop has a differing remainder
             for stage in range(codes.shape[0]):
                 if codes[stage] == MATRIX:
@@ -107,10 +114,12 @@ def _convert(counter, num_tasks, source, target, codes, matrices):
                     _bend(x, lanes, codes[stage])
                     _bend(y, lanes, codes[stage])
                     _bend(z, lanes, codes[stage])
+            first = np.uint64(image * result_strides[0] + start * result_strides[1])
             for i in range(n):
-                target[image, start + i, 0] = x[i]
-                target[image, start + i, 1] = y[i]
-                target[image, start + i, 2] = z[i]
+                place = first + np.uint64(i) * result_step
+                results[place] = x[i]
+                results[place + result_deep] = y[i]
+                results[place + result_deep + result_deep] = z[i]
         task = next_task(counter)
 
 

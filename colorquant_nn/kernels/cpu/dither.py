@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colorquant_nn.kernels.cpu.runtime import EXACT, kernel, next_task, run, subroutine
+from colorquant_nn.kernels.cpu.tiles import flat
 
 CACHE_SIZE = 1 << 14  # colours whose mixtures are remembered: a megabyte
 MOST_COMPARED = 2048  # colours whose gaps are measured
@@ -122,11 +123,13 @@ def diffuse(
 ) -> Tensor:
     """See `colorquant_nn.kernels.diffuse`."""
     indices = torch.empty(points.shape[:2], dtype=torch.int64)
+    if indices.numel() == 0:
+        return indices
     colors = _prepare(points, kinds, centroids, stages, matrices)
     kept = torch.empty((0, 0), dtype=torch.int64) if kept is None else kept.contiguous()
     amounts = torch.empty((0, 0)) if amounts is None else amounts.contiguous()
     _diffuse(
-        points.numpy(), _as_array(kinds), colors,
+        _in_place(points), _as_array(kinds), colors,
         (targets[:, :2].long().numpy(), targets[:, 2].contiguous().numpy()),
         (kept.numpy(), amounts.numpy()), indices.numpy(),
     )  # fmt: skip
@@ -144,20 +147,27 @@ def mix(
 ) -> Tensor:
     """See `colorquant_nn.kernels.mix`."""
     indices = torch.empty(points.shape[:2], dtype=torch.int64)
+    if indices.numel() == 0:
+        return indices
     colors = _prepare(points, kinds, centroids, stages, matrices)
     # Each band has a memory of mixtures of its own, so there are no more of them than threads.
     band = -(-len(points) // torch.get_num_threads())
     run(
         _mix_bands, -(-len(points) // band), 1000.0 * indices.numel(),
-        points.numpy(), _as_array(kinds), colors, thresholds.numpy(),
+        _in_place(points), _as_array(kinds), colors, thresholds.numpy(),
         (np.float32(strength), band), indices.numpy(),
     )  # fmt: skip
     return indices
 
 
-def _as_array(kinds: Tensor | None) -> NDArray[np.uint8] | None:
-    """None is a type of its own to numba: what asks for kinds is not compiled then."""
-    return None if kinds is None else kinds.contiguous().numpy()
+def _in_place(points: Tensor) -> tuple[NDArray[np.float32], tuple[int, ...], int]:
+    """Their memory, strides and number of channels: of one type, whatever the order of the axes."""
+    return flat(points), points.stride(), points.shape[2]
+
+
+def _as_array(kinds: Tensor | None) -> NDArray[np.uint8]:
+    """Empty without kinds: None is a type of its own to numba, and all is compiled once more."""
+    return np.empty((0, 0), np.uint8) if kinds is None else kinds.contiguous().numpy()
 
 
 def _prepare(
@@ -501,10 +511,12 @@ def nearest(first, second, third, fourth, centroids, grid):
 @kernel(EXACT)
 def _diffuse(points, kinds, colors, targets, maps, indices):
     """Error diffusion over (H, W, C) points in serpentine order, into ``indices`` (H, W)."""
+    memory, strides, channels = points
+    down, across, deep = np.uint64(strides[0]), np.uint64(strides[1]), np.uint64(strides[2])
     light, coordinates, space, grid, opaque_grid, axes, opaque_axes = colors
     steps, shares = targets
     kept, amounts = maps  # empty: not given
-    height, width, channels = points.shape
+    height, width = indices.shape
     margin = 2  # the longest step
     errors = np.zeros((3, width + 2 * margin, 4), np.float32)  # this row and the next two
     for row in range(height):
@@ -512,23 +524,22 @@ def _diffuse(points, kinds, colors, targets, maps, indices):
         direction = 1 if row % 2 == 0 else -1
         column = 0 if row % 2 == 0 else width - 1
         for _ in range(width):
-            kind = 1 if kinds is None else kinds[row, column]
+            kind = kinds[row, column] if len(kinds) > 0 else 1
             if kind == 0:
                 indices[row, column] = 0
                 column += direction
                 continue
             beside = column + margin
             amount = amounts[row, column] if len(amounts) > 0 else ONE
-            first = points[row, column, 0] + errors[here, beside, 0] * amount
-            second = points[row, column, 1] + errors[here, beside, 1] * amount
-            third = points[row, column, 2] + errors[here, beside, 2] * amount
+            place = np.uint64(row) * down + np.uint64(column) * across
+            first = memory[place] + errors[here, beside, 0] * amount
+            second = memory[place + deep] + errors[here, beside, 1] * amount
+            third = memory[place + deep + deep] + errors[here, beside, 2] * amount
             fourth = ONE
-            if kind == 2:
-                index = _find(first, second, third, fourth, space, coordinates, opaque_grid)
-            else:
-                if channels == 4:
-                    fourth = points[row, column, 3] + errors[here, beside, 3] * amount
-                index = _find(first, second, third, fourth, space, coordinates, grid)
+            if channels == 4 and kind != 2:
+                fourth = memory[place + deep + deep + deep] + errors[here, beside, 3] * amount
+            its_grid = opaque_grid if kind == 2 else grid
+            index = _find(first, second, third, fourth, space, coordinates, its_grid)
             if len(kept) > 0 and kept[row, column] >= 0:
                 index = kept[row, column]
             indices[row, column] = index
@@ -536,10 +547,8 @@ def _diffuse(points, kinds, colors, targets, maps, indices):
             second -= light[index, 1]
             third -= light[index, 2]
             fourth -= light[index, 3]
-            if kind == 2:
-                first, second, third, fourth = _cut(first, second, third, fourth, opaque_axes)
-            else:
-                first, second, third, fourth = _cut(first, second, third, fourth, axes)
+            its_axes = opaque_axes if kind == 2 else axes
+            first, second, third, fourth = _cut(first, second, third, fourth, its_axes)
             first *= amount
             second *= amount
             third *= amount
@@ -639,9 +648,11 @@ def _list(color, strength, colors, lists):
 @kernel(EXACT)
 def _mix_bands(counter, num_tasks, points, kinds, colors, thresholds, rules, indices):
     """Ordered dither of (H, W, C) points, into ``indices`` (H, W), by bands of rows."""
+    memory, strides, channels = points
+    down, across, deep = np.uint64(strides[0]), np.uint64(strides[1]), np.uint64(strides[2])
     strength, band = rules
     light, coordinates, space, grid, opaque_grid, axes, opaque_axes = colors
-    height, width, channels = points.shape
+    height, width = indices.shape
     keys = np.full((CACHE_SIZE, 4), np.nan, np.float32)  # NaN equals nothing: empty
     mixtures = np.empty((CACHE_SIZE, PICKS), np.int32)
     bounds = np.empty((CACHE_SIZE, PICKS), np.float32)
@@ -652,14 +663,15 @@ def _mix_bands(counter, num_tasks, points, kinds, colors, thresholds, rules, ind
             break
         for row in range(task * band, min((task + 1) * band, height)):
             for column in range(width):
-                kind = 1 if kinds is None else kinds[row, column]
+                kind = kinds[row, column] if len(kinds) > 0 else 1
                 if kind == 0:
                     indices[row, column] = 0
                     continue
-                first = points[row, column, 0]
-                second = points[row, column, 1]
-                third = points[row, column, 2]
-                fourth = points[row, column, 3] if channels == 4 else ONE
+                place = np.uint64(row) * down + np.uint64(column) * across
+                first = memory[place]
+                second = memory[place + deep]
+                third = memory[place + deep + deep]
+                fourth = memory[place + deep + deep + deep] if channels == 4 else ONE
                 slot = _slot(first, second, third, fourth)
                 key = keys[slot]
                 mixture = mixtures[slot]
@@ -678,10 +690,10 @@ def _mix_bands(counter, num_tasks, points, kinds, colors, thresholds, rules, ind
                     else:
                         _list(key, strength, (light, coordinates, space, grid, axes), lists)
                 threshold = thresholds[row % thresholds.shape[0], column % thresholds.shape[1]]
-                place = 0
-                while ends[place] <= threshold:
-                    place += 1
-                indices[row, column] = mixture[place]
+                chosen = 0
+                while ends[chosen] <= threshold:
+                    chosen += 1
+                indices[row, column] = mixture[chosen]
 
 
 @subroutine(EXACT)

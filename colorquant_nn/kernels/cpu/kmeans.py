@@ -84,6 +84,8 @@ def kmeans_per_image(
     centroids, indices, counts = reference.allocate_kmeans(points, num_clusters)
     if indices.numel() == 0 or num_clusters == 0:
         return centroids, indices.zero_(), counts
+    if points.dtype == torch.uint8:  # no layer asks for it: not worth compiling for
+        points = points.to(torch.float32) / 255
     source = points_of(points, weights, clamp)
     weighted = None if weights is None or weights.dtype == torch.bool else True
     found = np.zeros((images, channels, num_clusters), np.float32)
