@@ -39,9 +39,9 @@ STEPS = 3  # of Lloyd's algorithm at one price
 LEAST, MOST = 1.0, 1e6  # prices that make a difference
 FASTEST = 8.0  # times, at most, that the price changes in a step
 NEAR_ENOUGH = 0.97  # of the bytes that are allowed
-BETTER = 0.5  # points of quality more than are asked for
+BETTER = 1.0  # points of quality more than are asked for
 TRIES = 14
-CLOSE = 0.02  # prices, in logarithms
+STEEPEST = 3.0  # times as steep as usual, or as flat, at most
 ORDERED = 10.0  # below this price there are fewer copies, and the order of the palette matters;
 SMALL = 1 << 16  # in pictures of so few pixels always
 HALVINGS = 8  # of the logarithm of the price,
@@ -72,6 +72,8 @@ class Bounds(NamedTuple):
     """Whether a value will do."""
     slope: float
     """By how much it changes, about, when the price is e times as high."""
+    margin: float
+    """How far beyond the bounds it is measured exactly."""
     dear: bool
     """Whether the highest price that will do is looked for, not the lowest."""
 
@@ -196,15 +198,20 @@ class _Tries:
     def fit_into(self, max_bytes: int, num_colors: int) -> Try:
         """The best picture of at most so many bytes."""
 
+        part = FILTERED
+
         def measure(tried: Try, exactly: bool) -> float:
-            if exactly:
-                return math.log(self.size(tried))
+            nonlocal part
             rest = OVERHEAD + 3 * len(tried.result.palette)
-            return math.log(FILTERED * tried.bits / 8 + rest)
+            if not exactly:
+                return math.log(part * tried.bits / 8 + rest)
+            size = self.size(tried)
+            part = max(size - rest, 1) / max(tried.bits / 8, 1)
+            return math.log(size)
 
         high = math.log(max_bytes)
         low = high + math.log(NEAR_ENOUGH)
-        bounds = Bounds(measure, low, high, high.__ge__, -0.5, dear=False)
+        bounds = Bounds(measure, low, high, high.__ge__, -0.7, margin=0.1, dear=False)
         best = self._search(bounds, num_colors)
         if best is None:
             best = self._shrink(bounds, max_bytes, num_colors)
@@ -235,7 +242,9 @@ class _Tries:
             return float(quality(tried.result.rgb.cpu(), original))
 
         high = min_quality + BETTER
-        bounds = Bounds(measure, min_quality, high, min_quality.__le__, -10.0, dear=True)
+        bounds = Bounds(
+            measure, min_quality, high, min_quality.__le__, -12.0, margin=math.inf, dear=True
+        )
         best = self._search(bounds, num_colors)
         if best is not None and self.size(best) < MISJUDGED * best.bits / 8:
             # Rows that repeat themselves: what the price spoils may have been cheap.
@@ -253,7 +262,7 @@ class _Tries:
         return best
 
     def _search(self, bounds: Bounds, num_colors: int) -> Try | None:
-        """Let the price follow what Lloyd's steps lead to: the secant method, then false position.
+        """Let the price follow what Lloyd's steps lead to, by the secant method.
 
         Returns:
             the best try that will do, or None.
@@ -261,34 +270,29 @@ class _Tries:
         coded, lossy, slope = self._begin(num_colors), LOSSY, bounds.slope
         aim = (bounds.low + bounds.high) / 2
         best: Try | None = None
-        sides: dict[int, tuple[float, float]] = {}  # the last try above the aim, and below
+        cheap, dear = LEAST, MOST  # prices of too large a value and of too small a one
         before: tuple[float, float] | None = None
         for step in progress(TRIES, "compressing", "try"):
             coded = improve(self._source, coded, lossy)
             tried = self._paint(lossy, coded)
-            exactly = step >= STEPS - 1
-            value, place = bounds.measure(tried, exactly), math.log(lossy)
-            if exactly:
+            value, place = bounds.measure(tried, False), math.log(lossy)
+            ends = lossy == (MOST if value > aim else LEAST)
+            near = bounds.low - bounds.margin <= value <= bounds.high + bounds.margin
+            if step >= STEPS - 1 and (near or ends):
+                value = bounds.measure(tried, True)
                 best = bounds.better(tried, value, best)
-                if bounds.low <= value <= bounds.high or lossy == (MOST if value > aim else LEAST):
+                if ends or bounds.low <= value <= bounds.high:
                     break
-                sides[value > aim] = place, value
-                if len(sides) == 2 and abs(sides[True][0] - sides[False][0]) < CLOSE:
-                    del sides[value <= aim]  # it no longer is there: steps have gone on since
+                cheap, dear = (lossy, dear) if value > aim else (cheap, lossy)
             if before is not None and abs(place - before[0]) > 0.05:
                 steepness = (value - before[1]) / (place - before[0])
-                slope = min(max(steepness, 4 * bounds.slope), bounds.slope / 4)
+                slope = min(max(steepness, STEEPEST * bounds.slope), bounds.slope / STEEPEST)
             before = place, value
-            if len(sides) == 2:
-                (left, its), (right, other) = sides[True], sides[False]
-                place = left + (right - left) * (aim - its) / (other - its)
-            else:
-                farthest = math.log(FASTEST)
-                place += min(max((aim - value) / slope, -farthest), farthest)
-            lossy = min(max(math.exp(min(place, 99.0)), LEAST), MOST)
+            farthest = math.log(FASTEST)
+            place += min(max((aim - value) / slope, -farthest), farthest)
+            lossy = min(max(math.exp(place), LEAST), MOST)
         else:
-            cheap, dear = (math.exp(sides[side][0]) if side in sides else None for side in (1, 0))
-            best = self._halve(bounds, num_colors, best, cheap or LEAST, dear or MOST)
+            best = self._halve(bounds, num_colors, best, min(cheap, dear), max(cheap, dear))
         return best
 
     def _halve(

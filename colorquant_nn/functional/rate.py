@@ -219,12 +219,13 @@ def to_result(source: Source, coded: Coded, order: Tensor | None = None) -> tupl
         torch.Size([1, 3])
     """
     assert coded.indices is not None
-    indices, colors = coded.indices.long(), coded.colors
+    names, colors = torch.arange(len(coded.colors)), coded.colors
     if order is not None:
-        indices, colors = order.argsort()[indices], colors[order]
+        names, colors = order.argsort(), colors[order]
     palette = from_working_space(colors[:, : source.channels], source.space)
-    used, indices = indices.unique(return_inverse=True)
-    return round_to_bytes(palette[used]), indices
+    used = torch.bincount(coded.indices.flatten(), minlength=len(names))[names.argsort()] > 0
+    names = (used.cumsum(0) - 1)[names]
+    return round_to_bytes(palette[used]), names[coded.indices.long()]
 
 
 def _least_around(values: Tensor) -> Tensor:
