@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 from torch import Tensor
 
-from colorquant_nn.functional.fitting import EFFORTS
+from colorquant_nn.functional.fitting import EFFORTS, round_to_bytes
 from colorquant_nn.functional.opacity import CLEAR
 from colorquant_nn.functional.order import order_for_deflate
 from colorquant_nn.functional.points import check_count, check_image, warn_of_pictures
 from colorquant_nn.functional.progress import progress
-from colorquant_nn.functional.quality import prepare, quality
+from colorquant_nn.functional.quality import Prepared, prepare, quality
 from colorquant_nn.functional.rate import (
     Coded,
     Source,
@@ -27,7 +28,13 @@ from colorquant_nn.functional.rate import (
     prepare_source,
     to_result,
 )
-from colorquant_nn.image import QuantizedImage, fit_palette, repaint
+from colorquant_nn.image import (
+    QuantizedImage,
+    apply_palette,
+    fit_palette,
+    order_for_size,
+    repaint,
+)
 from colorquant_nn.io import encode_frames
 from colorquant_nn.kernels import sanitize
 from colorquant_nn.names import Effort, Space, check_name
@@ -216,8 +223,8 @@ class _Tries:
         if best is None:
             best = self._shrink(bounds, max_bytes, num_colors)
         elif best.lossy <= LEAST:
-            plain = self.at(0.0, num_colors)
-            best = plain if self.size(plain) <= max_bytes else best
+            able = (x for x in self._free(num_colors) if self.size(x) <= max_bytes)
+            best = max([best, *able], key=self._quality)
         return best
 
     def _shrink(self, bounds: Bounds, max_bytes: int, num_colors: int) -> Try:
@@ -236,10 +243,9 @@ class _Tries:
 
     def reach(self, min_quality: float, num_colors: int) -> Try:
         """The smallest picture that is so good."""
-        original = prepare(sanitize(self._image.detach().cpu(), clamp=True))
 
         def measure(tried: Try, _: bool = True) -> float:
-            return float(quality(tried.result.rgb.cpu(), original))
+            return self._quality(tried)
 
         high = min_quality + BETTER
         bounds = Bounds(
@@ -252,7 +258,7 @@ class _Tries:
             if measure(plain) >= min_quality and self.size(plain) <= self.size(best):
                 best = plain
         if best is None:
-            best = self.at(0.0, num_colors)
+            best = max(self._free(num_colors), key=measure)
             if (reached := measure(best)) < min_quality:
                 more = ", or more num_colors (-k)" if num_colors < 256 else ""
                 raise ValueError(
@@ -312,11 +318,27 @@ class _Tries:
                 dear = tried.lossy
         return best
 
+    def _quality(self, tried: Try) -> float:
+        return float(quality(tried.result.rgb.cpu(), self._original))
+
+    def _free(self, num_colors: int) -> Iterator[Try]:
+        """What looks best where bits cost nothing: plainly, or with dots where bands would show."""
+        yield self.at(0.0, num_colors)
+        palette = round_to_bytes(self._fit(num_colors))
+        drawn = apply_palette(self._image, palette, space=self._space, dither="auto")
+        yield Try(0.0, math.inf, order_for_size(drawn))
+
+    @cached_property
+    def _original(self) -> Prepared:
+        return prepare(sanitize(self._image.detach().cpu(), clamp=True))
+
     def _begin(self, num_colors: int) -> Coded:
-        palette = fit_palette(
+        return begin(self._source, self._fit(num_colors).cpu())
+
+    def _fit(self, num_colors: int) -> Tensor:
+        return fit_palette(
             self._image, num_colors, space=self._space, effort=self._effort, seed=self._seed
         )
-        return begin(self._source, palette.cpu())
 
     def _paint(self, lossy: float, coded: Coded) -> Try:
         small = self._source.kinds.numel() <= SMALL
