@@ -75,18 +75,17 @@ class Bounds(NamedTuple):
     """The value of a try; or, not exactly, about that."""
     low: float
     high: float
-    holds: Callable[[float], bool]
-    """Whether a value will do."""
     slope: float
     """By how much it changes, about, when the price is e times as high."""
     margin: float
     """How far beyond the bounds it is measured exactly."""
     dear: bool
-    """Whether the highest price that will do is looked for, not the lowest."""
+    """Whether the highest price is looked for at which the value is high enough; else the lowest
+    at which it is low enough."""
 
     def better(self, tried: Try, value: float, best: Try | None) -> Try | None:
         """The better one of a try and the best one before."""
-        if not self.holds(value):
+        if value < self.low if self.dear else value > self.high:
             return best
         if best is None or (tried.lossy > best.lossy if self.dear else tried.lossy < best.lossy):
             return tried
@@ -190,6 +189,7 @@ class _Tries:
         self._effort, self._seed = effort, seed
         self._source: Source = prepare_source(image.detach().cpu().movedim(0, -1), space)
         self._order: Tensor | None = None
+        self._palettes: dict[int, Tensor] = {}
 
     def at(self, lossy: float, num_colors: int) -> Try:
         """After some steps at one price."""
@@ -204,7 +204,6 @@ class _Tries:
 
     def fit_into(self, max_bytes: int, num_colors: int) -> Try:
         """The best picture of at most so many bytes."""
-
         part = FILTERED
 
         def measure(tried: Try, exactly: bool) -> float:
@@ -218,7 +217,7 @@ class _Tries:
 
         high = math.log(max_bytes)
         low = high + math.log(NEAR_ENOUGH)
-        bounds = Bounds(measure, low, high, high.__ge__, -0.7, margin=0.1, dear=False)
+        bounds = Bounds(measure, low, high, -0.7, margin=0.1, dear=False)
         best = self._search(bounds, num_colors)
         if best is None:
             best = self._shrink(bounds, max_bytes, num_colors)
@@ -243,23 +242,23 @@ class _Tries:
 
     def reach(self, min_quality: float, num_colors: int) -> Try:
         """The smallest picture that is so good."""
-
-        def measure(tried: Try, _: bool = True) -> float:
-            return self._quality(tried)
-
-        high = min_quality + BETTER
         bounds = Bounds(
-            measure, min_quality, high, min_quality.__le__, -12.0, margin=math.inf, dear=True
+            lambda tried, _: self._quality(tried),
+            min_quality,
+            min_quality + BETTER,
+            -12.0,
+            margin=math.inf,
+            dear=True,
         )
         best = self._search(bounds, num_colors)
         if best is not None and self.size(best) < MISJUDGED * best.bits / 8:
             # Rows that repeat themselves: what the price spoils may have been cheap.
             plain = self.at(0.0, num_colors)
-            if measure(plain) >= min_quality and self.size(plain) <= self.size(best):
+            if self._quality(plain) >= min_quality and self.size(plain) <= self.size(best):
                 best = plain
         if best is None:
-            best = max(self._free(num_colors), key=measure)
-            if (reached := measure(best)) < min_quality:
+            best = max(self._free(num_colors), key=self._quality)
+            if (reached := self._quality(best)) < min_quality:
                 more = ", or more num_colors (-k)" if num_colors < 256 else ""
                 raise ValueError(
                     f"{num_colors} colours reach a quality of {reached:.1f}, not {min_quality:g}: "
@@ -336,9 +335,11 @@ class _Tries:
         return begin(self._source, self._fit(num_colors).cpu())
 
     def _fit(self, num_colors: int) -> Tensor:
-        return fit_palette(
-            self._image, num_colors, space=self._space, effort=self._effort, seed=self._seed
-        )
+        if num_colors not in self._palettes:
+            self._palettes[num_colors] = fit_palette(
+                self._image, num_colors, space=self._space, effort=self._effort, seed=self._seed
+            )
+        return self._palettes[num_colors]
 
     def _paint(self, lossy: float, coded: Coded) -> Try:
         small = self._source.kinds.numel() <= SMALL

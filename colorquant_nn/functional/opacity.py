@@ -22,6 +22,7 @@ __all__ = [
     "CLEAR",
     "OPAQUE",
     "SOFT",
+    "allowed",
     "assign",
     "keep_opaque",
     "nearest_colors",
@@ -99,14 +100,38 @@ def assign(points: Tensor, centroids: Tensor, opaque: float = 1.0) -> Tensor:
     theirs, its = opacity(centroids, opaque), opacity(points, opaque)
     centroids = round_opacity(centroids, opaque)
     indices = kernels.assign(points[None], centroids[None])[0]
-    clear, solid = theirs == CLEAR, theirs == OPAQUE
-    for kind, allowed in ((CLEAR, clear), (OPAQUE, solid if bool(solid.any()) else ~clear)):
-        rows = allowed.nonzero().squeeze(1)
-        if 0 < len(rows) < len(centroids):
-            places = ((its == kind) & ~allowed[indices]).nonzero().squeeze(1)
+    for kind, able in enumerate(allowed(theirs)):
+        rows = able.nonzero().squeeze(1)
+        if len(rows) < len(centroids):
+            places = ((its == kind) & ~able[indices]).nonzero().squeeze(1)
             part = points[places][None]
             indices[places] = rows[kernels.assign(part, centroids[None, rows])[0]]
     return indices
+
+
+def allowed(kinds: Tensor) -> Tensor:
+    """Tell which centroids points of each opacity take.
+
+    Args:
+        kinds: (K,) uint8, the centroids' `opacity`.
+
+    Returns:
+        (3, K) bool, for `CLEAR`, `SOFT` and `OPAQUE` points, each with at least one centroid.
+
+    Examples:
+        >>> import torch
+        >>> from colorquant_nn.functional.opacity import allowed
+        >>> allowed(torch.tensor([0, 1, 2])).int()
+        tensor([[1, 0, 0],
+                [1, 1, 1],
+                [0, 0, 1]], dtype=torch.int32)
+    """
+    clear, solid = kinds == CLEAR, kinds == OPAQUE
+    every = torch.ones_like(clear)
+    seen = every if bool(clear.all()) else ~clear
+    return torch.stack(
+        [clear if bool(clear.any()) else every, every, solid if bool(solid.any()) else seen]
+    )
 
 
 def nearest_colors(pixels: Tensor, palette: Tensor, space: Space) -> Tensor:

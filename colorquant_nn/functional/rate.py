@@ -38,7 +38,7 @@ from torch import Tensor
 from colorquant_nn import kernels
 from colorquant_nn.functional.color import color_space, from_working_space, to_working_space
 from colorquant_nn.functional.fitting import round_to_bytes
-from colorquant_nn.functional.opacity import CLEAR, OPAQUE, opacity, round_opacity
+from colorquant_nn.functional.opacity import CLEAR, OPAQUE, allowed, opacity, round_opacity
 from colorquant_nn.functional.points import in_working_space
 from colorquant_nn.functional.spatial import smooth
 from colorquant_nn.kernels import DeflateCosts
@@ -187,15 +187,15 @@ def improve(source: Source, coded: Coded, lossy: float) -> Coded:
         weights,
         source.kinds,
         coded.colors,
-        _allowed(theirs),
+        allowed(theirs),
         DeflateCosts(*(price * part for part in coded.costs)),
         DIFFUSION * lossy / (lossy + DIFFUSING) if source.space == "oklab" else 0.0,
     )
-    colors = _means(source, weights, indices, coded.colors)
+    colors, mass = _means(source, weights, indices, coded.colors)
     if source.channels == 4:
         colors[theirs == OPAQUE, 3] = color_space(source.space).lightness
     colors = torch.where((theirs == CLEAR)[:, None], coded.colors, colors)
-    counts, names = _merge(source, weights, indices, colors, counts, price)
+    colors, counts, names = _merge(colors, _opacities(source, colors), mass, counts, price)
     costs, bits = _count_costs(*(part.numpy() for part in counts))
     return Coded(colors, names[indices.long()], costs, bits)
 
@@ -246,16 +246,6 @@ def _opacities(source: Source, colors: Tensor) -> Tensor:
     return opacity(colors, color_space(source.space).lightness)
 
 
-def _allowed(theirs: Tensor) -> Tensor:
-    """(3, K) bool: the colours that clear, soft and opaque pixels take, as `opacity.assign`."""
-    clear, solid = theirs == CLEAR, theirs == OPAQUE
-    every = torch.ones_like(clear)
-    seen = ~clear if not bool(clear.all()) else every
-    return torch.stack(
-        [clear if bool(clear.any()) else every, every, solid if bool(solid.any()) else seen]
-    )
-
-
 def _weights(source: Source, lossy: float) -> Tensor:
     """(H, W) float32 with a mean of 1."""
     if source.variance is None:
@@ -264,68 +254,60 @@ def _weights(source: Source, lossy: float) -> Tensor:
     return weights / weights.mean(dtype=torch.float64).float()
 
 
-def _means(source: Source, weights: Tensor, indices: Tensor, colors: Tensor) -> Tensor:
-    """(K, 4): where no pixel has a colour, it stays."""
+def _means(
+    source: Source, weights: Tensor, indices: Tensor, colors: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(K, 4), where no pixel has a colour, it stays; and the sums of the weights (K,) float64."""
     names, count = indices.flatten(), len(colors)
-    total = torch.bincount(names, weights.flatten().double(), count)
+    mass = torch.bincount(names, weights.flatten().double(), count)
     sums = [
         torch.bincount(names, (weights * source.points[..., axis]).flatten().double(), count)
         for axis in range(4)
     ]
-    means = torch.stack(sums, dim=1) / total.clamp_min(1e-300)[:, None]
-    return torch.where((total > 0)[:, None], means.float(), colors)
+    means = torch.stack(sums, dim=1) / mass.clamp_min(1e-300)[:, None]
+    return torch.where((mass > 0)[:, None], means.float(), colors), mass
 
 
 def _merge(
-    source: Source,
-    weights: Tensor,
-    indices: Tensor,
-    colors: Tensor,
-    counts: DeflateCosts,
-    price: float,
-) -> tuple[DeflateCosts, Tensor]:
+    colors: Tensor, opacities: Tensor, masses: Tensor, counts: DeflateCosts, price: float
+) -> tuple[Tensor, DeflateCosts, Tensor]:
     """Give up colours whose pixels may as well have another one: their bits are worth the error.
 
-    Pairs are merged into their mean, in place, the best first.
+    Pairs are merged into their mean, the best first.
 
     Returns:
-        the counts, and which colour (K,) int32 each has become.
+        the colours, the counts, and which colour (K,) int32 each has become.
     """
-    count = len(colors)
-    points, kinds = colors.double().numpy().copy(), _opacities(source, colors).numpy()
-    total = torch.bincount(indices.flatten(), weights.flatten().double(), count).numpy().copy()
-    literals = counts.literals.numpy()
+    points, kinds, mass = colors.double().numpy().copy(), opacities.numpy(), masses.numpy().copy()
+    literals = counts.literals.numpy().copy()
     uses = literals.sum(0, dtype=np.float64)
+    every = np.arange(len(points))
 
     def losses(rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """What it costs to merge colours (J,) with each other one: (J, K)."""
         mine, its = np.maximum(uses[rows, None], UNSEEN), np.maximum(uses, UNSEEN)
         both = mine + its
         bits = mine * np.log2(both / mine) + its * np.log2(both / its)
-        mass = total[rows, None] * total / np.maximum(total[rows, None] + total, 1e-300)
-        errors = mass * np.square(points[rows, None] - points).sum(2)
+        moved = mass[rows, None] * mass / np.maximum(mass[rows, None] + mass, 1e-300)
+        errors = moved * np.square(points[rows, None] - points).sum(2)
         found = errors - price * (DIFFERENCE * bits + ENTRY)
-        apart = (
-            (kinds[rows, None] != kinds) | (kinds == CLEAR) | (rows[:, None] == np.arange(count))
-        )
-        return np.where(apart | (total[rows, None] == 0) | (total == 0), np.inf, found)
+        apart = (kinds[rows, None] != kinds) | (kinds == CLEAR) | (rows[:, None] == every)
+        return np.where(apart | (mass[rows, None] == 0) | (mass == 0), np.inf, found)
 
-    table = losses(np.arange(count))
-    names = np.arange(count, dtype=np.int32)
-    literals = literals.copy()
+    table, names = losses(every), every.astype(np.int32)
     while table.min() < 0:
         gone, kept = np.unravel_index(table.argmin(), table.shape)
-        both = total[gone] + total[kept]
-        points[kept] = (total[gone] * points[gone] + total[kept] * points[kept]) / both
-        total[gone], total[kept] = 0, both
+        both = mass[gone] + mass[kept]
+        points[kept] = (mass[gone] * points[gone] + mass[kept] * points[kept]) / both
+        mass[gone], mass[kept] = 0, both
         uses[kept] += uses[gone]
         literals[:, kept] += literals[:, gone]
         literals[:, gone] = 0
         names[names == gone] = kept
         table[gone], table[:, gone] = np.inf, np.inf
         table[kept] = table[:, kept] = losses(np.array([kept]))[0]
-    colors.copy_(torch.from_numpy(points[names]))
-    return counts._replace(literals=torch.from_numpy(literals)), torch.from_numpy(names)
+    merged = counts._replace(literals=torch.from_numpy(literals))
+    return torch.from_numpy(points[names]).float(), merged, torch.from_numpy(names)
 
 
 def _count_costs(
