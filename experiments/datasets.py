@@ -142,9 +142,44 @@ def image_folder(root: str | Path, stage: Stage) -> Source:
         ) from None
 
 
+class Loaded(Dataset[tuple[Tensor, int]]):
+    """A source whose images are decoded once and kept, for trainings that see them many times.
+
+    Args:
+        source: of images of one size.
+
+    Raises:
+        ValueError: the images differ in size.
+
+    Examples:
+        >>> from experiments.datasets import Loaded, find_source
+        >>> few = find_source("FakeData", "data", "train", options={"size": 4})
+        >>> image, label = Loaded(few)[3]
+        >>> image.shape, image.dtype
+        (torch.Size([3, 224, 224]), torch.uint8)
+    """
+
+    def __init__(self, source: Source) -> None:
+        size: int = len(source)  # type: ignore[arg-type]
+        images, labels = zip(*(source[index] for index in range(size)), strict=True)
+        pixels = [to_pixels(image) for image in images]
+        sizes = sorted({tuple(image.shape[1:]) for image in pixels})
+        if len(sizes) > 1:
+            raise ValueError(f"expected images of one size to keep them in memory, got {sizes}")
+        self.images = torch.stack(pixels)
+        self.labels = [int(label) for label in labels]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.images[index], self.labels[index]
+
+
 SOURCES: dict[str, Callable[[Path, Stage], Source]] = {
     "Photographs": lambda root, stage: Photographs(stage),
     "ImageFolder": image_folder,
+    "LoadedFolder": lambda root, stage: Loaded(image_folder(root, stage)),
 }
 
 
