@@ -10,11 +10,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
 from colorquant_nn import ColorQuantize, PerImageColorQuantize
 from experiments.data import ImageData
 from experiments.datasets import MissingSplit, find_source
+from experiments.figures import markdown_table
+from experiments.models import ResNet20
+from experiments.network import packed as study
+from experiments.network.records import records
 from experiments.packed_images import (
     PackedImages,
     bits_for,
@@ -224,3 +229,102 @@ def test_a_folder_without_training_images_is_named(tmp_path: Path) -> None:
         find_source("PackedImages", tmp_path, "val")
     with pytest.raises(FileNotFoundError, match=r"no packed images at .*train\.npz"):
         find_source("PackedImages", tmp_path, "train")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of two images in each split, and the weights of a network."""
+    images = iter(torch.rand(8, 4, 4, 3, generator=torch.Generator().manual_seed(0)))
+    for split in ("train", "test"):
+        for label in "ab":
+            place = tmp_path / "data" / split / label
+            place.mkdir(parents=True)
+            for number in range(2):
+                pixels = (next(images) * 255).byte().numpy()
+                picture = Image.fromarray(pixels).resize((32, 32), Image.Resampling.BICUBIC)
+                picture.save(place / f"{number}.png")
+    torch.save({"state_dict": ResNet20().state_dict()}, tmp_path / "weights.pt")
+    return tmp_path
+
+
+def study_of(folder: Path, *options: str) -> dict[str, Any]:
+    places = {"data": "data", "checkpoint": "weights.pt", "records": "records"}
+    arguments = [f"--{name}={folder / place}" for name, place in places.items()]
+    study.run([*arguments, *options])
+    return records(folder / "records", "packed-")
+
+
+def test_the_study_measures_each_format_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "QUALITIES", (1, 90))
+    found = study_of(folder)
+    packed = found["packed-own-04"]
+    assert packed["packed_bytes"] == 32 * 32 * 2 / 8 + 12
+    assert found["packed-shared-04"]["packed_bytes"] == 32 * 32 * 2 / 8 + 12 / 4
+    assert packed["mse"] < found["packed-shared-04"]["mse"]
+    for kind in study.KINDS:
+        runs = [found[f"packed-{kind}-{k:02d}"] for k in study.COLORS]
+        assert all(run["mse"] > 0 and run["images"] == 4 for run in runs)
+        errors, sizes = ([run[key] for run in runs] for key in ("mse", "packed_bytes"))
+        assert errors == sorted(errors, reverse=True)
+        assert sizes == sorted(sizes)
+    best = found["packed-webp-090"]
+    assert best["mse"] < found["packed-webp-001"]["mse"]
+    assert found["packed-jpeg-090"]["scan_bytes"] < found["packed-jpeg-090"]["bytes"] - 200
+    assert "packed-training-all-seed0" not in found
+    assert len(markdown_table(study.rows(found)).splitlines()) == 2 + 1 + 3 + 8
+    assert [row["K"] for row in study.equal_rows(found)] == ["2", "4", "8", "16"]
+    assert study.draw(found).width > 100
+    assert study.training_rows(found) == []
+    times = {file: file.stat().st_mtime_ns for file in (folder / "records").iterdir()}
+    study_of(folder)
+    assert times == {file: file.stat().st_mtime_ns for file in (folder / "records").iterdir()}
+
+
+def test_equal_bytes_are_the_best_quality_that_fits() -> None:
+    found: dict[str, Any] = {
+        f"packed-own-{k:02d}": {"bytes": 100.0 * k, "top1": 10.0 * k} for k in study.COLORS
+    }
+    for quality in (10, 50, 90):
+        run = {"format": "jpeg", "quality": quality, "bytes": 9.0 * quality, "top1": quality - 5.0}
+        found[f"packed-jpeg-{quality:03d}"] = {**run, "scan_bytes": run["bytes"] - 80}  # type: ignore[operator]
+    first, second, *_ = study.equal_rows(found)
+    assert first == {
+        "K": "2",
+        "bytes per image": "200",
+        "packed, own palettes": "20.00",
+        "WebP": "none so small",
+        "JPEG": "5.00 (quality 10)",
+        "JPEG, tables kept once": "5.00 (quality 10)",
+    }
+    assert second["JPEG"] == "5.00 (quality 10)"  # 50 has 450 bytes
+    assert second["JPEG, tables kept once"] == "45.00 (quality 50)"  # 370 bytes
+
+
+@pytest.mark.slow
+def test_the_study_trains_on_packed_images_if_asked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, few in (("COLORS", (2,)), ("QUALITIES", (1,)), ("TRAINED", (None, 2))):
+        monkeypatch.setattr(study, name, few)
+    found = study_of(folder, "--train", "--epochs=1")
+    first, second = study.training_rows(found)
+    assert (first["learnt from"], second["learnt from"]) == ("all colours", "own palettes, K = 2")
+    assert (
+        found["packed-training-all-seed0"]["top1"]
+        == (found["packed-training-all-seed0"]["original_top1"])
+    )
+
+
+def test_a_quality_is_the_highest_with_no_more_bytes() -> None:
+    images = some_images(2, 32, 32)
+    at_40 = study.mean_bytes(images, "jpeg", 40)
+    assert study.equal_quality(images, "jpeg", at_40) == 40
+    assert study.equal_quality(images, "jpeg", 10) is None
+
+
+def test_the_scan_of_a_jpeg_begins_after_its_tables() -> None:
+    file = study.lossy("jpeg", 50).encode(study.pictures(some_images(1, 32, 32))[0])
+    scan = file[-study.scan_bytes(file) :]
+    assert scan[:2] == bytes([0xFF, 0xDA])  # start of scan
+    assert scan[-2:] == bytes([0xFF, 0xD9])  # end of image
+    assert bytes([0xFF, 0xDB]) not in scan  # a quantization table
