@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 from torchvision.transforms.v2 import functional as transforms
 
+from experiments.packed_images import PackedImages
+
 Stage: TypeAlias = Literal["train", "val", "test"]
 Source: TypeAlias = Dataset[tuple[Any, int]]
 
@@ -176,10 +178,25 @@ class Loaded(Dataset[tuple[Tensor, int]]):
         return self.images[index], self.labels[index]
 
 
+def packed_images(root: str | Path, stage: Stage) -> PackedImages:
+    """Images in few colours, from ``train.npz``, ``val.npz`` or ``test.npz`` in a folder.
+
+    Raises:
+        MissingSplit: there is no such file, but a folder.
+        FileNotFoundError: there is no folder, or none of training images.
+        ValueError: a file holds something else.
+    """
+    file = Path(root) / f"{stage}.npz"
+    if stage != "train" and Path(root).is_dir() and not file.exists():
+        raise MissingSplit(f"the folder of packed images {Path(root).absolute()}", stage)
+    return PackedImages.load(file)
+
+
 SOURCES: dict[str, Callable[[Path, Stage], Source]] = {
     "Photographs": lambda root, stage: Photographs(stage),
     "ImageFolder": image_folder,
     "LoadedFolder": lambda root, stage: Loaded(image_folder(root, stage)),
+    "PackedImages": packed_images,
 }
 
 
