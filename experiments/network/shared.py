@@ -1,0 +1,110 @@
+"""One palette for all images, moved by the loss of a frozen classifier.
+
+Run ``python -m experiments.network shared --data FOLDER --checkpoint FILE``.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from colorquant_nn import ColorQuantize, LearnedPalette
+from colorquant_nn.functional.gradients import Soft
+from experiments.data import ImageData
+from experiments.network.judges import FrozenClassifier, accuracy, load_images, load_judge
+from experiments.network.records import RECORDS, Record, record
+from experiments.network.training import fit
+
+NUM_COLORS = (4, 8, 2, 16, 32)
+FIDELITIES = (0.0, 0.1, 0.3, 0.6, 0.9)
+EPOCHS = 4
+RATE = 0.02
+
+
+class PaletteForAClassifier(pl.LightningModule):
+    """Moves a palette towards what a classifier recognises, what the eye sees, or between.
+
+    The loss is ``(1 - fidelity) * cross-entropy + fidelity * MSE / scale``.
+
+    Args:
+        palette: the layer.
+        judge: the classifier.
+        fidelity: weight of the squared error, 0 to 1.
+        scale: MSE that weighs as much as a cross-entropy of 1, such as that of k-means.
+        steps: of the whole training, over which the learning rate falls to 0.
+    """
+
+    def __init__(
+        self,
+        palette: LearnedPalette,
+        judge: FrozenClassifier,
+        fidelity: float,
+        scale: float,
+        steps: int,
+    ) -> None:
+        super().__init__()
+        self.palette, self.judge = palette, judge
+        self.fidelity, self.scale, self.steps = fidelity, scale, steps
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        few = self.palette(images)
+        task = nn.functional.cross_entropy(self.judge.fast(few), labels)
+        error = nn.functional.mse_loss(few, images) / self.scale
+        return (1 - self.fidelity) * task + self.fidelity * error
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.palette.parameters(), RATE)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+def learn(
+    data: ImageData, judge: FrozenClassifier, num_colors: int, fidelity: float, epochs: int = EPOCHS
+) -> LearnedPalette:
+    """The palette of K colours that a classifier wants, from that of k-means."""
+    batches = data.train_dataloader()
+    kmeans = ColorQuantize(num_colors).fit(images for images, _ in batches)
+    layer = LearnedPalette.from_palette(kmeans.palette, estimator=Soft(0.01))
+    scale = accuracy(data.val_dataloader(), judge, kmeans.eval())["mse"]
+    task = PaletteForAClassifier(layer, judge, fidelity, scale, epochs * len(batches))
+    fit(task, data, epochs=epochs)
+    return layer.eval()
+
+
+def run(argv: Sequence[str] | None = None) -> None:
+    """Learn the palettes of all sizes, then those of the curve."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.network shared")
+    parser.add_argument("--data", type=Path, required=True, help="folder with train/ and test/")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="weights of the ResNet-20")
+    parser.add_argument("--colors", type=int, nargs="+", default=list(NUM_COLORS))
+    parser.add_argument("--fidelities", type=float, nargs="+", default=list(FIDELITIES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--records", type=Path, default=RECORDS)
+    options = parser.parse_args(argv)
+    judge = load_judge(options.checkpoint, compiled=True)
+    data = load_images(options.data)
+    for fidelity in options.fidelities:
+        for seed in options.seeds:
+            for size in options.colors:
+
+                def once(size: int = size, seed: int = seed, weight: float = fidelity) -> Record:
+                    data.seed = seed
+                    layer = learn(data, judge, size, weight)
+                    return {
+                        "num_colors": size,
+                        "seed": seed,
+                        "fidelity": weight,
+                        "palette": layer.palette.tolist(),
+                        "val": accuracy(data.val_dataloader(), judge, layer),
+                        "test": accuracy(data.test_dataloader(), judge, layer),
+                    }
+
+                record(options.records, f"shared-{size}-fidelity{fidelity:g}-seed{seed}", once)
