@@ -87,31 +87,6 @@ ESTIMATORS = {
 }
 """By name; temperatures are squared distances in units of [0, 1] colours."""
 
-NOTES = """
-Rows: `cut` trains what is behind the palette alone, so that under the shared palette it is k-means.
-`rows only`, straight-through and the rotation trick differ in the gradient of the input alone:
-under the shared palette, which has no input to move, they are one. In the autoencoder, where no
-gradient moves the palette, `rows only` is `cut`. Straight-through and rotation trick have a
-commitment term of weight 1, the others none. Where a palette is learnt, straight-through gives its
-rows the gradient as well, which Huh et al. (2023) call synchronized. DiVeQ's noise has the variance
-0.001; its detached variant has none. Numbers are temperatures: squared distances in units of [0, 1]
-colours.
-
-Forward: in training most estimators give the nearest colour; those marked `drawn` a colour drawn by
-its likelihood, those marked `noise` no colour of the palette at all. All are judged with the
-nearest.
-
-Left out, with the reason: SF-DiVeQ (Vali et al. 2026) gives a point between two colours, in use,
-too. GRIT-VQ (You et al. 2026) is an estimator together with a transform that all codes share. SimVQ
-(Zhu et al. 2024) and FVQ's bridge (2025) change what the codes are functions of, for the thousands
-that would die. Index backpropagation (Shi et al. 2024) is `soft` with inner products for distances.
-ReinMax-Rao and ReinMax-CV (Wang and Bui 2026) and Gumbel-Rao (Paulus et al. 2021) lower the
-variance of drawn forwards, whose temperature decides more here. ReDGE (Gourevitch et al. 2026) runs
-a diffusion for each choice. Gaussian Quant (Xu et al. 2025) converts a Gaussian autoencoder and
-trains no quantizer. Soft forwards (annealed soft-to-hard, convex combinations) train another
-network than the one that is judged.
-"""
-
 
 @dataclass(frozen=True)
 class Task:
@@ -134,7 +109,7 @@ TASKS = {
     "shared": Task(
         (4, 16),
         (0.003, 0.01, 0.03),
-        steps=300,
+        steps=200,
         label="shared palette, top-1 (%)",
         digits=1,
         same={"straight-through": ROWS, "rotation trick": ROWS},
@@ -142,20 +117,54 @@ TASKS = {
     "classifier": Task(
         (4,),
         (0.001, 0.003, 0.01),
-        steps=600,
+        steps=400,
         label="classifier from scratch, top-1 (%)",
         digits=1,
     ),
     "autoencoder": Task(
         (8, 64),
         (0.001, 0.003, 0.01),
-        steps=300,
+        steps=160,
         label="autoencoder, MSE x 1000",
         digits=3,
         higher_is_better=False,
         same={ROWS: CUT},
     ),
 }
+
+STEPS = ", ".join(f"{task.steps} ({name})" for name, task in TASKS.items())
+
+NOTES = f"""
+All begin with the same k-means palette and weights, see the same batches, and train with Adam,
+whose rate falls linearly to 0, for {STEPS} steps of {BATCH_SIZE} images. Each estimator has the
+same tuning: at a task's first K and with the first seed it is trained at three rates, of which the
+5 000 validation images choose one for all its other runs. Networks and palette have one rate. Dead
+colours of a learnt palette move, whatever the estimator.
+
+Rows: `cut` trains what is behind the palette alone, so that under the shared palette it is k-means.
+`rows only`, straight-through and the rotation trick differ in the gradient of the input alone:
+under the shared palette, which has no input to move, they are one. In the autoencoder, where no
+gradient moves the palette, `rows only` is `cut`. Straight-through and rotation trick have a
+commitment term of weight 1, the others none. Where a palette is learnt, straight-through gives its
+rows the gradient as well, which Huh et al. (2023) call synchronized. DiVeQ's noise has the variance
+0.001; its detached variant has none. Numbers are temperatures: squared distances in units of [0, 1]
+colours.
+
+Forward: in training most estimators give the nearest colour; those marked `drawn` a colour drawn by
+its likelihood, those marked `noise` no colour of the palette at all. All are judged with the
+nearest.
+
+Left out, with the reason: SF-DiVeQ (Vali et al. 2026) gives a point between two colours, in use,
+too. GRIT-VQ (You et al. 2026) is an estimator together with a transform that all codes share. SimVQ
+(Zhu et al. 2024) and FVQ's bridge (2025) change what the codes are functions of, for the thousands
+that would die. Index backpropagation (Shi et al. 2024) is close to `soft`, with inner products for
+distances. ReinMax-Rao and ReinMax-CV (Wang and Bui 2026) and Gumbel-Rao (Paulus et al. 2021) lower
+the variance of ReinMax and Gumbel, which stand for them. ReDGE (Gourevitch et al. 2026) runs a
+diffusion for each choice. Gaussian Quant (Xu et al. 2025) converts a Gaussian autoencoder and
+trains no quantizer. Soft forwards (annealed soft-to-hard, convex combinations) train another
+network than the one that is judged.
+"""
+"""What network.md says of the table."""
 
 
 def small_classifier(channels: int = 16) -> nn.Sequential:
@@ -227,8 +236,8 @@ def evaluate(model: Bottleneck, batches: Iterable[tuple[Tensor, Tensor]]) -> dic
     """The task's figure, and how the colours are used.
 
     Returns:
-        ``figure``: top-1 in percent, or MSE x 1000; ``colors``: K as the perplexity of the palette,
-        2 to the entropy of its use.
+        ``figure``: top-1 in percent, or MSE x 1000; ``colors``: the perplexity of the palette, from
+        1 to K.
     """
     model.eval()
     total, count = 0.0, 0
