@@ -15,6 +15,7 @@ Letters: B images, K colours.
 """
 
 import argparse
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -283,8 +284,8 @@ def measure(
         judge: the frozen classifier of the shared palette.
 
     Returns:
-        What is recorded. A training whose weights end as no numbers is left out of the choice; if
-        none is left, that is the outcome: ``failed``, without a ``figure``.
+        What is recorded. A training whose weights or figure end as no numbers is left out of the
+        choice; if none is left, that is the outcome: ``failed``, without a ``figure``.
     """
     num_batches = max(1, NUM_FITTED // BATCH_SIZE)
     images = torch.cat([batch for batch, _ in islice(data.train_dataloader(), num_batches)])
@@ -297,16 +298,23 @@ def measure(
             continue
         score = 0.0  # with one rate there is nothing to choose
         if len(rates) > 1:
-            figure = validation[rate] = evaluate(model, data.val_dataloader())["figure"]
+            figure = evaluate(model, data.val_dataloader())["figure"]
+            if not math.isfinite(figure):
+                continue
+            validation[rate] = figure
             score = figure if TASKS[task].higher_is_better else -figure
         if kept is None or score > kept[0]:
             kept = score, model
     what = {"task": task, "num_colors": num_colors, "estimator": name, "seed": seed}
     found: Record = what | {"validation": {str(rate): validation[rate] for rate in validation}}
+    failed = found | {"rate": rates[0], "failed": True}
     if kept is None:
-        return found | {"rate": rates[0], "failed": True}
+        return failed
     model = kept[1]
-    found |= evaluate(model, data.test_dataloader()) | {"rate": model.rate, "failed": False}
+    judged = evaluate(model, data.test_dataloader())
+    if not math.isfinite(judged["figure"]):
+        return failed
+    found |= judged | {"rate": model.rate, "failed": False}
     if isinstance(model.quantizer, LearnedPalette):
         found["palette"] = model.quantizer.palette.detach().mul(255).round().int().tolist()
     return found

@@ -201,7 +201,7 @@ def test_draws_have_the_probabilities_of_the_softmax() -> None:
         torch.testing.assert_close(share, expected, atol=0.01, rtol=0)
 
 
-def test_reinmax_is_exact_on_the_mean_where_the_loss_is_quadratic_and_gumbel_is_not(
+def test_reinmax_is_exact_on_the_mean_where_the_loss_is_quadratic_and_straight_through_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The mean over all draws, each by its probability, is the gradient of the expected loss."""
