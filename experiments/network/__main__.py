@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Sequence
 
 PARTS = {
     "shared": "one palette for all images, learnt from the classifier's loss",
@@ -15,14 +16,18 @@ PARTS = {
 }
 
 
-def main() -> None:
-    """Run a part."""
-    part = sys.argv[1] if len(sys.argv) > 1 else ""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a part; what a user got wrong is one line on stderr, and exit code 2."""
+    part, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
     if part not in PARTS:
         lines = [f"  {name:<12}{what}" for name, what in PARTS.items()]
-        sys.exit("usage: python -m experiments.network PART ...\n\n" + "\n".join(lines))
-    sys.argv = [f"python -m experiments.network {part}", *sys.argv[2:]]
-    importlib.import_module(f"experiments.network.{part}").run()
+        print("usage: python -m experiments.network PART ...", *lines, sep="\n", file=sys.stderr)
+        sys.exit(2)
+    try:
+        importlib.import_module(f"experiments.network.{part}").run(rest[:-1])
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

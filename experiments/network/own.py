@@ -5,7 +5,6 @@ Run ``python -m experiments.network own --data FOLDER --checkpoint FILE --weight
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,20 +130,20 @@ def learn(
 def judged(data: ImageData, judge: FrozenClassifier, network: NeuralColorQuantize) -> Record:
     """What validation and test images keep at each K and fidelity."""
 
-    def few(images: Tensor, size: int, fidelity: float) -> Tensor:
-        return network(images, size, fidelity).values
-
     loaders = {"val": data.val_dataloader, "test": data.test_dataloader}
     return {
         stage: {
-            f"{size} {fidelity:g}": accuracy(
-                loader(), judge, partial(few, size=size, fidelity=fidelity)
-            )
+            f"{size} {fidelity:g}": accuracy(loader(), judge, network.of(size, fidelity))
             for size in SIZES
             for fidelity in FIDELITIES
         }
         for stage, loader in loaders.items()
     }
+
+
+def best_fidelity(run: Record, num_colors: int) -> float:
+    """The fidelity at which the validation images are best recognised."""
+    return max(FIDELITIES, key=lambda f: run["val"][f"{num_colors} {f:g}"]["top1"])
 
 
 def run(argv: Sequence[str] | None = None) -> None:
@@ -163,6 +162,7 @@ def run(argv: Sequence[str] | None = None) -> None:
 
         def once(seed: int = seed) -> Record:
             data.seed = seed
+            data.crops.clear()  # they know the seed; the images stay
             network = learn(data, judge, options.weights / f"own-seed{seed}", seed, options.epochs)
             network.save(options.weights / f"own-seed{seed}.pt")
             return {"seed": seed, "epochs": options.epochs} | judged(data, judge, network)

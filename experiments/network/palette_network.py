@@ -4,6 +4,7 @@ Letters: B images, H rows, W columns, N = H W pixels, K colours, C channels of f
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,6 +86,10 @@ class NeuralColorQuantize(nn.Module):
         moved, _ = self.move(images, num_colors, fidelity)
         return assign(images, moved, num_colors)
 
+    def of(self, num_colors: int, fidelity: float = 0.0) -> Callable[[Tensor], Tensor]:
+        """What gives images (B, 3, H, W) in so many colours, and nothing beside them."""
+        return lambda images: self(images, num_colors, fidelity).values
+
     def move(
         self, images: Tensor, num_colors: int, fidelity: float | Tensor = 0.0
     ) -> tuple[Tensor, Tensor]:
@@ -160,10 +165,9 @@ def check(images: Tensor, num_colors: int) -> None:
         raise ValueError(
             f"expected one of {SIZES} colours, which it is trained for, got {num_colors}"
         )
-    if images.dim() != 4 or images.shape[1] != 3 or not images.is_floating_point():
-        raise ValueError(
-            f"expected floating point images (B, 3, H, W), got {images.dtype} {tuple(images.shape)}"
-        )
+    shape = tuple(images.shape)
+    if images.dim() != 4 or shape[1] != 3 or 0 in shape or not images.is_floating_point():
+        raise ValueError(f"expected floating point images (B, 3, H, W), got {images.dtype} {shape}")
 
 
 def assign(images: Tensor, moved: Tensor, num_colors: int) -> FewColors:

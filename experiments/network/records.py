@@ -1,6 +1,7 @@
 """What runs leave behind: a small JSON file for each, so that a study goes on where it stopped."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +44,8 @@ def record(folder: Path, name: str, run: Callable[[], Record]) -> Record:
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(found, indent=1) + "\n")
     partial.replace(file)
-    print(name, {key: value for key, value in found.items() if isinstance(value, (int, float))})
+    numbers = {key: value for key, value in found.items() if isinstance(value, int | float)}
+    print(name, numbers, file=sys.stderr, flush=True)
     return found
 
 

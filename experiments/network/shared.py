@@ -4,7 +4,7 @@ Run ``python -m experiments.network shared --data FOLDER --checkpoint FILE``.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,11 @@ from experiments.network.training import fit
 
 NUM_COLORS = (4, 8, 2, 16, 32)
 FIDELITIES = (0.0, 0.1, 0.3, 0.6, 0.9)
-EPOCHS = 4
-RATE = 0.02
+NUM_STARTS = 8
+TRIAL_STEPS = 150
+EPOCHS = 2
+RATE = 0.03
+TEMPERATURE = 0.03  # of the soft assignment behind the gradient
 
 
 class PaletteForAClassifier(pl.LightningModule):
@@ -66,17 +69,47 @@ class PaletteForAClassifier(pl.LightningModule):
         }
 
 
-def learn(
-    data: ImageData, judge: FrozenClassifier, num_colors: int, fidelity: float, epochs: int = EPOCHS
-) -> LearnedPalette:
-    """The palette of K colours that a classifier wants, from that of k-means."""
+def starts(data: ImageData, num_colors: int, seed: int) -> Iterator[Tensor]:
+    """Palettes (K, 3) to begin with: that of k-means, then colours of random pixels."""
     batches = data.train_dataloader()
-    kmeans = ColorQuantize(num_colors).fit(images for images, _ in batches)
-    layer = LearnedPalette.from_palette(kmeans.palette, estimator=Soft(0.01))
-    scale = accuracy(data.val_dataloader(), judge, kmeans.eval())["mse"]
-    task = PaletteForAClassifier(layer, judge, fidelity, scale, epochs * len(batches))
-    fit(task, data, epochs=epochs)
+    yield ColorQuantize(num_colors).fit(images for images, _ in batches).palette
+    pixels = next(iter(batches))[0].movedim(1, -1).reshape(-1, 3)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(NUM_STARTS - 1):
+        yield pixels[torch.randint(len(pixels), (num_colors,), generator=generator)]
+
+
+def learn(
+    data: ImageData, judge: FrozenClassifier, num_colors: int, fidelity: float, seed: int = 0
+) -> LearnedPalette:
+    """The palette of K colours that a classifier wants.
+
+    Several are tried for some steps; the one with the least loss on the validation images is
+    trained for good: the loss has many minima, and that of k-means is seldom near a good one.
+    """
+    batches = data.train_dataloader()
+    beginnings = list(starts(data, num_colors, seed))
+    kmeans = ColorQuantize.from_palette(beginnings[0]).eval()
+    scale = accuracy(data.val_dataloader(), judge, kmeans)["mse"]
+    best, least = LearnedPalette(num_colors), torch.inf
+    for palette in beginnings:
+        layer = LearnedPalette.from_palette(palette, estimator=Soft(TEMPERATURE))
+        task = PaletteForAClassifier(layer, judge, fidelity, scale, TRIAL_STEPS)
+        fit(task, data, batches=TRIAL_STEPS)
+        loss = validation_loss(task.eval(), data)
+        if loss < least:
+            best, least = layer, loss
+    layer = LearnedPalette.from_palette(best.palette.detach(), estimator=Soft(TEMPERATURE))
+    task = PaletteForAClassifier(layer, judge, fidelity, scale, EPOCHS * len(batches))
+    fit(task, data, epochs=EPOCHS)
     return layer.eval()
+
+
+@torch.no_grad()
+def validation_loss(task: PaletteForAClassifier, data: ImageData) -> float:
+    """The mean loss over the validation images."""
+    losses = [task.training_step(batch, 0) for batch in data.val_dataloader()]
+    return torch.stack(losses).mean().item()
 
 
 def run(argv: Sequence[str] | None = None) -> None:
@@ -97,7 +130,8 @@ def run(argv: Sequence[str] | None = None) -> None:
 
                 def once(size: int = size, seed: int = seed, weight: float = fidelity) -> Record:
                     data.seed = seed
-                    layer = learn(data, judge, size, weight)
+                    data.crops.clear()  # they know the seed; the images stay
+                    layer = learn(data, judge, size, weight, seed)
                     return {
                         "num_colors": size,
                         "seed": seed,

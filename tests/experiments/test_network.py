@@ -1,0 +1,205 @@
+"""The study of palettes for a network: its records, judges, palettes and the network."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from colorquant_nn import PerImageColorQuantize
+from experiments.models import ResNet20
+from experiments.network.__main__ import main
+from experiments.network.judges import FrozenClassifier, accuracy
+from experiments.network.palette_network import SIZES, NeuralColorQuantize, assign
+from experiments.network.records import record, records
+
+
+def photographs(number: int = 3) -> Tensor:
+    """Smooth images of noise (number, 3, 16, 16): k-means of noise alone has many minima."""
+    noise = torch.rand(number, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    return nn.functional.interpolate(noise, scale_factor=4.0, mode="bilinear")
+
+
+def moving_network() -> NeuralColorQuantize:
+    """A network whose last layer is not zero any more."""
+    torch.manual_seed(0)
+    network = NeuralColorQuantize(width=8)
+    for layer in (network.head, network.fine.ask):
+        nn.init.normal_(layer.weight, std=0.3)
+    return network.eval()
+
+
+def test_a_run_that_is_there_is_not_run_again(tmp_path: Path) -> None:
+    first = record(tmp_path, "part-a", lambda: {"top1": 1.0})
+    assert first["minutes"] >= 0
+    assert record(tmp_path, "part-a", pytest.fail) == first
+    record(tmp_path, "other", lambda: {})
+    assert records(tmp_path, "part-") == {"part-a": first}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["other.json", "part-a.json"]
+
+
+def test_a_run_that_fails_leaves_no_record(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        record(tmp_path, "part", lambda: {"top1": 1 / 0})
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_judge_is_the_classifier_with_its_normalizations_folded() -> None:
+    torch.manual_seed(0)
+    classifier = ResNet20()
+    for norm in (m for m in classifier.modules() if isinstance(m, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+    images = torch.rand(4, 3, 32, 32)
+    mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    expected = classifier.eval()((images - mean) / std)
+    judge = FrozenClassifier(classifier).train()
+    assert torch.allclose(judge(images), expected, atol=1e-4)
+    assert torch.allclose(judge.fast(images), expected, atol=0.1, rtol=0.05)
+    assert not any(parameter.requires_grad for parameter in judge.parameters())
+    images.requires_grad_()
+    judge.fast(images).sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
+
+
+def test_accuracy_counts_images_and_not_batches() -> None:
+    images = torch.zeros(3, 3, 4, 4)
+    images[2] = 1
+    labels = torch.tensor([0, 1, 1])
+
+    def judge(images: Tensor) -> Tensor:  # dark is 0, light is 1
+        light = images.mean((1, 2, 3))
+        return torch.stack([1 - light, light], dim=1)
+
+    batches = [(images[:2], labels[:2]), (images[2:], labels[2:])]
+    found = accuracy(batches, judge, lambda few: few)
+    assert found == {"top1": pytest.approx(200 / 3), "mse": 0, "eye_error": 0}
+    grey = accuracy(batches, judge, lambda few: torch.full_like(few, 0.5))
+    assert grey["mse"] == pytest.approx(0.25)
+    assert grey["eye_error"] > 10
+
+
+@pytest.mark.parametrize("num_colors", SIZES)
+def test_before_training_it_is_kmeans_of_each_image(num_colors: int) -> None:
+    images = photographs()
+    few = NeuralColorQuantize(width=8)(images, num_colors)
+    kmeans = PerImageColorQuantize(num_colors).quantize(images)
+    assert torch.equal(few.indices, kmeans.indices)
+    assert torch.allclose(few.values, kmeans.values, atol=1e-6)
+
+
+@pytest.mark.parametrize("learning", [False, True])
+@pytest.mark.parametrize("size", [(16, 16), (7, 10), (1, 3)])
+def test_each_pixel_has_the_mean_of_those_of_its_index(
+    size: tuple[int, int], learning: bool
+) -> None:
+    images = torch.rand(2, 3, *size)
+    with torch.set_grad_enabled(learning):
+        few = moving_network()(images, 4)
+    assert few.values.requires_grad == learning
+    for image, values, indices, palette in zip(images, *few, strict=True):
+        assert torch.equal(values, palette[indices].movedim(-1, 0))
+        for index in indices.unique():
+            mean = image[:, indices == index].mean(1)
+            assert torch.allclose(palette[index], mean, atol=1e-5)
+
+
+def test_what_is_asked_for_changes_the_palette() -> None:
+    network, images = moving_network(), photographs()
+    free = network(images, 4, 0.0).values
+    assert not torch.equal(free, network(images, 4, 1.0).values)
+    each = network(images, 4, torch.tensor([0.0, 1.0, 0.0])).values
+    assert torch.allclose(each[0], free[0])
+    assert not torch.allclose(each[1], free[1])
+
+
+def test_the_gradient_is_that_of_the_soft_assignment() -> None:
+    images = photographs(2).double()
+    moved = images.clone().requires_grad_()
+    weights = torch.randn_like(images)
+    (assign(images, moved, 3).values * weights).sum().backward()
+    indices = PerImageColorQuantize(3).quantize(images.float()).indices
+    hard = nn.functional.one_hot(indices, 3).double()  # (B, H, W, K)
+    counts = hard.sum((1, 2))
+
+    def soft(places: Tensor) -> tuple[Tensor, Tensor]:
+        centers = torch.einsum("bhwk,bchw->bkc", hard, places) / counts[..., None]
+        distances = (places[:, None] - centers[..., None, None]).square().sum(2)  # (B, K, H, W)
+        return distances.movedim(1, -1), centers
+
+    distances, _ = soft(images)
+    spread = (hard * distances).sum((1, 2, 3)) / 256
+
+    def surrogate(places: Tensor) -> Tensor:
+        shares = soft(places)[0].div(-2 * spread[:, None, None, None]).softmax(-1)
+        base = soft(images)[0].div(-2 * spread[:, None, None, None]).softmax(-1)
+        mixed = hard + shares - base  # hard in value, soft in slope
+        palette = torch.einsum("bhwk,bchw->bkc", mixed, images) / mixed.sum((1, 2))[..., None]
+        return (torch.einsum("bhwk,bkc->bchw", mixed, palette) * weights).sum()
+
+    direction = torch.randn_like(images)
+    step = 1e-6
+    slope = (surrogate(images + step * direction) - surrogate(images - step * direction)) / 2 / step
+    assert moved.grad is not None
+    assert float((moved.grad * direction).sum()) == pytest.approx(float(slope), rel=1e-3)
+
+
+def test_weights_are_small_and_come_back(tmp_path: Path) -> None:
+    network = NeuralColorQuantize()
+    assert sum(parameter.numel() for parameter in network.parameters()) <= 130_000
+    network.save(tmp_path / "weights.pt")
+    assert (tmp_path / "weights.pt").stat().st_size < 300_000
+    moving = moving_network()
+    moving.save(tmp_path / "moving.pt")
+    loaded = NeuralColorQuantize.load(tmp_path / "moving.pt")
+    images = photographs()
+    expected, _ = moving.move(images, 4)
+    found, _ = loaded.move(images, 4)
+    assert torch.allclose(found, expected, atol=1e-2)
+
+
+def test_it_refuses_what_it_was_not_made_for(tmp_path: Path) -> None:
+    network = NeuralColorQuantize(width=8)
+    with pytest.raises(ValueError, match=r"expected one of .* colours.* got 3"):
+        network(torch.rand(1, 3, 8, 8), 3)
+    with pytest.raises(ValueError, match=r"expected floating point images .*uint8"):
+        network(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 4)
+    with pytest.raises(ValueError, match=r"expected floating point images .*\(1, 3, 0, 8\)"):
+        network(torch.rand(1, 3, 0, 8), 4)
+    with pytest.raises(FileNotFoundError, match="no weights"):
+        NeuralColorQuantize.load(tmp_path / "none.pt")
+    torch.save({"a": 1}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="expected the weights of a palette network"):
+        NeuralColorQuantize.load(tmp_path / "other.pt")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "usage: python -m experiments.network PART"),
+        (["nothing"], "usage: python -m experiments.network PART"),
+        (["own", "--data", "no", "--checkpoint", "no", "--weights", "no"], "no classifier checkpo"),
+        (
+            ["shared", "--data", "no", "--checkpoint", "{other}"],
+            "expected a state_dict of ResNet20",
+        ),
+        (["shared", "--data", "no", "--checkpoint", "{right}"], "no image folder for the"),
+        (["own", "--data", "no", "--checkpoint", "{right}", "--weights", "no"], "no image folder"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"state_dict": ResNet20().state_dict()}, tmp_path / "right.pt")
+    torch.save({"state_dict": nn.Linear(2, 2).state_dict()}, tmp_path / "other.pt")
+    places = {"right": str(tmp_path / "right.pt"), "other": str(tmp_path / "other.pt")}
+    with pytest.raises(SystemExit) as stopped:
+        main([argument.format(**places) for argument in arguments])
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert expected in message
+    if arguments and arguments[0] != "nothing":
+        assert message.startswith("error: ")
+        assert len(message.splitlines()) == 1
