@@ -49,6 +49,10 @@ class UNet(nn.Module):
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor) -> Tensor:
+        return image + self.head(self.features(image))  # type: ignore[no-any-return]
+
+    def features(self, image: Tensor) -> Tensor:
+        """What the change is read from: `channels` values at each pixel."""
         features = self.stem(image)
         skipped = []
         for block in self.down:
@@ -58,7 +62,7 @@ class UNet(nn.Module):
             finer = skipped.pop()
             features = functional.interpolate(features, size=finer.shape[-2:], mode="nearest")
             features = block(torch.cat([finer, features], dim=1))
-        return image + self.head(features)  # type: ignore[no-any-return]
+        return features  # type: ignore[no-any-return]
 
 
 def two_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
 
@@ -62,7 +63,7 @@ class UnseenTraining(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         print(f"epoch {self.current_epoch + 1} of {self.trainer.max_epochs}", flush=True)
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.SGD(
             self.parameters(), RATE, momentum=0.9, nesterov=True, weight_decay=DECAY
         )
