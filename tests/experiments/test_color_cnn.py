@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from experiments.figures import interval_text
 from experiments.models import ResNet20, SmallVGG
 from experiments.network import color_cnn
 from experiments.network.color_cnn import (
@@ -100,7 +101,7 @@ def test_a_study_is_kept_judged_and_told(folder: Path, tmp_path: Path) -> None:
     torch.save({"state_dict": SmallVGG().state_dict()}, tmp_path / "vgg.pt")
     places = ["--data", folder, "--checkpoint", tmp_path / "resnet.pt"]
     places += ["--weights", tmp_path / "weights", "--records", tmp_path / "records"]
-    arguments = [*map(str, places), "--colors", "2", "4", "--epochs=1", "--trial-epochs=1"]
+    arguments = [*map(str, places), "--colors=4", "--epochs=1", "--trial-epochs=1"]
     done = {"sgd-quarter": 20, "adam": 200, "adam-quarter": 30}  # best above all that can be
     for name, top1 in done.items():
         file = tmp_path / "records" / f"color_cnn-trial-{name}.json"
@@ -112,16 +113,27 @@ def test_a_study_is_kept_judged_and_told(folder: Path, tmp_path: Path) -> None:
     run_of_four = found["color_cnn-4-seed0"]
     assert {key: run_of_four[key] for key in Recipe._fields} == RECIPES["adam"]._asdict()
     assert 1 <= run_of_four["colors_used"] <= 4
-    assert [row["top-1, unseen classifier (%)"] for row in rows(found)] == ["–", "–"]
+    assert [row["top-1, unseen classifier (%)"] for row in rows(found)] == ["–"]
     run([*arguments, "--unseen", str(tmp_path / "vgg.pt")])  # what is there is not done again
     again = records(tmp_path / "records", "color_cnn-")
     assert {name: again[name] for name in found} == found
-    (two, four) = rows(again)
-    assert (two["colours"], four["colours"]) == ("2", "4")
+    (four,) = rows(again)
     assert float(four["MSE"]) == pytest.approx(run_of_four["mse"], abs=1e-5)
     unseen = json.loads((tmp_path / "records" / "color_cnn-4-seed0-unseen.json").read_text())
     assert four["top-1, unseen classifier (%)"] == f"{unseen['unseen_top1']:.2f}"
     assert not list((tmp_path / "weights").glob("*.unfinished"))
+
+
+def test_a_row_is_of_all_seeds_of_a_number_of_colors() -> None:
+    kept = dict.fromkeys(("soft_top1", "mse", "eye_error", "colors_used"), 1.0)
+    found = {
+        f"color_cnn-{num_colors}-seed{seed}": {"num_colors": num_colors, "top1": seed, **kept}
+        for num_colors in (16, 2)
+        for seed in (0, 1, 2)
+    }
+    table = rows(found)
+    assert [(row["colours"], row["seeds"]) for row in table] == [("2", "3"), ("16", "3")]
+    assert table[0]["top-1 (%)"] == interval_text([0, 1, 2], 2)
 
 
 def test_one_color_or_another_classifier_is_refused(folder: Path, tmp_path: Path) -> None:
