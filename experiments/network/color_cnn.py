@@ -37,7 +37,7 @@ from experiments.network.training import fit
 from experiments.network.unseen import load_unseen
 
 GAMMA, JITTER = 1.0, 1.0  # weights of the regularization and of the jitter, as published
-CYCLES = 3  # of the learning rate, as published: 60 epochs in three
+CYCLES = 3  # of the learning rate, as in the authors' program: 60 epochs in three
 
 
 class Recipe(NamedTuple):
@@ -73,7 +73,7 @@ class ColorCNN(nn.Module):
         the largest share, which is the mean of such pixels.
 
     References:
-        Hou et al., Learning to structure an image with few colors (2020), section 3.
+        Hou et al., Learning to structure an image with few colors (2020).
 
     Examples:
         >>> import torch
@@ -132,7 +132,7 @@ def undecided(shares: Tensor) -> Tensor:
         The mean over colours and images, in [0, log2 K].
 
     References:
-        Hou et al. (2020), section 3.3.
+        Hou et al., Learning to structure an image with few colors (2020): R.
     """
     return math.log2(shares.shape[1]) * (1 - shares.amax((2, 3)).mean())
 
@@ -185,7 +185,7 @@ class ColorCNNTraining(pl.LightningModule):
             optimizer = torch.optim.SGD(weights, self.recipe.rate, 0.5, weight_decay=5e-4)
         else:
             optimizer = torch.optim.Adam(weights, self.recipe.rate)
-        period = max(1, int(self.trainer.estimated_stepping_batches) // CYCLES)
+        period = math.ceil(self.trainer.estimated_stepping_batches / CYCLES)
         cosine = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, period)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
