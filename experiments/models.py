@@ -1,4 +1,4 @@
-"""The networks around the bottleneck: a small U-Net, the CIFAR ResNet-20, torchvision's by name.
+"""The networks around the bottleneck: a small U-Net, two classifiers, torchvision's by name.
 
 Letters in the comments: B images, C channels, H rows, W columns.
 """
@@ -49,6 +49,10 @@ class UNet(nn.Module):
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor) -> Tensor:
+        return image + self.head(self.features(image))  # type: ignore[no-any-return]
+
+    def features(self, image: Tensor) -> Tensor:
+        """What the change is read from: `channels` values at each pixel."""
         features = self.stem(image)
         skipped = []
         for block in self.down:
@@ -58,7 +62,7 @@ class UNet(nn.Module):
             finer = skipped.pop()
             features = functional.interpolate(features, size=finer.shape[-2:], mode="nearest")
             features = block(torch.cat([finer, features], dim=1))
-        return image + self.head(features)  # type: ignore[no-any-return]
+        return features  # type: ignore[no-any-return]
 
 
 def two_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -126,6 +130,52 @@ class ResNet20(nn.Module):
 def three_blocks(channels: int, first: BasicBlock) -> nn.Sequential:
     """A stage of the ResNet-20; its first block changes the channels and the resolution."""
     return nn.Sequential(first, BasicBlock(channels, channels), BasicBlock(channels, channels))
+
+
+class SmallVGG(nn.Module):
+    """A small VGG: plain 3 x 3 convolutions in pairs, maxima of 2 x 2 between them, no shortcuts.
+
+    Args:
+        num_classes: rows of the output.
+        checkpoint: a file with a ``state_dict`` to load, or None for random weights.
+
+    Returns:
+        Of normalized images (B, 3, H, W) logits (B, num_classes).
+
+    Raises:
+        FileNotFoundError: there is no checkpoint at the path.
+        ValueError: the file is no checkpoint of this network.
+
+    References:
+        Simonyan and Zisserman, Very deep convolutional networks for large-scale image recognition
+        (2015); Ioffe and Szegedy, Batch normalization (2015).
+
+    Examples:
+        >>> import torch
+        >>> from experiments.models import SmallVGG
+        >>> SmallVGG()(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, num_classes: int = 10, checkpoint: str | Path | None = None) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for in_channels, out_channels in pairwise((3, 32, 64, 96, 128)):
+            for channels in (in_channels, out_channels):
+                layers += [
+                    nn.Conv2d(channels, out_channels, kernel_size=3, padding=1, bias=False),
+                    nn.BatchNorm2d(out_channels),
+                    nn.ReLU(),
+                ]
+            layers.append(nn.MaxPool2d(2))
+        layers[-1] = nn.AdaptiveMaxPool2d(1)
+        self.features = nn.Sequential(*layers)
+        self.linear = nn.Linear(128, num_classes)
+        if checkpoint is not None:
+            load_weights(self, checkpoint)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.linear(self.features(image).flatten(1))  # type: ignore[no-any-return]
 
 
 def torchvision_model(
