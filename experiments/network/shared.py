@@ -21,7 +21,7 @@ from experiments.network.training import fit
 
 NUM_COLORS = (4, 8, 2, 16, 32)
 FIDELITIES = (0.0, 0.1, 0.3, 0.6, 0.9)
-NUM_STARTS = 8
+NUM_STARTS = 4
 TRIAL_STEPS = 150
 EPOCHS = 2
 RATE = 0.03
@@ -84,32 +84,28 @@ def learn(
 ) -> LearnedPalette:
     """The palette of K colours that a classifier wants.
 
-    Several are tried for some steps; the one with the least loss on the validation images is
-    trained for good: the loss has many minima, and that of k-means is seldom near a good one.
+    Several are tried for some steps, and the one that is best on the validation images is trained
+    for good: the loss has many minima.
     """
     batches = data.train_dataloader()
     beginnings = list(starts(data, num_colors, seed))
     kmeans = ColorQuantize.from_palette(beginnings[0]).eval()
     scale = accuracy(data.val_dataloader(), judge, kmeans)["mse"]
-    best, least = LearnedPalette(num_colors), torch.inf
+    best, most = LearnedPalette(num_colors), -torch.inf
     for palette in beginnings:
         layer = LearnedPalette.from_palette(palette, estimator=Soft(TEMPERATURE))
         task = PaletteForAClassifier(layer, judge, fidelity, scale, TRIAL_STEPS)
         fit(task, data, batches=TRIAL_STEPS)
-        loss = validation_loss(task.eval(), data)
-        if loss < least:
-            best, least = layer, loss
+        kept = accuracy(data.val_dataloader(), judge, layer.eval())
+        # The share of the images that are known, where the loss has a cross-entropy: that of images
+        # which a classifier is sure to be something else says little about how many they are.
+        worth = (1 - fidelity) * kept["top1"] / 100 - fidelity * kept["mse"] / scale
+        if worth > most:
+            best, most = layer, worth
     layer = LearnedPalette.from_palette(best.palette.detach(), estimator=Soft(TEMPERATURE))
     task = PaletteForAClassifier(layer, judge, fidelity, scale, EPOCHS * len(batches))
     fit(task, data, epochs=EPOCHS)
     return layer.eval()
-
-
-@torch.no_grad()
-def validation_loss(task: PaletteForAClassifier, data: ImageData) -> float:
-    """The mean loss over the validation images."""
-    losses = [task.training_step(batch, 0) for batch in data.val_dataloader()]
-    return torch.stack(losses).mean().item()
 
 
 def run(argv: Sequence[str] | None = None) -> None:
