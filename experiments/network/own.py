@@ -163,8 +163,9 @@ def run(argv: Sequence[str] | None = None) -> None:
         def once(seed: int = seed) -> Record:
             data.seed = seed
             data.crops.clear()  # they know the seed; the images stay
-            network = learn(data, judge, options.weights / f"own-seed{seed}", seed, options.epochs)
-            network.save(options.weights / f"own-seed{seed}.pt")
+            folder = options.weights / f"own-seed{seed}"
+            learn(data, judge, folder, seed, options.epochs).save(folder.with_suffix(".pt"))
+            network = NeuralColorQuantize.load(folder.with_suffix(".pt"))  # in half precision
             return {"seed": seed, "epochs": options.epochs} | judged(data, judge, network)
 
         record(options.records, f"own-seed{seed}", once)

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from colorquant_nn import PerImageColorQuantize
 from experiments.models import ResNet20
+from experiments.network import own, shared
 from experiments.network.__main__ import main
-from experiments.network.judges import FrozenClassifier, accuracy
+from experiments.network.judges import FrozenClassifier, accuracy, load_images, load_judge
+from experiments.network.own import FIDELITIES, best_fidelity
 from experiments.network.palette_network import SIZES, NeuralColorQuantize, assign
 from experiments.network.records import record, records
 
@@ -203,3 +206,81 @@ def test_bad_input_is_one_line(
     if arguments and arguments[0] != "nothing":
         assert message.startswith("error: ")
         assert len(message.splitlines()) == 1
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with ``data/`` of noise in two classes and weights in ``judge.pt``."""
+    for split, number in (("train", 12), ("test", 2)):
+        for label in range(2):
+            folder = tmp_path / "data" / split / str(label)
+            folder.mkdir(parents=True)
+            for index in range(number):
+                noise = Image.effect_noise((16, 16), 50 * (index % 2 + 1)).convert("RGB")
+                noise.save(folder / f"{index}.png")
+    torch.manual_seed(0)
+    torch.save({"state_dict": ResNet20().state_dict()}, tmp_path / "judge.pt")
+    monkeypatch.setattr(torch, "compile", lambda function: function)  # half a minute
+    return tmp_path
+
+
+def arguments(place: Path) -> list[str]:
+    return [
+        f"--data={place / 'data'}",
+        f"--checkpoint={place / 'judge.pt'}",
+        f"--records={place / 'records'}",
+    ]
+
+
+def test_a_shared_palette_moves_from_that_of_kmeans(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "TRIAL_STEPS", 1)
+    monkeypatch.setattr(shared, "NUM_STARTS", 2)
+    more = ["--colors", "4", "--fidelities", "0", "1", "--seeds", "0"]
+    shared.run([*arguments(place), *more])
+    found = records(place / "records", "shared-")
+    assert list(found) == ["shared-4-fidelity0-seed0", "shared-4-fidelity1-seed0"]
+    free, faithful = found.values()
+    assert free["palette"] != faithful["palette"]
+    for run in found.values():
+        palette = torch.tensor(run["palette"])
+        assert palette.shape == (4, 3)
+        assert ((palette >= 0) & (palette <= 1)).all()
+        assert 0 < run["test"]["mse"] < 0.2
+
+
+def test_a_network_is_trained_judged_and_kept(place: Path) -> None:
+    more = ["--epochs", "3", "--seeds", "0", "--weights", str(place / "weights")]
+    own.run([*arguments(place), *more])
+    (run,) = records(place / "records", "own-").values()
+    assert set(run["test"]) == {f"{size} {f:g}" for size in SIZES for f in FIDELITIES}
+    network = NeuralColorQuantize.load(place / "weights" / "own-seed0.pt")
+    assert network.head.weight.abs().sum() > 0
+    data = load_images(place / "data")
+    for values in own.judged(data, load_judge(place / "judge.pt"), network)["test"].values():
+        assert values in run["test"].values()  # what is kept is what was judged
+
+
+def test_the_best_fidelity_is_that_of_the_validation_images() -> None:
+    val = {f"4 {f:g}": {"top1": 10.0 * (f == 0.2)} for f in FIDELITIES}
+    test = {f"4 {f:g}": {"top1": 10.0 * (f == 0.5)} for f in FIDELITIES}
+    assert best_fidelity({"val": val, "test": test}, 4) == 0.2
+
+
+def test_what_a_training_draws_is_a_function_of_its_seed_and_epoch() -> None:
+    network, judge = NeuralColorQuantize(width=8), FrozenClassifier(ResNet20())
+
+    def losses(seed: int) -> list[float]:
+        task = own.PaletteNetworkForAClassifier(network, judge, [0.01] * len(SIZES), 10, seed)
+        task._move = network.move  # type: ignore[assignment]
+        task.on_train_epoch_start()
+        batch = photographs(4), torch.tensor([0, 1, 2, 3])
+        return [task.training_step(batch, 1).item() for _ in range(2)]
+
+    torch.manual_seed(0)
+    first = losses(0)
+    torch.manual_seed(0)
+    assert losses(0) == first
+    torch.manual_seed(0)
+    assert losses(1) != first

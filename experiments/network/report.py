@@ -1,0 +1,354 @@
+"""What all parts have left, as ``experiments/results/network.md`` with its plots and pictures.
+
+Run ``python -m experiments.network report --data FOLDER --checkpoint FILE --weights FOLDER``.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from statistics import fmean
+from textwrap import fill
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from colorquant_nn import PerImageColorQuantize
+from experiments.data import ImageData
+from experiments.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RESULTS,
+    as_picture,
+    interval_text,
+    markdown_table,
+    mean_interval,
+)
+from experiments.network import color_cnn, display, estimators, packed
+from experiments.network.judges import FrozenClassifier, load_images, load_judge
+from experiments.network.own import FIDELITIES, best_fidelity
+from experiments.network.palette_network import SIZES, NeuralColorQuantize
+from experiments.network.records import RECORDS, Record, records
+from experiments.network.transfer import KMEANS_OWN, KMEANS_SHARED, OWN, SHARED
+
+METHODS = {
+    "octree": "octree (Pillow), own palettes",
+    "median cut": "median cut (Pillow), own palettes",
+    KMEANS_SHARED: "k-means, one palette",
+    SHARED: "learnt from the loss, one palette",
+    KMEANS_OWN: "k-means, own palettes",
+    "color_cnn": "ColorCNN's head at our size, own palettes",
+    OWN: "palette network, own palettes",
+}
+PICTURED = (2, 4, 8)
+NUM_PICTURES = 7
+COLORS = dict(zip(SIZES, ("#000000", ORANGE, BLUE, GREEN, GREY), strict=True))  # by K
+
+
+def of(found: Mapping[str, Record], method: str, num_colors: int, key: str) -> list[float]:
+    """One number of a method at a K, over the seeds that are there."""
+    return [
+        run[key]
+        for run in found.values()
+        if run.get("method") == method and run["num_colors"] == num_colors and key in run
+    ]
+
+
+def top1_rows(found: Mapping[str, Record], key: str, digits: int = 2) -> list[dict[str, str]]:
+    """A row for each method, a column for each K."""
+    table = []
+    for method, label in METHODS.items():
+        row = {"top-1 (%)": label}
+        for size in SIZES:
+            values = of(found, method, size, key)
+            row[f"K = {size}"] = interval_text(values, digits) if values else "–"
+        table.append(row)
+    return table
+
+
+def transfer_rows(found: Mapping[str, Record]) -> list[dict[str, str]]:
+    """What of the gain over k-means the unseen classifier sees."""
+    table = []
+    for learnt, base in ((SHARED, KMEANS_SHARED), (OWN, KMEANS_OWN)):
+        row = {"gain over k-means, in points": METHODS[learnt]}
+        for size in SIZES:
+            gains = []
+            for key in ("top1", "unseen"):
+                values, reference = of(found, learnt, size, key), of(found, base, size, key)
+                gains.append(fmean(values) - fmean(reference) if values and reference else None)
+            seen, unseen = gains
+            if seen is None or unseen is None:
+                row[f"K = {size}"] = "–"
+            else:
+                share = f", {unseen / seen:.0%}" if seen > 0.5 else ""
+                row[f"K = {size}"] = f"{seen:+.1f} / {unseen:+.1f}{share}"
+        table.append(row)
+    return table
+
+
+def curves(shared: Mapping[str, Record], own: Mapping[str, Record], error: str) -> Image.Image:
+    """Top-1 over what the eye or the squared error loses, a line for each K."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, title in zip(axes, ("one palette", "own palettes, one network"), strict=True):
+        axis.set_title(title, fontsize=10)
+        axis.set_xscale("log")
+        axis.set_xlabel({"mse": "MSE", "eye_error": "eye error (OKLab x 100)"}[error])
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("top-1, test images (%)")
+    for size in SIZES:
+        points: dict[float, list[dict[str, float]]] = {}
+        for run in shared.values():
+            if run["num_colors"] == size:
+                points.setdefault(run["fidelity"], []).append(run["test"])
+        draw_curve(axes[0], points, error, size)
+        points = {f: [run["test"][f"{size} {f:g}"] for run in own.values()] for f in FIDELITIES}
+        draw_curve(axes[1], points, error, size)
+    axes[1].legend(frameon=False, fontsize=8, title="colours", title_fontsize=8)
+    return as_picture(figure)
+
+
+def draw_curve(
+    axis: Axes, points: Mapping[float, Sequence[Mapping[str, float]]], error: str, size: int
+) -> None:
+    """One line, with intervals over the seeds; the end of k-means is a ring."""
+    known = [points[f] for f in sorted(points) if points[f]]
+    if not known:
+        return
+    x = [mean_interval([one[error] for one in seeds]) for seeds in known]
+    y = [mean_interval([one["top1"] for one in seeds]) for seeds in known]
+    axis.errorbar(
+        [mean for mean, _ in x],
+        [mean for mean, _ in y],
+        [half for _, half in y],
+        [half for _, half in x],
+        color=COLORS[size],
+        marker="o",
+        markersize=3,
+        label=str(size),
+    )
+
+
+def pictures(
+    images: Tensor,
+    classes: Sequence[str],
+    network: NeuralColorQuantize,
+    run: Record,
+    judge: FrozenClassifier,
+) -> Image.Image:
+    """Images in few colours, with what the classifier takes them for.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1], a row for each.
+        classes: their names.
+        network: what chooses colours, beside k-means.
+        run: its record.
+        judge: the classifier that it is for.
+
+    Returns:
+        A column for the originals, then for each K one of k-means and one of the network.
+    """
+    columns = {"original": images}
+    for size in PICTURED:
+        columns[f"k-means, K = {size}"] = PerImageColorQuantize(size)(images)
+        columns[f"network, K = {size}"] = network.of(size, best_fidelity(run, size))(images)
+    figure = Figure(figsize=(1.35 * len(columns), 1.5 * len(images)), layout="constrained")
+    grid = figure.subplots(len(images), len(columns))
+    with torch.no_grad():
+        guesses = {name: judge(shown).argmax(1).tolist() for name, shown in columns.items()}
+    for column, (name, shown) in enumerate(columns.items()):
+        for row, image in enumerate(shown.detach().clamp(0, 1)):
+            axis = grid[row][column]
+            axis.imshow(image.movedim(0, -1).numpy(), interpolation="nearest")
+            axis.set_axis_off()
+            guess = guesses[name][row]
+            right = guess == guesses["original"][row]
+            label = f"{name}\n" if row == 0 else ""
+            color = "black" if right else ORANGE
+            axis.set_title(f"{label}{classes[guess]}", fontsize=8, color=color, pad=2)
+    return as_picture(figure)
+
+
+def section(title: str, *parts: str) -> str:
+    """A headline, then paragraphs, tables and pictures."""
+    prose = [part if part[:1] in "|!-`" else fill(" ".join(part.split()), 100) for part in parts]
+    return "\n\n".join([f"## {title}", *(part for part in prose if part)])
+
+
+def write(folder: Path, found: Mapping[str, Record]) -> None:
+    """``network.md`` from the records of all parts; what is not there is left out."""
+
+    def part(prefix: str) -> dict[str, Record]:
+        return {name: run for name, run in found.items() if name.startswith(prefix)}
+
+    judged = part("transfer-") | {
+        name: run | {"method": "color_cnn", "unseen": run.get("unseen_top1")}
+        for name, run in part("color_cnn-").items()
+        if "soft_top1" in run
+    }
+    original = found.get("transfer-original", {})
+    sections = [
+        section(
+            "How few colours, if they are chosen for it",
+            HEADLINE.format(top1=original.get("top1", float("nan"))),
+            markdown_table(top1_rows(judged, "top1")),
+            "![Images in few colours](network/pictures.png)",
+        ),
+        section(
+            "Does another network recognise it, too?",
+            TRANSFER.format(unseen=original.get("unseen", float("nan"))),
+            markdown_table(top1_rows(judged, "unseen")),
+            markdown_table(transfer_rows(judged)),
+        ),
+        section(
+            "Between what a network wants and what an eye sees",
+            CURVE,
+            "![Top-1 over MSE](network/curve_mse.png)",
+            "![Top-1 over eye error](network/curve_eye_error.png)",
+        ),
+        section(
+            "ColorCNN's head at the same size",
+            COLOR_CNN,
+            markdown_table(color_cnn.rows(part("color_cnn-"))),
+        ),
+        section(
+            "The atlas of estimators",
+            *estimators.NOTES.strip().split("\n\n"),
+            markdown_table(estimators.rows(part("estimators-"))),
+            "![Estimators](network/estimators.png)",
+        ),
+        section("A dithered display", DISPLAY, markdown_table(display.rows(part("display-")))),
+        section(
+            "Data sets in few colours",
+            PACKED,
+            markdown_table(packed.rows(part("packed-"))),
+            markdown_table(packed.equal_rows(part("packed-"))),
+            markdown_table(packed.training_rows(part("packed-"))),
+            "![Top-1 over bytes per image](network/packed.png)",
+        ),
+        section("Commands", COST, markdown_table(cost_rows(found))),
+    ]
+    text = "\n\n".join(["# Palettes for a network", *sections])
+    (folder / "network.md").write_text(text + "\n")
+
+
+def cost_rows(found: Mapping[str, Record]) -> list[dict[str, str]]:
+    """What the parts took, in minutes of one core."""
+    table = []
+    for part, command in COMMANDS.items():
+        runs = [run["minutes"] for name, run in found.items() if name.startswith(f"{part}-")]
+        table.append(
+            {
+                "part": part,
+                "`python -m experiments.network ...`": f"`{command}`",
+                "runs": str(len(runs)),
+                "minutes in all": f"{sum(runs):.0f}",
+                "longest": f"{max(runs, default=0):.0f}",
+            }
+        )
+    return table
+
+
+def run(argv: Sequence[str] | None = None) -> None:
+    """Write what there is."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.network report")
+    parser.add_argument("--data", type=Path, required=True, help="folder with train/ and test/")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="weights of the ResNet-20")
+    parser.add_argument("--weights", type=Path, required=True, help="folder of the networks")
+    parser.add_argument("--records", type=Path, default=RECORDS)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    options = parser.parse_args(argv)
+    found = records(options.records, "")
+    folder: Path = options.out / "network"
+    folder.mkdir(parents=True, exist_ok=True)
+    shared, own, atlas, small = (
+        {name: one for name, one in found.items() if name.startswith(prefix)}
+        for prefix in ("shared-", "own-", "estimators-", "packed-")
+    )
+    drawn = {f"curve_{error}": curves(shared, own, error) for error in ("mse", "eye_error")}
+    if atlas:
+        drawn["estimators"] = estimators.draw(atlas)
+    if small:
+        drawn["packed"] = packed.draw(small)
+    for name, one in islice(own.items(), 1):
+        network = NeuralColorQuantize.load(options.weights / f"{name}.pt")
+        images = one_of_each_class(load_images(options.data))
+        classes = sorted(place.name for place in (options.data / "test").iterdir())
+        judge = load_judge(options.checkpoint)
+        drawn["pictures"] = pictures(images, classes, network, one, judge)
+    for name, picture in drawn.items():
+        picture.quantize(128).save(folder / f"{name}.png", optimize=True)
+    (options.out / "network.json").write_text(json.dumps(found) + "\n")
+    write(options.out, found)
+
+
+def one_of_each_class(data: ImageData) -> Tensor:
+    """The first test image of as many classes as are shown."""
+    firsts: dict[int, Tensor] = {}
+    for images, labels in data.test_dataloader():
+        for image, label in zip(images, labels.tolist(), strict=True):
+            firsts.setdefault(label, image)
+    return torch.stack([firsts[label] for label in sorted(firsts)[:NUM_PICTURES]])
+
+
+HEADLINE = """
+Top-1 on the 10 000 test images of CIFAR-10 (JPEG) of a frozen ResNet-20 that was trained on all
+colours ({top1:.2f} % without quantization). Means and 95 % t-intervals over the seeds, where there
+are several. A tenth of the training images is held out and makes every choice; the test images make
+none.
+
+*Learnt from the loss*: the K colours are a parameter (`LearnedPalette`), each pixel takes the
+nearest. *Palette network*: 102 828 parameters for all K together; it moves the pixels, k-means of
+each image groups them there, and a colour is the mean of the pixels that have it. Colours are hard
+in training, too. The fidelity at which each K is judged is chosen by the validation images.
+"""
+
+TRANSFER = """
+The same images, judged by a small VGG ({unseen:.2f} % without quantization), which nothing was made
+for. Beside the gain over k-means that the ResNet-20 sees stands what the VGG sees of it, and its
+share.
+"""
+
+CURVE = """
+One weight leads from the loss of the classifier (0) to the squared error (1): a palette for each
+weight on the left, one network that is told the weight on the right. Intervals over the seeds.
+"""
+
+COLOR_CNN = """
+ColorCNN (Hou, Zheng and Gould, Learning to structure an image with few colors, CVPR 2020) as its
+paper and its authors' program describe it, at our size: one model for each K, soft colours in
+training and hard ones in the test. Ours is 120 000 parameters for one K, theirs 13.4 million.
+"""
+
+DISPLAY = """
+A generator behind a dithered display, trained for the eye's error straight through the dots, or
+without the display and dithered afterwards. Its pictures are all that it ever shows: nothing is
+held out.
+"""
+
+PACKED = """
+The 50 000 training images as packed indices of 1 to 4 bits, palettes included, and what the frozen
+classifier knows of the 10 000 test images packed in the same way.
+"""
+
+COST = """
+Each is one command, resumable: what has a record is not run again. Minutes are those of one core of
+a shared machine, busy with others of these runs.
+"""
+
+COMMANDS = {
+    "shared": "shared --data FOLDER --checkpoint FILE",
+    "own": "own --data FOLDER --checkpoint FILE --weights FOLDER",
+    "unseen": "unseen --data FOLDER --out FILE",
+    "color_cnn": "color_cnn --data FOLDER --checkpoint FILE --weights FOLDER --compiled",
+    "transfer": "transfer --data FOLDER --checkpoint FILE --unseen FILE --weights FOLDER",
+    "estimators": "estimators --data FOLDER --checkpoint FILE",
+    "display": "display",
+    "packed": "packed --data FOLDER --checkpoint FILE --train",
+}
