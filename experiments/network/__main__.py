@@ -1,8 +1,14 @@
-"""``python -m experiments.network PART``: the parts of the study, each with its own ``--help``."""
+"""``python -m experiments.network PART``: the parts of the study, each with its own ``--help``.
+
+``--config configs/network.yaml`` gives a part the arguments of the published runs.
+"""
 
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
 
 PARTS = {
     "shared": "one palette for all images, learnt from the classifier's loss",
@@ -12,8 +18,34 @@ PARTS = {
     "unseen": "a classifier that no palette was made for",
     "display": "an autoencoder in front of a dithered display",
     "packed": "the data set as packed indices",
+    "transfer": "all of them, judged by that classifier as well",
     "report": "network.md from what all of them have left",
 }
+
+
+def with_config(part: str, arguments: Sequence[str]) -> list[str]:
+    """The arguments with those of ``--config FILE`` in front of them, from the part's section.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it has no such section.
+    """
+    if "--config" not in arguments[:-1]:
+        return [*arguments]
+    place = [*arguments].index("--config")
+    file = Path(arguments[place + 1])
+    if not file.is_file():
+        raise FileNotFoundError(f"no config at {file.absolute()}")
+    content = yaml.safe_load(file.read_text())
+    section = content.get(part) if isinstance(content, dict) else None
+    if not isinstance(section, dict):
+        raise ValueError(f"{file}: expected a section {part!r} with its arguments")
+    given: list[str] = []
+    for name, value in section.items():
+        values = value if isinstance(value, list) else [value]
+        texts = [] if value is True else [str(one) for one in values]
+        given += [] if value is False else [f"--{name.replace('_', '-')}", *texts]
+    return [*given, *arguments[:place], *arguments[place + 2 :]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("usage: python -m experiments.network PART ...", *lines, sep="\n", file=sys.stderr)
         sys.exit(2)
     try:
-        importlib.import_module(f"experiments.network.{part}").run(rest[:-1])
+        module = importlib.import_module(f"experiments.network.{part}")
+        module.run(with_config(part, rest[:-1]))
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)

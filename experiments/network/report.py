@@ -187,11 +187,12 @@ def write(folder: Path, found: Mapping[str, Record]) -> None:
     def part(prefix: str) -> dict[str, Record]:
         return {name: run for name, run in found.items() if name.startswith(prefix)}
 
-    judged = part("transfer-") | {
-        name: run | {"method": "color_cnn", "unseen": run.get("unseen_top1")}
-        for name, run in part("color_cnn-").items()
-        if "soft_top1" in run
-    }
+    judged = part("transfer-")
+    for name, run in part("color_cnn-").items():
+        if "soft_top1" in run:
+            other = found.get(f"{name}-unseen", {})
+            unseen = {"unseen": other["unseen_top1"]} if other else {}
+            judged[name] = run | {"method": "color_cnn"} | unseen
     original = found.get("transfer-original", {})
     sections = [
         section(

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from colorquant_nn import PerImageColorQuantize
 from experiments.models import ResNet20
 from experiments.network import own, shared
-from experiments.network.__main__ import main
+from experiments.network.__main__ import PARTS, main, with_config
 from experiments.network.judges import FrozenClassifier, accuracy, load_images, load_judge
 from experiments.network.own import FIDELITIES, best_fidelity
 from experiments.network.palette_network import SIZES, NeuralColorQuantize, assign
 from experiments.network.records import record, records
+from tests.experiments.conftest import CONFIGS
 
 
 def photographs(number: int = 3) -> Tensor:
@@ -284,3 +285,27 @@ def test_what_a_training_draws_is_a_function_of_its_seed_and_epoch() -> None:
     assert losses(0) == first
     torch.manual_seed(0)
     assert losses(1) != first
+
+
+def test_a_config_comes_before_what_is_given(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("own:\n  seeds: [0, 1]\n  data: here\n  compiled: true\n  train: false\n")
+    given = with_config("own", ["--seeds", "2", "--config", str(file), "--epochs", "1"])
+    assert given == [
+        *["--seeds", "0", "1", "--data", "here", "--compiled", "--seeds", "2", "--epochs", "1"]
+    ]
+    assert with_config("own", ["--seeds", "2"]) == ["--seeds", "2"]
+    with pytest.raises(ValueError, match="expected a section 'shared'"):
+        with_config("shared", ["--config", str(file)])
+    with pytest.raises(FileNotFoundError, match="no config at"):
+        with_config("own", ["--config", str(tmp_path / "none.yaml")])
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_config_of_the_study_is_what_a_part_takes(
+    part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([part, "--config", str(CONFIGS / "network.yaml"), "--help"])
+    assert stopped.value.code == 0
+    assert f"python -m experiments.network {part}" in capsys.readouterr().out
