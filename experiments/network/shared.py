@@ -19,25 +19,25 @@ from experiments.network.judges import FrozenClassifier, accuracy, load_images, 
 from experiments.network.records import RECORDS, Record, record
 from experiments.network.training import fit
 
-NUM_COLORS = (4, 8, 2, 16, 32)
+NUM_COLORS = (8, 4, 2, 16, 32)
 FIDELITIES = (0.0, 0.1, 0.3, 0.6, 0.9)
 NUM_STARTS = 4
 TRIAL_STEPS = 150
 EPOCHS = 2
-RATE = 0.03
-TEMPERATURE = 0.03  # of the soft assignment behind the gradient
+RATE = 0.2  # of Adam, in root mean squared errors of k-means
 
 
 class PaletteForAClassifier(pl.LightningModule):
     """Moves a palette towards what a classifier recognises, what the eye sees, or between.
 
-    The loss is ``(1 - fidelity) * cross-entropy + fidelity * MSE / scale``.
+    The loss is ``(1 - fidelity) * cross-entropy + fidelity * MSE / scale``. The temperature of the
+    soft assignment behind the gradient is ``2 * scale``, as of Gaussian clusters of that variance.
 
     Args:
         palette: the layer.
         judge: the classifier.
         fidelity: weight of the squared error, 0 to 1.
-        scale: MSE that weighs as much as a cross-entropy of 1, such as that of k-means.
+        scale: MSE of k-means; it weighs as much as a cross-entropy of 1.
         steps: of the whole training, over which the learning rate falls to 0.
     """
 
@@ -61,7 +61,7 @@ class PaletteForAClassifier(pl.LightningModule):
         return (1 - self.fidelity) * task + self.fidelity * error
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.Adam(self.palette.parameters(), RATE)
+        optimizer = torch.optim.Adam(self.palette.parameters(), RATE * self.scale**0.5)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
         return {
             "optimizer": optimizer,
@@ -91,9 +91,10 @@ def learn(
     beginnings = list(starts(data, num_colors, seed))
     kmeans = ColorQuantize.from_palette(beginnings[0]).eval()
     scale = accuracy(data.val_dataloader(), judge, kmeans)["mse"]
+    soft = Soft(2 * scale)
     best, most = LearnedPalette(num_colors), -torch.inf
     for palette in beginnings:
-        layer = LearnedPalette.from_palette(palette, estimator=Soft(TEMPERATURE))
+        layer = LearnedPalette.from_palette(palette, estimator=soft)
         task = PaletteForAClassifier(layer, judge, fidelity, scale, TRIAL_STEPS)
         fit(task, data, batches=TRIAL_STEPS)
         kept = accuracy(data.val_dataloader(), judge, layer.eval())
@@ -101,8 +102,9 @@ def learn(
         # which a classifier is sure to be something else says little about how many they are.
         worth = (1 - fidelity) * kept["top1"] / 100 - fidelity * kept["mse"] / scale
         if worth > most:
-            best, most = layer, worth
-    layer = LearnedPalette.from_palette(best.palette.detach(), estimator=Soft(TEMPERATURE))
+            soft = Soft(2 * scale)
+    best, most = layer, worth
+    layer = LearnedPalette.from_palette(best.palette.detach(), estimator=soft)
     task = PaletteForAClassifier(layer, judge, fidelity, scale, EPOCHS * len(batches))
     fit(task, data, epochs=EPOCHS)
     return layer.eval()
