@@ -26,7 +26,7 @@ from experiments.network.palette_network import SIZES, NeuralColorQuantize, assi
 from experiments.network.records import RECORDS, Record, record
 from experiments.network.training import fit
 
-SHARES = (0.3, 0.3, 0.15, 0.15, 0.1)  # of the batches, for each of SIZES
+SHARES = (0.35, 0.3, 0.15, 0.12, 0.08)  # of the batches, for each of SIZES
 FIDELITIES = (0.0, 0.05, 0.2, 0.5, 1.0)  # of the curve
 FREE = 0.4  # share of the images that the classifier alone judges
 HINT = 0.5  # weight of the network's own guess of the class

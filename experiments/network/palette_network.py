@@ -15,7 +15,7 @@ from torch.nn import functional
 from colorquant_nn import PerImageColorQuantize
 
 SIZES = (2, 4, 8, 16, 32)  # the palettes that it is trained for
-SOFTNESS = 2.0  # of the assignment behind the gradient, in the image's own mean squared distance
+SOFTNESS = 2 / 3  # of the assignment behind the gradient, in the image's own mean squared distance
 
 
 class FewColors(NamedTuple):
@@ -36,9 +36,9 @@ class NeuralColorQuantize(nn.Module):
     near each other *there*, and the colour is the mean of what they were. Before training nothing
     is moved, so it begins as `PerImageColorQuantize`; K and the fidelity are said at the call.
 
-    Colours are hard in training and evaluation. The gradient is that of a soft assignment, of a
-    Gaussian mixture whose variance is that of the image's own clusters, to where pixels are moved
-    and to the means.
+    Colours are hard in training and evaluation. The gradient is that of a soft assignment, that of
+    a mixture of Gaussians whose variance is that of the image's own clusters, to where pixels are
+    moved and to the means.
 
     Args:
         width: features at half the resolution; twice as many at a quarter.
@@ -65,7 +65,7 @@ class NeuralColorQuantize(nn.Module):
         self.fine = Block(12, width)
         self.coarse = Block(width, 2 * width)
         self.deep = Block(2 * width, 2 * width)
-        self.up = Block(3 * width, width)
+        self.up = Block(3 * width, width, asked=2 + 2 * width)
         self.head = nn.Conv2d(width, 12, kernel_size=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
@@ -101,7 +101,8 @@ class NeuralColorQuantize(nn.Module):
         coarse = self.coarse(functional.avg_pool2d(fine, 2), condition)
         coarse = coarse + self.deep(coarse, condition)
         both = torch.cat([fine, functional.interpolate(coarse, scale_factor=2.0)], dim=1)
-        change = functional.pixel_shuffle(self.head(self.up(both, condition)), 2)
+        whole = torch.cat([condition, coarse.mean((2, 3))], dim=1)  # what the image is of
+        change = functional.pixel_shuffle(self.head(self.up(both, whole)), 2)
         return images + change[..., :height, :width].float(), coarse
 
     def save(self, path: str | Path) -> None:
@@ -144,12 +145,12 @@ class Block(nn.Module):
         Perez et al., FiLM: visual reasoning with a general conditioning layer (2018).
     """
 
-    def __init__(self, in_channels: int, channels: int) -> None:
+    def __init__(self, in_channels: int, channels: int, asked: int = 2) -> None:
         super().__init__()
         self.first = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
         self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norms = nn.ModuleList(nn.GroupNorm(4, channels) for _ in range(2))
-        self.ask = nn.Linear(2, 2 * channels)
+        self.ask = nn.Linear(asked, 2 * channels)
         nn.init.zeros_(self.ask.weight)
         nn.init.zeros_(self.ask.bias)
 

@@ -213,28 +213,23 @@ def write(folder: Path, found: Mapping[str, Record]) -> None:
             "![Top-1 over MSE](network/curve_mse.png)",
             "![Top-1 over eye error](network/curve_eye_error.png)",
         ),
-        section(
-            "ColorCNN's head at the same size",
-            COLOR_CNN,
-            markdown_table(color_cnn.rows(part("color_cnn-"))),
-        ),
-        section(
-            "The atlas of estimators",
-            *estimators.NOTES.strip().split("\n\n"),
-            markdown_table(estimators.rows(part("estimators-"))),
-            "![Estimators](network/estimators.png)",
-        ),
-        section("A dithered display", DISPLAY, markdown_table(display.rows(part("display-")))),
-        section(
-            "Data sets in few colours",
-            PACKED,
-            markdown_table(packed.rows(part("packed-"))),
-            markdown_table(packed.equal_rows(part("packed-"))),
-            markdown_table(packed.training_rows(part("packed-"))),
-            "![Top-1 over bytes per image](network/packed.png)",
-        ),
-        section("Commands", COST, markdown_table(cost_rows(found))),
     ]
+    if peer := part("color_cnn-"):
+        table = markdown_table(color_cnn.rows(peer))
+        sections.append(section("ColorCNN's head at the same size", COLOR_CNN, table))
+    if atlas := part("estimators-"):
+        notes, table = estimators.NOTES.strip().split("\n\n"), estimators.rows(atlas)
+        plot = "![Estimators](network/estimators.png)"
+        sections.append(section("The atlas of estimators", *notes, markdown_table(table), plot))
+    if dots := part("display-"):
+        table = markdown_table(display.rows(dots))
+        sections.append(section("A dithered display", DISPLAY, table))
+    if small := part("packed-"):
+        tables = [packed.rows(small), packed.equal_rows(small), packed.training_rows(small)]
+        plot = "![Top-1 over bytes per image](network/packed.png)"
+        tables = [markdown_table(table) for table in tables if table]
+        sections.append(section("Data sets in few colours", PACKED, *tables, plot))
+    sections.append(section("Commands", COST, markdown_table(cost_rows(found))))
     text = "\n\n".join(["# Palettes for a network", *sections])
     (folder / "network.md").write_text(text + "\n")
 

@@ -137,8 +137,8 @@ def test_the_gradient_is_that_of_the_soft_assignment() -> None:
     spread = (hard * distances).sum((1, 2, 3)) / 256
 
     def surrogate(places: Tensor) -> Tensor:
-        shares = soft(places)[0].div(-2 * spread[:, None, None, None]).softmax(-1)
-        base = soft(images)[0].div(-2 * spread[:, None, None, None]).softmax(-1)
+        shares = soft(places)[0].div(-2 / 3 * spread[:, None, None, None]).softmax(-1)
+        base = soft(images)[0].div(-2 / 3 * spread[:, None, None, None]).softmax(-1)
         mixed = hard + shares - base  # hard in value, soft in slope
         palette = torch.einsum("bhwk,bchw->bkc", mixed, images) / mixed.sum((1, 2))[..., None]
         return (torch.einsum("bhwk,bkc->bchw", mixed, palette) * weights).sum()
