@@ -110,7 +110,8 @@ def curves(shared: Mapping[str, Record], own: Mapping[str, Record], error: str) 
         draw_curve(axes[0], points, error, size)
         points = {f: [run["test"][f"{size} {f:g}"] for run in own.values()] for f in FIDELITIES}
         draw_curve(axes[1], points, error, size)
-    axes[1].legend(frameon=False, fontsize=8, title="colours", title_fontsize=8)
+    if axes[1].lines:
+        axes[1].legend(frameon=False, fontsize=8, title="colours", title_fontsize=8)
     return as_picture(figure)
 
 
@@ -218,17 +219,18 @@ def write(folder: Path, found: Mapping[str, Record]) -> None:
         table = markdown_table(color_cnn.rows(peer))
         sections.append(section("ColorCNN's head at the same size", COLOR_CNN, table))
     if atlas := part("estimators-"):
-        notes, table = estimators.NOTES.strip().split("\n\n"), estimators.rows(atlas)
+        table = markdown_table(estimators.rows(atlas))
+        notes = estimators.NOTES.strip().split("\n\n")
         plot = "![Estimators](network/estimators.png)"
-        sections.append(section("The atlas of estimators", *notes, markdown_table(table), plot))
+        sections.append(section("The atlas of estimators", *notes, table, plot))
     if dots := part("display-"):
         table = markdown_table(display.rows(dots))
         sections.append(section("A dithered display", DISPLAY, table))
     if small := part("packed-"):
-        tables = [packed.rows(small), packed.equal_rows(small), packed.training_rows(small)]
+        tables = packed.rows(small), packed.equal_rows(small), packed.training_rows(small)
+        texts = [markdown_table(rows) for rows in tables if rows]
         plot = "![Top-1 over bytes per image](network/packed.png)"
-        tables = [markdown_table(table) for table in tables if table]
-        sections.append(section("Data sets in few colours", PACKED, *tables, plot))
+        sections.append(section("Data sets in few colours", PACKED, *texts, plot))
     sections.append(section("Commands", COST, markdown_table(cost_rows(found))))
     text = "\n\n".join(["# Palettes for a network", *sections])
     (folder / "network.md").write_text(text + "\n")
@@ -300,7 +302,7 @@ are several. A tenth of the training images is held out and makes every choice; 
 none.
 
 *Learnt from the loss*: the K colours are a parameter (`LearnedPalette`), each pixel takes the
-nearest. *Palette network*: 102 828 parameters for all K together; it moves the pixels, k-means of
+nearest. *Palette network*: 105 132 parameters for all K together; it moves the pixels, k-means of
 each image groups them there, and a colour is the mean of the pixels that have it. Colours are hard
 in training, too. The fidelity at which each K is judged is chosen by the validation images.
 """
