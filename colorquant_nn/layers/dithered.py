@@ -24,7 +24,8 @@ class DitheredColorQuantize(nn.Module):
     `ColorQuantize` follows the data, or is fixed; a `LearnedPalette` is moved by gradients; a
     `PerImageColorQuantize` has one for each image. Then the dots are drawn with that palette, the
     images of a batch on threads. The gradient passes straight through to the images, ones, and to
-    each colour of a palette that learns from where it is drawn.
+    each colour of a palette that learns from where it is drawn; the estimator of the layer within,
+    which is about nearest colours, has no part in it.
 
     With `colorquant_nn.functional.eye_error` as the loss, which sees what eyes see of dots, what is
     in front learns for a dithered display: `experiments/examples/dithered_display.py`.
