@@ -29,6 +29,7 @@ from experiments.network.training import fit
 SHARES = (0.35, 0.3, 0.15, 0.12, 0.08)  # of the batches, for each of SIZES
 FIDELITIES = (0.0, 0.05, 0.2, 0.5, 1.0)  # of the curve
 FREE = 0.4  # share of the images that the classifier alone judges
+DISTILLED = 4.0  # temperature of the classifier's logits
 HINT = 0.5  # weight of the network's own guess of the class
 RATE = 2e-3
 EPOCHS = 40
@@ -39,8 +40,11 @@ class PaletteNetworkForAClassifier(pl.LightningModule):
     """Teaches a network palettes of all sizes and fidelities at once.
 
     Each batch has one K and each image a fidelity f; its loss is
-    ``(1 - f) * cross-entropy + f * MSE / MSE of k-means``. Beside it the network guesses the class
-    from its coarse features, which it has to know to show it: that is learnt faster by itself.
+    ``(1 - f) * task + f * MSE / MSE of k-means``. The task is half the cross-entropy of the label,
+    half the divergence from what the classifier says of the original image, at a high temperature,
+    so that images which it is sure of teach something, too. Beside it the
+    network guesses the class from its coarse features, which it has to know to show it: that is
+    learnt faster by itself.
 
     Args:
         network: what learns.
@@ -48,6 +52,9 @@ class PaletteNetworkForAClassifier(pl.LightningModule):
         scales: MSE of k-means for each of `SIZES`.
         steps: of the whole training.
         seed: of the sizes, fidelities and shifts.
+
+    References:
+        Hinton, Vinyals and Dean, Distilling the knowledge in a neural network (2015), section 2.
     """
 
     def __init__(
@@ -79,7 +86,7 @@ class PaletteNetworkForAClassifier(pl.LightningModule):
             moved, features = self._move(images, SIZES[which], fidelity)
             guess = self.guess(features.mean((2, 3)))
         few = assign(images, moved, SIZES[which]).values
-        task = functional.cross_entropy(self.judge.fast(few), labels, reduction="none")
+        task = self._task(few, images, labels)
         error = (few - images).square().mean((1, 2, 3)) / self.scales[which]
         hint = functional.cross_entropy(guess.float(), labels)
         loss = ((1 - fidelity) * task + fidelity * error).mean() + HINT * hint
@@ -90,6 +97,16 @@ class PaletteNetworkForAClassifier(pl.LightningModule):
                 flush=True,
             )
         return loss
+
+    def _task(self, few: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """How little the classifier knows of each image in few colours, (B,)."""
+        logits = self.judge.fast(few)
+        with torch.no_grad():
+            original = (self.judge.fast(images) / DISTILLED).log_softmax(1)
+        soft = (logits / DISTILLED).log_softmax(1)
+        divergence = functional.kl_div(soft, original, reduction="none", log_target=True).sum(1)
+        label = functional.cross_entropy(logits, labels, reduction="none")
+        return (label + DISTILLED**2 * divergence) / 2
 
     def _shifted(self, images: Tensor) -> Tensor:
         """The batch, moved by some pixels, its border mirrored."""

@@ -58,7 +58,7 @@ class NeuralColorQuantize(nn.Module):
         [4, 4]
     """
 
-    def __init__(self, width: int = 24) -> None:
+    def __init__(self, width: int = 26) -> None:
         super().__init__()
         self.width = width
         self.num_features = 2 * width
@@ -149,7 +149,7 @@ class Block(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
         self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norms = nn.ModuleList(nn.GroupNorm(4, channels) for _ in range(2))
+        self.norms = nn.ModuleList(nn.GroupNorm(2, channels) for _ in range(2))
         self.ask = nn.Linear(asked, 2 * channels)
         nn.init.zeros_(self.ask.weight)
         nn.init.zeros_(self.ask.bias)

@@ -302,7 +302,7 @@ are several. A tenth of the training images is held out and makes every choice; 
 none.
 
 *Learnt from the loss*: the K colours are a parameter (`LearnedPalette`), each pixel takes the
-nearest. *Palette network*: 105 132 parameters for all K together; it moves the pixels, k-means of
+nearest. *Palette network*: 122 992 parameters for all K together; it moves the pixels, k-means of
 each image groups them there, and a colour is the mean of the pixels that have it. Colours are hard
 in training, too. The fidelity at which each K is judged is chosen by the validation images.
 """
