@@ -11,7 +11,7 @@ from tests.experiments.conftest import CONFIGS
 
 WRONG = {
     "--data.init_args.name=CIFAR10": "CIFAR10 (train split) is not under",
-    "--data.init_args.name=CIFAR11": "expected 'Photographs', 'ImageFolder', 'LoadedFolder', 'PackedImages' or the name of",
+    "--data.init_args.name=CIFAR11": "'LoadedFolder', 'PackedImages' or the name of",
     "--data.init_args.download=true": "Photographs cannot be downloaded",
     "--data.init_args.batch_size=0": "expected batch_size >= 1, got 0",
     "--data.init_args.crop_size=null": "expected a data.init_args.crop_size",
