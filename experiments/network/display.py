@@ -16,6 +16,7 @@ Letters: B pictures, H rows, W columns.
 
 import argparse
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -42,7 +43,8 @@ NEAREST = "the nearest colours in training, dithered afterwards"
 TARGETS = "no generator: the photographs, dithered"
 SPATIAL = "no generator: dots of direct search (`spatial`)"
 
-RATE = 5e-3  # of Adam, the largest: it rises within `WARM_UP` steps and falls to nothing
+# Of Adam, the largest: they rise within `WARM_UP` steps and fall to nothing.
+RATE, CODE_RATE = 1e-3, 0.1
 WARM_UP = 5
 
 
@@ -51,9 +53,9 @@ class Generator(nn.Module):
 
     Args:
         pictures: B.
-        size: H and W, even.
-        channels: features; twice as many at half the resolution, where the codes are.
-        code: numbers of a code at each place.
+        size: H and W.
+        channels: features, twice as many in the first layer.
+        code: numbers of a code at each pixel.
 
     Returns:
         (B, 3, H, W) in [0, 1], all pictures.
@@ -66,13 +68,11 @@ class Generator(nn.Module):
 
     def __init__(self, pictures: int, size: int, channels: int = 24, code: int = 8) -> None:
         super().__init__()
-        self.codes = nn.Parameter(0.1 * torch.randn(pictures, code, size // 2, size // 2))
+        self.codes = nn.Parameter(0.1 * torch.randn(pictures, code, size, size))
         self.decoder = nn.Sequential(
             nn.Conv2d(code, 2 * channels, 3, padding=1),
             nn.SiLU(),
-            nn.ConvTranspose2d(2 * channels, channels, 4, stride=2, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.Conv2d(2 * channels, channels, 3, padding=1),
             nn.SiLU(),
             nn.Conv2d(channels, 3, 3, padding=1),
         ).to(memory_format=torch.channels_last)
@@ -113,21 +113,26 @@ def train(generator: Generator, show: Show, targets: Tensor, steps: int) -> Gene
         steps: of Adam.
 
     Returns:
-        The copy.
+        The copy, as it was when its error was least.
     """
     generator = copy.deepcopy(generator)
-    optimizer = torch.optim.Adam(generator.parameters(), lr=RATE)
+    optimizer = torch.optim.Adam(generator.decoder.parameters(), lr=RATE)
+    optimizer.add_param_group({"params": [generator.codes], "lr": CODE_RATE})
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1, (step + 1) / WARM_UP) * (1 - step / steps)
     )
+    least, best = math.inf, generator.state_dict()
     for step in range(steps):
         error = eye_error(show(generator()), targets)
+        if error.item() < least:
+            least, best = error.item(), copy.deepcopy(generator.state_dict())
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
         schedule.step()
         if step % 100 == 0:
             print(f"step {step} of {steps}: eye error {error.item():.2f}", flush=True)
+    generator.load_state_dict(best)
     return generator
 
 
@@ -271,7 +276,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=500, help="of each half of a training")
     parser.add_argument("--crops", type=int, default=16, help="of photographs")
-    parser.add_argument("--size", type=int, default=48, help="their side, even")
+    parser.add_argument("--size", type=int, default=48, help="their side")
     parser.add_argument("--records", type=Path, default=RECORDS, help="folder of what was found")
     options = parser.parse_args(argv)
     dots: Sequence[tuple[str, Dither]] = [(x, "floyd-steinberg") for x in options.displays]
