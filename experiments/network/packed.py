@@ -11,9 +11,10 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pytorch_lightning as pl
@@ -37,12 +38,19 @@ from experiments.network.judges import (
     load_images,
     load_judge,
 )
-from experiments.network.records import RECORDS, Record, record
+from experiments.network.own import best_fidelity
+from experiments.network.palette_network import NeuralColorQuantize
+from experiments.network.records import RECORDS, Record, record, records
 from experiments.network.training import fit
-from experiments.packed_images import PackedImages, pack_images, unpack_indices
+from experiments.packed_images import FewColors, PackedImages, pack_images, unpack_indices
 
 COLORS = (2, 4, 8, 16)
-KINDS = {"own": "a palette for each image", "shared": "one palette"}
+KINDS = {
+    "own": "a palette for each image",
+    "shared": "one palette",
+    "network": "what the palette network chooses",
+}
+EQUALLED = ("own", "network")  # kinds that other formats are compared with at equal bytes
 TRAINED = (None, 16, 4)  # colours of the images that a network learns from, all of them first
 SAMPLE = 2000  # images that other formats are timed on
 QUALITIES = (1, 10, 25, 50, 75, 90)
@@ -53,6 +61,9 @@ CURVES = {
     "JPEG": ("jpeg", "bytes", GREY, "-"),
     "JPEG, tables kept once": ("jpeg", "scan_bytes", GREY, ":"),
 }
+
+
+Quantize: TypeAlias = Callable[[Tensor], FewColors]
 
 
 class Format(NamedTuple):
@@ -142,13 +153,16 @@ class Material:
         return accuracy(batches, self.judge, few)
 
 
-def measure_packed(material: Material, kind: str, num_colors: int) -> Record:
+def measure_packed(
+    material: Material, kind: str, num_colors: int, network: Callable[[int], Quantize] | None = None
+) -> Record:
     """Seconds, bytes and accuracy of packed indices.
 
     Args:
         material: images and judge.
         kind: of `KINDS`.
         num_colors: K.
+        network: of K, how the palette network quantizes; needed for its kind alone.
 
     Returns:
         ``seconds`` for all training images, from decoded pixels to packed indices; ``file_seconds``
@@ -157,11 +171,10 @@ def measure_packed(material: Material, kind: str, num_colors: int) -> Record:
         ``indexed_png_bytes`` as a PNG for each image; and what `accuracy` finds.
     """
     images, labels = material.train.images, material.train.labels
-    layer: PerImageColorQuantize | ColorQuantize
-    new_layer(kind, num_colors, images[:8]).quantize(images[:8] / 255)  # compiles its kernels
+    quantizer(kind, num_colors, images[:8], network)(images[:8] / 255)  # compiles its kernels
     began = time.perf_counter()
-    layer = new_layer(kind, num_colors, images)
-    packed = pack_images(images, labels, layer.quantize, material.train_folder.classes)
+    quantize = quantizer(kind, num_colors, images, network)
+    packed = pack_images(images, labels, quantize, material.train_folder.classes)
     seconds = time.perf_counter() - began
     with TemporaryDirectory() as folder:
         file = Path(folder, "train.npz")
@@ -178,7 +191,7 @@ def measure_packed(material: Material, kind: str, num_colors: int) -> Record:
         read_seconds = time.perf_counter() - began
 
     def change(few: Tensor) -> Tensor:
-        return pack_images(few, [0] * len(few), layer.quantize).batch(slice(None))[0]
+        return pack_images(few, [0] * len(few), quantize).batch(slice(None))[0]
 
     number = len(packed)
     pngs = [len(png) for png in indexed_pngs(packed, SAMPLE)]
@@ -199,11 +212,31 @@ def measure_packed(material: Material, kind: str, num_colors: int) -> Record:
     }
 
 
-def new_layer(kind: str, num_colors: int, images: Tensor) -> PerImageColorQuantize | ColorQuantize:
-    """A layer with own palettes, or one with the k-means palette of uint8 images."""
-    if kind == "own":
-        return PerImageColorQuantize(num_colors).eval()
-    return ColorQuantize(num_colors).fit(images.split(BATCH_SIZE)).eval()
+def quantizer(
+    kind: str, num_colors: int, images: Tensor, network: Callable[[int], Quantize] | None
+) -> Quantize:
+    """What makes K colours of images: of their own, of all uint8 images, or a network's."""
+    if kind == "shared":
+        return ColorQuantize(num_colors).fit(images.split(BATCH_SIZE)).eval().quantize
+    if network is not None and kind == "network":
+        return network(num_colors)
+    return PerImageColorQuantize(num_colors).eval().quantize
+
+
+def chosen_by(weights: Path, folder: Path) -> Callable[[int], Quantize]:
+    """Of K, how a palette network quantizes at the fidelity that its validation images chose.
+
+    Args:
+        weights: of the network.
+        folder: of the records, with that of the network.
+    """
+    found = records(folder, weights.stem).get(weights.stem)
+    if found is None:
+        raise ValueError(f"no {weights.stem}.json in {folder}: the part `own` leaves it there")
+    network = NeuralColorQuantize.load(weights)
+    return lambda num_colors: partial(
+        network, num_colors=num_colors, fidelity=best_fidelity(found, num_colors)
+    )
 
 
 def indexed_pngs(packed: PackedImages, number: int) -> Iterator[bytes]:
@@ -388,6 +421,9 @@ def run(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with train/ and test/")
     parser.add_argument("--checkpoint", type=Path, required=True, help="weights of the ResNet-20")
+    parser.add_argument(
+        "--network", type=Path, help="weights of a palette network, which `own` left"
+    )
     parser.add_argument("--train", action="store_true", help="also train on packed images, at last")
     parser.add_argument("--epochs", type=int, default=6, help="of these trainings")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of these trainings")
@@ -395,6 +431,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     folder: Path = arguments.records
     material = Material(arguments.data, arguments.checkpoint)
+    network = None if arguments.network is None else chosen_by(arguments.network, folder)
 
     def original() -> Record:
         sizes = [Path(path).stat().st_size for path, _ in material.train_folder.samples]
@@ -404,10 +441,10 @@ def run(argv: Sequence[str] | None = None) -> None:
     record(folder, "packed-original", original)
     targets = []
     for kind in KINDS:
-        for num_colors in COLORS:
-            measure = partial(measure_packed, material, kind, num_colors)
+        for num_colors in COLORS if kind != "network" or network is not None else ():
+            measure = partial(measure_packed, material, kind, num_colors, network)
             found = record(folder, _name(kind, num_colors), measure)
-            if kind == "own":
+            if kind in EQUALLED:
                 targets.append(found["bytes"])
     for name, kept in LOSSLESS.items():
         record(folder, f"packed-{name}", partial(measure_format, material, kept, lossless=True))
@@ -429,50 +466,51 @@ def run(argv: Sequence[str] | None = None) -> None:
             )
 
 
-def rows(records: Mapping[str, Record]) -> list[dict[str, str]]:
+def rows(found: Mapping[str, Record]) -> list[dict[str, str]]:
     """The data set's files, lossless formats and packed indices: bytes, speed and accuracy.
 
     Args:
-        records: of this part, by name.
+        found: of this part, by name.
 
     Returns:
         A row for each, as `experiments.figures.markdown_table` takes them; top-1 and MSE stand
         where something is lost.
     """
     table = []
-    original = records["packed-original"]
+    original = found["packed-original"]
     kept = [(original["label"], original)]
-    kept += [(records[f"packed-{x}"]["label"], records[f"packed-{x}"]) for x in LOSSLESS]
+    kept += [(found[f"packed-{x}"]["label"], found[f"packed-{x}"]) for x in LOSSLESS]
     for kind, label in KINDS.items():
-        kept += [(f"packed, {label}, K = {k}", records[_name(kind, k)]) for k in COLORS]
-    for label, found in kept:
-        row = {"images kept as": label, "bytes per image": f"{found['bytes']:.0f}"}
-        if "packed_bytes" in found:
-            row["without deflate"] = f"{found['packed_bytes']:.0f}"
-            row["as indexed PNG"] = f"{found['indexed_png_bytes']:.0f}"
-        if "seconds" in found:
-            row["seconds to make all"] = f"{found['seconds']:.1f}"
-            row["made per second"] = f"{found['images_per_second']:,}".replace(",", " ")
-            row["read per second"] = f"{found['images_read_per_second']:,}".replace(",", " ")
-        if "top1" in found:
-            row |= {"top-1 (%)": f"{found['top1']:.2f}", "MSE": f"{found['mse']:.5f}"}
+        names = [(k, _name(kind, k)) for k in COLORS]
+        kept += [(f"packed, {label}, K = {k}", found[x]) for k, x in names if x in found]
+    for label, run in kept:
+        row = {"images kept as": label, "bytes per image": f"{run['bytes']:.0f}"}
+        if "packed_bytes" in run:
+            row["without deflate"] = f"{run['packed_bytes']:.0f}"
+            row["as indexed PNG"] = f"{run['indexed_png_bytes']:.0f}"
+        if "seconds" in run:
+            row["seconds to make all"] = f"{run['seconds']:.1f}"
+            row["made per second"] = f"{run['images_per_second']:,}".replace(",", " ")
+            row["read per second"] = f"{run['images_read_per_second']:,}".replace(",", " ")
+        if "top1" in run:
+            row |= {"top-1 (%)": f"{run['top1']:.2f}", "MSE": f"{run['mse']:.5f}"}
         table.append(row)
     return table
 
 
-def equal_rows(records: Mapping[str, Record]) -> list[dict[str, str]]:
-    """Top-1 at equal bytes: own palettes, and the best of each lossy format with no more bytes."""
+def equal_rows(found: Mapping[str, Record]) -> list[dict[str, str]]:
+    """Top-1 at equal bytes: packed, and the best of each lossy format with no more bytes."""
     table = []
-    for num_colors in COLORS:
-        ours = records[_name("own", num_colors)]
-        row = {"K": str(num_colors), "bytes per image": f"{ours['bytes']:.0f}"}
-        row["packed, own palettes"] = f"{ours['top1']:.2f}"
+    for kind, num_colors in product(EQUALLED, COLORS):
+        ours = found.get(_name(kind, num_colors))
+        if ours is None:
+            continue
+        row = {"packed": KINDS[kind], "K": str(num_colors)}
+        row |= {"bytes per image": f"{ours['bytes']:.0f}", "top-1 (%)": f"{ours['top1']:.2f}"}
         for label, (name, key, _, _) in CURVES.items():
-            fitting = [
-                found for found in _lossy(records, name) if float(found[key]) <= ours["bytes"]
-            ]
+            fitting = [run for run in _lossy(found, name) if float(run[key]) <= ours["bytes"]]
             if fitting:
-                best = max(fitting, key=lambda found: int(found["quality"]))
+                best = max(fitting, key=lambda run: int(run["quality"]))
                 row[label] = f"{best['top1']:.2f} (quality {best['quality']})"
             else:
                 row[label] = "none so small"
@@ -480,12 +518,12 @@ def equal_rows(records: Mapping[str, Record]) -> list[dict[str, str]]:
     return table
 
 
-def training_rows(records: Mapping[str, Record]) -> list[dict[str, str]]:
+def training_rows(found: Mapping[str, Record]) -> list[dict[str, str]]:
     """Top-1 of networks that learnt from packed images, mean and interval over the seeds."""
     table = []
     for colors in TRAINED:
         prefix = _training_name(colors, "")
-        runs = [found for name, found in records.items() if name.startswith(prefix)]
+        runs = [run for name, run in found.items() if name.startswith(prefix)]
         if runs:
             row = {
                 "learnt from": "all colours" if colors is None else f"own palettes, K = {colors}"
@@ -499,13 +537,19 @@ def training_rows(records: Mapping[str, Record]) -> list[dict[str, str]]:
     return table
 
 
-def draw(records: Mapping[str, Record]) -> Image.Image:
+def draw(found: Mapping[str, Record]) -> Image.Image:
     """Top-1 over bytes per image: packed indices, JPEG and WebP; lossless PNG as a reference."""
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axes = figure.add_subplot()
-    for kind, color, marker in (("own", ORANGE, "o"), ("shared", BLUE, "s")):
-        found = [records[_name(kind, num_colors)] for num_colors in COLORS]
-        points = [(run["bytes"], run["top1"]) for run in found]
+    for kind, color, marker in (
+        ("network", "black", "^"),
+        ("own", ORANGE, "o"),
+        ("shared", BLUE, "s"),
+    ):
+        runs = [found[name] for k in COLORS if (name := _name(kind, k)) in found]
+        if not runs:
+            continue
+        points = [(run["bytes"], run["top1"]) for run in runs]
         axes.plot(*zip(*points, strict=True), color=color, marker=marker, label=KINDS[kind])
         for num_colors, point in zip(COLORS, points, strict=True):
             text = axes.annotate(
@@ -513,9 +557,9 @@ def draw(records: Mapping[str, Record]) -> Image.Image:
             )
             text.set(color=color, fontsize=8)
     for label, (name, key, color, line) in CURVES.items():
-        points = sorted((run[key], run["top1"]) for run in _lossy(records, name))
+        points = sorted((run[key], run["top1"]) for run in _lossy(found, name))
         axes.plot(*zip(*points, strict=True), color=color, linestyle=line, label=label)
-    png, original = records["packed-png"], records["packed-original"]
+    png, original = found["packed-png"], found["packed-original"]
     axes.plot(png["bytes"], original["top1"], "k*", label=png["label"])
     axes.plot(original["bytes"], original["top1"], "kD", markersize=4, label=original["label"])
     axes.axhline(original["top1"], color="black", linewidth=0.8, linestyle="--")
@@ -538,5 +582,5 @@ def _training_name(colors: int | None, seed: int | str) -> str:
     return f"packed-training-{images}-seed{seed}"
 
 
-def _lossy(records: Mapping[str, Record], name: str) -> list[Record]:
-    return [found for found in records.values() if found.get("format") == name]
+def _lossy(found: Mapping[str, Record], name: str) -> list[Record]:
+    return [run for run in found.values() if run.get("format") == name]

@@ -348,5 +348,5 @@ COMMANDS = {
     "transfer": "transfer --data FOLDER --checkpoint FILE --unseen FILE --weights FOLDER",
     "estimators": "estimators --data FOLDER --checkpoint FILE",
     "display": "display",
-    "packed": "packed --data FOLDER --checkpoint FILE --train",
+    "packed": "packed --data FOLDER --checkpoint FILE --network FILE --train",
 }

@@ -1,6 +1,7 @@
 """Images in few colours as packed indices: the file, the data set, and the study of them."""
 
 import io
+import json
 import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from experiments.datasets import MissingSplit, find_source
 from experiments.figures import markdown_table
 from experiments.models import ResNet20
 from experiments.network import packed as study
+from experiments.network.own import FIDELITIES
+from experiments.network.palette_network import SIZES, NeuralColorQuantize
 from experiments.network.records import records
 from experiments.packed_images import (
     PackedImages,
@@ -261,7 +264,7 @@ def test_the_study_measures_each_format_once(folder: Path, monkeypatch: pytest.M
     assert packed["packed_bytes"] == 32 * 32 * 2 / 8 + 12
     assert found["packed-shared-04"]["packed_bytes"] == 32 * 32 * 2 / 8 + 12 / 4
     assert packed["mse"] < found["packed-shared-04"]["mse"]
-    for kind in study.KINDS:
+    for kind in ("own", "shared"):
         runs = [found[f"packed-{kind}-{k:02d}"] for k in study.COLORS]
         assert all(run["mse"] > 0 and run["images"] == 4 for run in runs)
         errors, sizes = ([run[key] for run in runs] for key in ("mse", "packed_bytes"))
@@ -289,15 +292,37 @@ def test_equal_bytes_are_the_best_quality_that_fits() -> None:
         found[f"packed-jpeg-{quality:03d}"] = {**run, "scan_bytes": run["bytes"] - 80}  # type: ignore[operator]
     first, second, *_ = study.equal_rows(found)
     assert first == {
+        "packed": "a palette for each image",
         "K": "2",
         "bytes per image": "200",
-        "packed, own palettes": "20.00",
+        "top-1 (%)": "20.00",
         "WebP": "none so small",
         "JPEG": "5.00 (quality 10)",
         "JPEG, tables kept once": "5.00 (quality 10)",
     }
     assert second["JPEG"] == "5.00 (quality 10)"  # 50 has 450 bytes
     assert second["JPEG, tables kept once"] == "45.00 (quality 50)"  # 370 bytes
+
+
+def test_the_palette_network_packs_at_the_fidelity_that_was_chosen(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, few in (("COLORS", (4,)), ("QUALITIES", (1,)), ("LOSSLESS", {})):
+        monkeypatch.setattr(study, name, few)
+    NeuralColorQuantize(width=8).save(folder / "own-seed0.pt")  # k-means before it is trained
+    network = f"--network={folder / 'own-seed0.pt'}"
+    with pytest.raises(ValueError, match=r"no own-seed0\.json in .*records: the part `own`"):
+        study_of(folder, network)
+    best = {f"{size} {f:g}": {"top1": 1.0 - f} for size in SIZES for f in FIDELITIES}
+    (folder / "records").mkdir()
+    (folder / "records" / "own-seed0.json").write_text(json.dumps({"val": best}))
+    found = study_of(folder, network)
+    run, kmeans = found["packed-network-04"], found["packed-own-04"]
+    assert run["packed_bytes"] == kmeans["packed_bytes"]
+    assert run["mse"] == pytest.approx(kmeans["mse"], rel=1e-3)
+    assert [row["packed"] for row in study.equal_rows(found)] == [
+        study.KINDS[kind] for kind in ("own", "network")
+    ]
 
 
 @pytest.mark.slow
