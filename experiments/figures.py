@@ -8,13 +8,14 @@ from textwrap import fill
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy.stats import t as student
 from torch import Tensor
 
-from colorquant_nn import comparison, palette_swatch
+from colorquant_nn import comparison, palette_swatch, quantize_image, save_image
 from colorquant_nn.functional import metrics
 
 RESULTS = Path(__file__).parent / "results"
@@ -154,6 +155,12 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def save_picture(path: Path, picture: Image.Image, num_colors: int = 128) -> None:
+    """Write an RGB picture as an indexed PNG, as small as the results want it."""
+    pixels = torch.from_numpy(np.array(picture)).movedim(-1, 0)
+    save_image(path, quantize_image(pixels, num_colors))
+
+
 def write_results(
     folder: Path,
     name: str,
@@ -177,7 +184,7 @@ def write_results(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
-    plot.quantize(64).save(folder / f"{name}.png", optimize=True)
+    save_picture(folder / f"{name}.png", plot, num_colors=64)
     prose = "\n\n".join(fill(" ".join(part.split()), 100) for part in text.strip().split("\n\n"))
     (folder / f"{name}.md").write_text(
         f"# {title}\n\n{prose}\n\n{markdown_table(rows)}\n\n![{title}]({name}.png)\n"

@@ -29,6 +29,7 @@ from experiments.figures import (
     interval_text,
     markdown_table,
     mean_interval,
+    save_picture,
 )
 from experiments.network import color_cnn, display, estimators, packed
 from experiments.network.judges import FrozenClassifier, load_images, load_judge
@@ -281,7 +282,7 @@ def run(argv: Sequence[str] | None = None) -> None:
         judge = load_judge(options.checkpoint)
         drawn["pictures"] = pictures(images, classes, network, one, judge)
     for name, picture in drawn.items():
-        picture.quantize(128).save(folder / f"{name}.png", optimize=True)
+        save_picture(folder / f"{name}.png", picture)
     (options.out / "network.json").write_text(json.dumps(found) + "\n")
     write(options.out, found)
 
