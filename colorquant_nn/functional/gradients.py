@@ -55,8 +55,8 @@ def straight_through(x: Tensor, hard: Tensor, palette: Tensor) -> Tensor:
         (..., N, C), ``hard``.
 
     References:
-        Bengio, Leonard and Courville 2013, "Estimating or propagating gradients through
-        stochastic neurons", section 4.
+        Bengio, Léonard and Courville 2013, "Estimating or propagating gradients through
+        stochastic neurons for conditional computation", arXiv 1308.3432.
 
     Examples:
         >>> import torch
@@ -158,7 +158,7 @@ def soft(x: Tensor, hard: Tensor, palette: Tensor, temperature: float = 0.01) ->
 
     References:
         Agustsson et al. 2017, "Soft-to-hard vector quantization for end-to-end learning
-        compressible representations", section 3.1.
+        compressible representations": the soft assignment.
 
     Examples:
         >>> import torch

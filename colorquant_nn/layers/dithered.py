@@ -50,8 +50,8 @@ class DitheredColorQuantize(nn.Module):
         TypeError: for something else than a layer, or an input that is not floating point.
 
     References:
-        Bengio, Leonard and Courville 2013, "Estimating or propagating gradients through
-        stochastic neurons", section 4 (the gradient).
+        Bengio, Léonard and Courville 2013, "Estimating or propagating gradients through
+        stochastic neurons for conditional computation", arXiv 1308.3432 (the gradient).
 
     Examples:
         >>> import torch

@@ -36,7 +36,7 @@ from experiments.network.records import RECORDS, Record, record
 from experiments.network.training import fit
 from experiments.network.unseen import load_unseen
 
-GAMMA, JITTER = 1.0, 1.0  # weights of the regularization and of the jitter, as published
+GAMMA, JITTER = 1.0, 1.0  # weights of regularization and jitter, as in the authors' program
 CYCLES = 3  # of the learning rate, as in the authors' program: 60 epochs in three
 
 
@@ -48,8 +48,8 @@ class Recipe(NamedTuple):
     contrast: float  # of the colours in training
 
 
-# The optimizer as published, and Adam; the colours as in the paper, and as in its authors' program,
-# which divides them by four in training (about the data's mean, for CIFAR) and not in the test.
+# The authors' optimizer, and Adam; the colours as they are, and as in the authors' program, which
+# divides them by four in training (about the data's mean, for CIFAR) and not in the test.
 RECIPES = {
     "sgd": Recipe("SGD", 0.01, 1.0),
     "sgd-quarter": Recipe("SGD", 0.01, 0.25),
@@ -85,7 +85,7 @@ class ColorCNN(nn.Module):
 
     def __init__(self, num_colors: int) -> None:
         super().__init__()
-        channels, hidden = 16, 64  # four times as many in the head, as published
+        channels, hidden = 16, 64  # four times as many in the head, as theirs
         self.num_colors = num_colors
         self.normalize = Normalize(MEAN, STD)
         self.backbone = UNet(channels)

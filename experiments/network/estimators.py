@@ -148,8 +148,9 @@ under the shared palette, which has no input to move, they are one. In the autoe
 gradient moves the palette, `rows only` is `cut`. Straight-through and rotation trick have a
 commitment term of weight 1, the others none. Where a palette is learnt, straight-through gives its
 rows the gradient as well, which Huh et al. (2023) call synchronized. DiVeQ's noise has the variance
-0.001; its detached variant has none. Numbers are temperatures: squared distances in units of [0, 1]
-colours.
+0.001, as in its paper; its authors' program takes that number for the standard deviation, which is
+nearly no noise. Its detached variant has none. Numbers are temperatures: squared distances in units
+of [0, 1] colours.
 
 Forward: in training most estimators give the nearest colour; those marked `drawn` a colour drawn by
 its likelihood, those marked `noise` no colour of the palette at all. All are judged with the
@@ -157,12 +158,12 @@ nearest.
 
 Left out, with the reason: SF-DiVeQ (Vali et al. 2026) gives a point between two colours, in use,
 too. GRIT-VQ (You et al. 2026) is an estimator together with a transform that all codes share. SimVQ
-(Zhu et al. 2024) and FVQ's bridge (2025) change what the codes are functions of, for the thousands
-that would die. Index backpropagation (Shi et al. 2024) is close to `soft`, with inner products for
-distances. ReinMax-Rao and ReinMax-CV (Wang and Bui 2026) and Gumbel-Rao (Paulus et al. 2021) lower
-the variance of ReinMax and Gumbel, which stand for them. ReDGE (Gourevitch et al. 2026) runs a
-diffusion for each choice. Gaussian Quant (Xu et al. 2025) converts a Gaussian autoencoder and
-trains no quantizer. Soft forwards (annealed soft-to-hard, convex combinations) train another
+(Zhu et al. 2024) and FVQ's bridge (Chang et al. 2025) change what the codes are functions of, for
+the thousands that would die. Index backpropagation (Shi et al. 2024) is close to `soft`, with inner
+products for distances. ReinMax-Rao and ReinMax-CV (Wang and Bui 2026) and Gumbel-Rao (Paulus et al.
+2021) lower the variance of ReinMax and Gumbel, which stand for them. ReDGE (Gourevitch et al. 2026)
+runs a diffusion for each choice. Gaussian Quant (Xu et al. 2025) converts a Gaussian autoencoder
+and trains no quantizer. Soft forwards (annealed soft-to-hard, convex combinations) train another
 network than the one that is judged.
 """
 """What network.md says of the table."""

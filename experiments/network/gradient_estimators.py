@@ -80,7 +80,7 @@ def nsvq(x: Tensor, hard: Tensor, palette: Tensor) -> Tensor:
         (..., N, C); without a recorded gradient ``hard``.
 
     References:
-        Vali and Baeckstroem 2022, "NSVQ: noise substitution in vector quantization for machine
+        Vali and Bäckström 2022, "NSVQ: noise substitution in vector quantization for machine
         learning": the error's length times a normalized noise vector.
 
     Examples:
@@ -107,11 +107,12 @@ class DiVeQ:
 
     Args:
         variance: of the noise in each channel, in squared units of [0, 1] colours; 0 is the
-            paper's detached variant.
+            detached variant. The paper has 1e-3 or 1e-2; its authors' program (diveq 0.1.3) takes
+            its 1e-3 for the standard deviation, which is a variance of 1e-6.
 
     References:
-        Vali, Baeckstroem and Solin 2026, "DiVeQ: differentiable vector quantization using the
-        reparameterization trick", arXiv 2509.26469, equation 8.
+        Vali, Bäckström and Solin 2026, "DiVeQ: differentiable vector quantization using the
+        reparameterization trick", arXiv 2509.26469.
 
     Examples:
         >>> import torch
@@ -244,8 +245,8 @@ class DecoupledStraightThrough:
         backward_temperature: of the softmax, in the same unit.
 
     References:
-        Shah et al. 2024 (second version 2026), "Improving discrete optimisation via decoupled
-        straight-through estimator", arXiv 2410.13331.
+        Shah et al. 2026, "Improving discrete optimisation via decoupled straight-through
+        estimator", arXiv 2410.13331, version 2; the first, of 2024, is of the Gumbel-softmax.
 
     Examples:
         >>> import torch
