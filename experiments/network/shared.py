@@ -4,6 +4,7 @@ Run ``python -m experiments.network shared --data FOLDER --checkpoint FILE``.
 """
 
 import argparse
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def learn(
     kmeans = ColorQuantize.from_palette(beginnings[0]).eval()
     scale = accuracy(data.val_dataloader(), judge, kmeans)["mse"]
     soft = Soft(2 * scale)
-    best, most = LearnedPalette(num_colors), -torch.inf
+    best, most = beginnings[0], -math.inf
     for palette in beginnings:
         layer = LearnedPalette.from_palette(palette, estimator=soft)
         task = PaletteForAClassifier(layer, judge, fidelity, scale, TRIAL_STEPS)
@@ -102,9 +103,8 @@ def learn(
         # which a classifier is sure to be something else says little about how many they are.
         worth = (1 - fidelity) * kept["top1"] / 100 - fidelity * kept["mse"] / scale
         if worth > most:
-            soft = Soft(2 * scale)
-    best, most = layer, worth
-    layer = LearnedPalette.from_palette(best.palette.detach(), estimator=soft)
+            best, most = layer.palette.detach(), worth
+    layer = LearnedPalette.from_palette(best, estimator=soft)
     task = PaletteForAClassifier(layer, judge, fidelity, scale, EPOCHS * len(batches))
     fit(task, data, epochs=EPOCHS)
     return layer.eval()

@@ -251,6 +251,20 @@ def test_a_shared_palette_moves_from_that_of_kmeans(
         assert 0 < run["test"]["mse"] < 0.2
 
 
+def test_the_start_that_is_best_on_the_validation_images_is_the_one_that_is_trained(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_images(place / "data")
+    kmeans, *others = shared.starts(data, 4, seed=0)
+    far = torch.ones_like(kmeans)
+    assert not any(torch.equal(kmeans, other) for other in others)
+    for starts in ([kmeans, far], [far, kmeans], [far, kmeans, far]):
+        monkeypatch.setattr(shared, "starts", lambda *_, starts=starts: iter(starts))
+        monkeypatch.setattr(shared, "fit", lambda *_, **__: None)
+        learnt = shared.learn(data, load_judge(place / "judge.pt"), 4, fidelity=1.0)
+        assert torch.equal(learnt.palette, kmeans)
+
+
 def test_a_network_is_trained_judged_and_kept(place: Path) -> None:
     more = ["--epochs", "3", "--seeds", "0", "--weights", str(place / "weights")]
     own.run([*arguments(place), *more])
