@@ -16,7 +16,7 @@ PARTS = {
     "estimators": "ways for the gradient to pass a palette, compared",
     "color_cnn": "the head of ColorCNN at the same size",
     "unseen": "a classifier that no palette was made for",
-    "display": "an autoencoder in front of a dithered display",
+    "display": "a generator behind a dithered display",
     "packed": "the data set as packed indices",
     "transfer": "all of them, judged by that classifier as well",
     "report": "network.md from what all of them have left",
@@ -28,7 +28,7 @@ def with_config(part: str, arguments: Sequence[str]) -> list[str]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it has no such section.
+        ValueError: it is no YAML, or has no such section.
     """
     if "--config" not in arguments[:-1]:
         return [*arguments]
@@ -36,7 +36,10 @@ def with_config(part: str, arguments: Sequence[str]) -> list[str]:
     file = Path(arguments[place + 1])
     if not file.is_file():
         raise FileNotFoundError(f"no config at {file.absolute()}")
-    content = yaml.safe_load(file.read_text())
+    try:
+        content = yaml.safe_load(file.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file}: expected YAML: {error}") from error
     section = content.get(part) if isinstance(content, dict) else None
     if not isinstance(section, dict):
         raise ValueError(f"{file}: expected a section {part!r} with its arguments")
@@ -50,14 +53,15 @@ def with_config(part: str, arguments: Sequence[str]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a part; what a user got wrong is one line on stderr, and exit code 2."""
-    part, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
-    if part not in PARTS:
+    given = [*(sys.argv[1:] if arguments is None else arguments)]
+    if not given or given[0] not in PARTS:
         lines = [f"  {name:<12}{what}" for name, what in PARTS.items()]
         print("usage: python -m experiments.network PART ...", *lines, sep="\n", file=sys.stderr)
         sys.exit(2)
+    part, *rest = given
     try:
         module = importlib.import_module(f"experiments.network.{part}")
-        module.run(with_config(part, rest[:-1]))
+        module.run(with_config(part, rest))
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)

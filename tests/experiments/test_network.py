@@ -273,8 +273,8 @@ def test_a_network_is_trained_judged_and_kept(place: Path) -> None:
     network = NeuralColorQuantize.load(place / "weights" / "own-seed0.pt")
     assert network.head.weight.abs().sum() > 0
     data = load_images(place / "data")
-    for values in own.judged(data, load_judge(place / "judge.pt"), network)["test"].values():
-        assert values in run["test"].values()  # what is kept is what was judged
+    again = own.judged(data, load_judge(place / "judge.pt"), network)
+    assert again == {stage: run[stage] for stage in again}  # what is kept is what was judged
 
 
 def test_the_best_fidelity_is_that_of_the_validation_images() -> None:
@@ -311,6 +311,9 @@ def test_a_config_comes_before_what_is_given(tmp_path: Path) -> None:
     assert with_config("own", ["--seeds", "2"]) == ["--seeds", "2"]
     with pytest.raises(ValueError, match="expected a section 'shared'"):
         with_config("shared", ["--config", str(file)])
+    file.write_text("own: [")
+    with pytest.raises(ValueError, match="expected YAML"):
+        with_config("own", ["--config", str(file)])
     with pytest.raises(FileNotFoundError, match="no config at"):
         with_config("own", ["--config", str(tmp_path / "none.yaml")])
 
