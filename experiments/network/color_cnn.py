@@ -31,6 +31,7 @@ from experiments.network.judges import (
     accuracy,
     load_images,
     load_judge,
+    reorder,
 )
 from experiments.network.records import RECORDS, Record, record
 from experiments.network.training import fit
@@ -271,7 +272,6 @@ def run(argv: Sequence[str] | None = None) -> None:
     judge = load_judge(options.checkpoint, options.compiled)
     unseen = None if options.unseen is None else load_unseen(options.unseen)
     data = load_images(options.data)
-    data.source("test")  # what is missing is missed now, not after the training
     options.weights.mkdir(parents=True, exist_ok=True)
 
     def training(num_colors: int, recipe: Recipe, seed: int) -> ColorCNNTraining:
@@ -284,7 +284,7 @@ def run(argv: Sequence[str] | None = None) -> None:
         trials[name] = record(options.records, f"color_cnn-trial-{name}", trial)["val_top1"]
     best = RECIPES[max(trials, key=lambda name: trials[name])]
     for seed in options.seeds:
-        data = data if seed == data.seed else load_images(options.data, seed)
+        reorder(data, seed)
         for num_colors in options.colors:
             name = f"color_cnn-{num_colors}-seed{seed}"
             weights = options.weights / f"{name}.pt"

@@ -46,7 +46,13 @@ from experiments.network.gradient_estimators import (
     nsvq,
     rotation_trick,
 )
-from experiments.network.judges import NUM_CLASSES, FrozenClassifier, load_images, load_judge
+from experiments.network.judges import (
+    NUM_CLASSES,
+    FrozenClassifier,
+    load_images,
+    load_judge,
+    reorder,
+)
 from experiments.network.records import RECORDS, Record, record
 from experiments.network.training import fit
 
@@ -336,8 +342,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     data = load_images(options.data, batch_size=BATCH_SIZE)
     rates: dict[tuple[str, str], float] = {}
     for seed in options.seeds:
-        data.seed = seed
-        data.crops.clear()  # they know the seed; the images stay
+        reorder(data, seed)
         for task in options.tasks:
             for num_colors in TASKS[task].sizes:
                 for name in ESTIMATORS:

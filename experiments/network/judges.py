@@ -82,10 +82,18 @@ def load_images(root: str | Path, seed: int = 0, batch_size: int = 128) -> Image
 
     Raises:
         FileNotFoundError: as `experiments.datasets.image_folder`.
+        MissingSplit: there are no test images.
     """
     data = ImageData("LoadedFolder", root, batch_size=batch_size, mirror=True, seed=seed)
     data.setup("fit")
+    data.source("test")  # what is missing is missed now, not after a training
     return data
+
+
+def reorder(data: ImageData, seed: int) -> None:
+    """The same images, in memory as they are, in the order and mirrored as another seed has it."""
+    data.seed = seed
+    data.crops.clear()  # they know the seed
 
 
 @torch.no_grad()

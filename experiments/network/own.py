@@ -21,6 +21,7 @@ from experiments.network.judges import (
     accuracy,
     load_images,
     load_judge,
+    reorder,
 )
 from experiments.network.palette_network import SIZES, NeuralColorQuantize, assign
 from experiments.network.records import RECORDS, Record, record
@@ -178,8 +179,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     for seed in options.seeds:
 
         def once(seed: int = seed) -> Record:
-            data.seed = seed
-            data.crops.clear()  # they know the seed; the images stay
+            reorder(data, seed)
             folder = options.weights / f"own-seed{seed}"
             learn(data, judge, folder, seed, options.epochs).save(folder.with_suffix(".pt"))
             network = NeuralColorQuantize.load(folder.with_suffix(".pt"))  # in half precision

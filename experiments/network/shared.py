@@ -16,7 +16,13 @@ from torch import Tensor, nn
 from colorquant_nn import ColorQuantize, LearnedPalette
 from colorquant_nn.functional.gradients import Soft
 from experiments.data import ImageData
-from experiments.network.judges import FrozenClassifier, accuracy, load_images, load_judge
+from experiments.network.judges import (
+    FrozenClassifier,
+    accuracy,
+    load_images,
+    load_judge,
+    reorder,
+)
 from experiments.network.records import RECORDS, Record, record
 from experiments.network.training import fit
 
@@ -127,8 +133,7 @@ def run(argv: Sequence[str] | None = None) -> None:
             for size in options.colors:
 
                 def once(size: int = size, seed: int = seed, weight: float = fidelity) -> Record:
-                    data.seed = seed
-                    data.crops.clear()  # they know the seed; the images stay
+                    reorder(data, seed)
                     layer = learn(data, judge, size, weight, seed)
                     return {
                         "num_colors": size,

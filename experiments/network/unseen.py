@@ -99,7 +99,6 @@ def train(
         Its top-1 in percent and the recipe.
     """
     data = load_images(root, seed, batch_size)
-    data.source("test")  # what is missing is missed now, not after the training
     task = UnseenTraining(seed)
     resume = out.with_name(f"{out.name}.resume")
     fit(task, data, epochs=epochs, batches=batches, folder=resume)

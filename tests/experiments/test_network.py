@@ -1,5 +1,6 @@
 """The study of palettes for a network: its records, judges, palettes and the network."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from colorquant_nn import PerImageColorQuantize
+from experiments.data import ImageData
 from experiments.models import ResNet20
 from experiments.network import own, shared
 from experiments.network.__main__ import PARTS, main, with_config
-from experiments.network.judges import FrozenClassifier, accuracy, load_images, load_judge
+from experiments.network.judges import (
+    FrozenClassifier,
+    accuracy,
+    load_images,
+    load_judge,
+    reorder,
+)
 from experiments.network.own import FIDELITIES, best_fidelity
 from experiments.network.palette_network import SIZES, NeuralColorQuantize, assign
 from experiments.network.records import record, records
@@ -231,6 +239,23 @@ def arguments(place: Path) -> list[str]:
         f"--checkpoint={place / 'judge.pt'}",
         f"--records={place / 'records'}",
     ]
+
+
+def test_no_test_images_are_missed_before_a_training(place: Path) -> None:
+    shutil.rmtree(place / "data" / "test")
+    with pytest.raises(ValueError, match="has no test split"):
+        load_images(place / "data")
+
+
+def test_the_order_is_that_of_the_seed(place: Path) -> None:
+    def images(data: ImageData) -> Tensor:
+        return torch.cat([batch for batch, _ in data.train_dataloader()])
+
+    data = load_images(place / "data", seed=0)
+    first = images(data)
+    reorder(data, 1)
+    assert not torch.equal(images(data), first)
+    assert torch.equal(images(data), images(load_images(place / "data", seed=1)))
 
 
 def test_a_shared_palette_moves_from_that_of_kmeans(
