@@ -4,6 +4,7 @@ Run ``python -m experiments.network own --data FOLDER --checkpoint FILE --weight
 """
 
 import argparse
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,8 @@ class PaletteNetworkForAClassifier(pl.LightningModule):
     Each batch has one K and each image a fidelity f; its loss is
     ``(1 - f) * task + f * MSE / MSE of k-means``. The task is half the cross-entropy of the label,
     half the divergence from what the classifier says of the original image, at a high temperature,
-    so that images which it is sure of teach something, too. Beside it the
-    network guesses the class from its coarse features, which it has to know to show it: that is
-    learnt faster by itself.
+    so that images which it is sure of teach something, too. Beside it the network guesses the class
+    from its coarse features, which it has to know to show it: that is learnt faster by itself.
 
     Args:
         network: what learns.
@@ -146,8 +146,7 @@ def learn(
 
 
 def judged(data: ImageData, judge: FrozenClassifier, network: NeuralColorQuantize) -> Record:
-    """What validation and test images keep at each K and fidelity."""
-
+    """What validation and test images keep, by stage and ``"K fidelity"``, as of `accuracy`."""
     loaders = {"val": data.val_dataloader, "test": data.test_dataloader}
     return {
         stage: {
@@ -183,6 +182,8 @@ def run(argv: Sequence[str] | None = None) -> None:
             folder = options.weights / f"own-seed{seed}"
             learn(data, judge, folder, seed, options.epochs).save(folder.with_suffix(".pt"))
             network = NeuralColorQuantize.load(folder.with_suffix(".pt"))  # in half precision
-            return {"seed": seed, "epochs": options.epochs} | judged(data, judge, network)
+            found = {"seed": seed, "epochs": options.epochs} | judged(data, judge, network)
+            shutil.rmtree(folder, ignore_errors=True)  # of the training, which is at its end
+            return found
 
         record(options.records, f"own-seed{seed}", once)

@@ -34,7 +34,7 @@ def fit(
     callbacks: list[pl.Callback] = []
     if folder is not None:
         callbacks = [ModelCheckpoint(folder, filename="{epoch}", save_last=True)]
-    last = folder and folder / "last.ckpt"
+    last = None if folder is None else folder / "last.ckpt"
     with quiet():
         trainer = pl.Trainer(
             accelerator="cpu",
@@ -57,15 +57,17 @@ def quiet() -> Iterator[None]:
     log = logging.getLogger("pytorch_lightning.utilities.rank_zero")
     level = log.level
     log.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        for noise in (
-            ".*does not have many workers.*",
-            ".*This DataLoader will create .* worker.*",
-            ".*Checkpoint directory .* exists and is not empty.*",
-            ".*isinstance.treespec, LeafSpec.*",
-            ".*is smaller than the logging interval.*",
-            ".*in eval mode at the start of training.*",  # a frozen classifier is, on purpose
-        ):
-            warnings.filterwarnings("ignore", noise)
-        yield
-    log.setLevel(level)
+    try:
+        with warnings.catch_warnings():
+            for noise in (
+                ".*does not have many workers.*",
+                ".*This DataLoader will create .* worker.*",
+                ".*Checkpoint directory .* exists and is not empty.*",
+                ".*isinstance.treespec, LeafSpec.*",
+                ".*is smaller than the logging interval.*",
+                ".*in eval mode at the start of training.*",  # a frozen classifier is, on purpose
+            ):
+                warnings.filterwarnings("ignore", noise)
+            yield
+    finally:
+        log.setLevel(level)

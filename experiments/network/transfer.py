@@ -39,6 +39,9 @@ def methods(
         data: the images.
         found: the records of the parts ``shared`` and ``own``.
         weights: folder of the networks.
+
+    Raises:
+        FileNotFoundError: there is a record of a network and no weights.
     """
     for size in SIZES:
         for name, method in PILLOW.items():
@@ -50,11 +53,11 @@ def methods(
         if run.get("fidelity") == 0:
             palette = ColorQuantize.from_palette(torch.tensor(run["palette"])).eval()
             yield SHARED, run["num_colors"], run["seed"], palette
-    for file in sorted(weights.glob("own-seed*.pt")):
-        run = found[file.stem]
-        network = NeuralColorQuantize.load(file)
-        for size in SIZES:
-            yield OWN, size, run["seed"], network.of(size, best_fidelity(run, size))
+    for name, run in found.items():
+        if name.startswith("own-"):
+            network = NeuralColorQuantize.load(weights / f"{name}.pt")
+            for size in SIZES:
+                yield OWN, size, run["seed"], network.of(size, best_fidelity(run, size))
 
 
 @torch.no_grad()

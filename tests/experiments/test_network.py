@@ -295,11 +295,36 @@ def test_a_network_is_trained_judged_and_kept(place: Path) -> None:
     own.run([*arguments(place), *more])
     (run,) = records(place / "records", "own-").values()
     assert set(run["test"]) == {f"{size} {f:g}" for size in SIZES for f in FIDELITIES}
+    assert [file.name for file in (place / "weights").iterdir()] == ["own-seed0.pt"]
     network = NeuralColorQuantize.load(place / "weights" / "own-seed0.pt")
     assert network.head.weight.abs().sum() > 0
     data = load_images(place / "data")
     again = own.judged(data, load_judge(place / "judge.pt"), network)
     assert again == {stage: run[stage] for stage in again}  # what is kept is what was judged
+
+
+def test_a_network_whose_training_was_stopped_is_what_it_would_have_been(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge, begun = load_judge(place / "judge.pt"), []
+    start = own.PaletteNetworkForAClassifier.on_train_epoch_start
+
+    def learnt(folder: Path, stop_at: int) -> NeuralColorQuantize:
+        def starting(task: own.PaletteNetworkForAClassifier) -> None:
+            if task.current_epoch == stop_at:
+                raise InterruptedError
+            begun.append(task.current_epoch)
+            start(task)
+
+        monkeypatch.setattr(own.PaletteNetworkForAClassifier, "on_train_epoch_start", starting)
+        return own.learn(load_images(place / "data"), judge, folder, epochs=2)
+
+    whole = learnt(place / "whole", stop_at=2).state_dict()
+    with pytest.raises(InterruptedError):
+        learnt(place / "stopped", stop_at=1)
+    again = learnt(place / "stopped", stop_at=2).state_dict()
+    assert begun == [0, 1, 0, 1]
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 
 def test_the_best_fidelity_is_that_of_the_validation_images() -> None:
