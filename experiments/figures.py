@@ -161,6 +161,19 @@ def save_picture(path: Path, picture: Image.Image, num_colors: int = 128) -> Non
     save_image(path, quantize_image(pixels, num_colors))
 
 
+def paragraphs(text: str) -> str:
+    """Paragraphs, divided by empty lines, in lines of at most 100 characters.
+
+    Examples:
+        >>> from experiments.figures import paragraphs
+        >>> print(paragraphs("one\\ntwo\\n\\nthree"))
+        one two
+        <BLANKLINE>
+        three
+    """
+    return "\n\n".join(fill(" ".join(part.split()), 100) for part in text.strip().split("\n\n"))
+
+
 def write_results(
     folder: Path,
     name: str,
@@ -185,7 +198,6 @@ def write_results(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
     save_picture(folder / f"{name}.png", plot, num_colors=64)
-    prose = "\n\n".join(fill(" ".join(part.split()), 100) for part in text.strip().split("\n\n"))
     (folder / f"{name}.md").write_text(
-        f"# {title}\n\n{prose}\n\n{markdown_table(rows)}\n\n![{title}]({name}.png)\n"
+        f"# {title}\n\n{paragraphs(text)}\n\n{markdown_table(rows)}\n\n![{title}]({name}.png)\n"
     )

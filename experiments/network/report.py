@@ -5,11 +5,10 @@ Run ``python -m experiments.network report --data FOLDER --checkpoint FILE --wei
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
-from textwrap import fill
 
 import torch
 from matplotlib.axes import Axes
@@ -29,6 +28,7 @@ from experiments.figures import (
     interval_text,
     markdown_table,
     mean_interval,
+    paragraphs,
     save_picture,
 )
 from experiments.network import color_cnn, display, estimators, packed
@@ -74,27 +74,36 @@ def top1_rows(found: Mapping[str, Record], key: str, digits: int = 2) -> list[di
 
 
 def transfer_rows(found: Mapping[str, Record]) -> list[dict[str, str]]:
-    """What of the gain over k-means the unseen classifier sees."""
+    """What of the gain over k-means the unseen classifier sees, with intervals over the seeds."""
     table = []
     for learnt, base in ((SHARED, KMEANS_SHARED), (OWN, KMEANS_OWN)):
         row = {"gain over k-means, in points": METHODS[learnt]}
         for size in SIZES:
-            gains = []
-            for key in ("top1", "unseen"):
-                values, reference = of(found, learnt, size, key), of(found, base, size, key)
-                gains.append(fmean(values) - fmean(reference) if values and reference else None)
-            seen, unseen = gains
-            if seen is None or unseen is None:
-                row[f"K = {size}"] = "–"
-            else:
-                share = f", {unseen / seen:.0%}" if seen > 0.5 else ""
-                row[f"K = {size}"] = f"{seen:+.1f} / {unseen:+.1f}{share}"
+            seen, unseen = (
+                [top1 - fmean(of(found, base, size, key)) for top1 in of(found, learnt, size, key)]
+                if of(found, base, size, key)
+                else []
+                for key in ("top1", "unseen")
+            )
+            row[f"K = {size}"] = "–"
+            if seen and unseen:
+                share = f", {fmean(unseen) / fmean(seen):.0%}" if fmean(seen) > 0.5 else ""
+                row[f"K = {size}"] = f"{interval_text(seen, 1)} / {interval_text(unseen, 1)}{share}"
         table.append(row)
     return table
 
 
-def curves(shared: Mapping[str, Record], own: Mapping[str, Record], error: str) -> Image.Image:
-    """Top-1 over what the eye or the squared error loses, a line for each K."""
+def curves(found: Mapping[str, Record], error: str) -> Image.Image:
+    """Top-1 over what the eye or the squared error loses, a line for each K; k-means is a ring.
+
+    Args:
+        found: the records by name, those of the parts ``shared``, ``own`` and ``transfer``.
+        error: ``"mse"`` or ``"eye_error"``.
+    """
+    shared, own, judged = (
+        {name: run for name, run in found.items() if name.startswith(prefix)}
+        for prefix in ("shared-", "own-", "transfer-")
+    )
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, title in zip(axes, ("one palette", "own palettes, one network"), strict=True):
@@ -111,7 +120,10 @@ def curves(shared: Mapping[str, Record], own: Mapping[str, Record], error: str) 
         draw_curve(axes[0], points, error, size)
         points = {f: [run["test"][f"{size} {f:g}"] for run in own.values()] for f in FIDELITIES}
         draw_curve(axes[1], points, error, size)
-    if axes[1].lines:
+        for axis, method in zip(axes, (KMEANS_SHARED, KMEANS_OWN), strict=True):
+            x, y = of(judged, method, size, error), of(judged, method, size, "top1")
+            axis.plot(x, y, "o", color=COLORS[size], fillstyle="none", markersize=7)
+    if own:
         axes[1].legend(frameon=False, fontsize=8, title="colours", title_fontsize=8)
     return as_picture(figure)
 
@@ -119,7 +131,7 @@ def curves(shared: Mapping[str, Record], own: Mapping[str, Record], error: str) 
 def draw_curve(
     axis: Axes, points: Mapping[float, Sequence[Mapping[str, float]]], error: str, size: int
 ) -> None:
-    """One line, with intervals over the seeds; the end of k-means is a ring."""
+    """One line, with intervals over the seeds."""
     known = [points[f] for f in sorted(points) if points[f]]
     if not known:
         return
@@ -154,7 +166,8 @@ def pictures(
         judge: the classifier that it is for.
 
     Returns:
-        A column for the originals, then for each K one of k-means and one of the network.
+        A column for the originals, then for each K one of k-means and one of the network; orange
+        where the classifier takes an image for something else than the original.
     """
     columns = {"original": images}
     for size in PICTURED:
@@ -178,16 +191,25 @@ def pictures(
 
 
 def section(title: str, *parts: str) -> str:
-    """A headline, then paragraphs, tables and pictures."""
-    prose = [part if part[:1] in "|!-`" else fill(" ".join(part.split()), 100) for part in parts]
-    return "\n\n".join([f"## {title}", *(part for part in prose if part)])
+    """A headline, then paragraphs, tables and pictures; of those, empty ones are left out."""
+    texts = [part if part.startswith(("|", "![")) else paragraphs(part) for part in parts if part]
+    return "\n\n".join([f"## {title}", *texts])
 
 
-def write(folder: Path, found: Mapping[str, Record]) -> None:
-    """``network.md`` from the records of all parts; what is not there is left out."""
+def write(folder: Path, found: Mapping[str, Record], drawn: Collection[str]) -> None:
+    """``network.md`` from the records of all parts; what is not there is left out.
+
+    Args:
+        folder: where to.
+        found: the records by name.
+        drawn: names of the pictures that there are.
+    """
 
     def part(prefix: str) -> dict[str, Record]:
         return {name: run for name, run in found.items() if name.startswith(prefix)}
+
+    def picture(name: str, text: str) -> str:
+        return f"![{text}](network/{name}.png)" if name in drawn else ""
 
     judged = part("transfer-")
     for name, run in part("color_cnn-").items():
@@ -196,12 +218,13 @@ def write(folder: Path, found: Mapping[str, Record]) -> None:
             unseen = {"unseen": other["unseen_top1"]} if other else {}
             judged[name] = run | {"method": "color_cnn"} | unseen
     original = found.get("transfer-original", {})
+    parameters = sum(weights.numel() for weights in NeuralColorQuantize().parameters())
     sections = [
         section(
             "How few colours, if they are chosen for it",
-            HEADLINE.format(top1=original.get("top1", float("nan"))),
+            HEADLINE.format(top1=original.get("top1", float("nan")), parameters=parameters),
             markdown_table(top1_rows(judged, "top1")),
-            "![Images in few colours](network/pictures.png)",
+            picture("pictures", "Images in few colours"),
         ),
         section(
             "Does another network recognise it, too?",
@@ -212,8 +235,8 @@ def write(folder: Path, found: Mapping[str, Record]) -> None:
         section(
             "Between what a network wants and what an eye sees",
             CURVE,
-            "![Top-1 over MSE](network/curve_mse.png)",
-            "![Top-1 over eye error](network/curve_eye_error.png)",
+            picture("curve_mse", "Top-1 over MSE"),
+            picture("curve_eye_error", "Top-1 over eye error"),
         ),
     ]
     if peer := part("color_cnn-"):
@@ -221,16 +244,16 @@ def write(folder: Path, found: Mapping[str, Record]) -> None:
         sections.append(section("ColorCNN's head at the same size", COLOR_CNN, table))
     if atlas := part("estimators-"):
         table = markdown_table(estimators.rows(atlas))
-        notes = estimators.NOTES.strip().split("\n\n")
-        plot = "![Estimators](network/estimators.png)"
-        sections.append(section("The atlas of estimators", *notes, table, plot))
+        plot = picture("estimators", "Estimators")
+        sections.append(section("The atlas of estimators", estimators.NOTES, table, plot))
     if dots := part("display-"):
         table = markdown_table(display.rows(dots))
         sections.append(section("A dithered display", DISPLAY, table))
-    if small := part("packed-"):
+    if part("packed-jpeg-"):  # the last of it
+        small = part("packed-")
         tables = packed.rows(small), packed.equal_rows(small), packed.training_rows(small)
         texts = [markdown_table(rows) for rows in tables if rows]
-        plot = "![Top-1 over bytes per image](network/packed.png)"
+        plot = picture("packed", "Top-1 over bytes per image")
         sections.append(section("Data sets in few colours", PACKED, *texts, plot))
     sections.append(section("Commands", COST, markdown_table(cost_rows(found))))
     text = "\n\n".join(["# Palettes for a network", *sections])
@@ -270,10 +293,12 @@ def run(argv: Sequence[str] | None = None) -> None:
         {name: one for name, one in found.items() if name.startswith(prefix)}
         for prefix in ("shared-", "own-", "estimators-", "packed-")
     )
-    drawn = {f"curve_{error}": curves(shared, own, error) for error in ("mse", "eye_error")}
+    drawn: dict[str, Image.Image] = {}
+    if shared or own:
+        drawn |= {f"curve_{error}": curves(found, error) for error in ("mse", "eye_error")}
     if atlas:
         drawn["estimators"] = estimators.draw(atlas)
-    if small:
+    if any(name.startswith("packed-jpeg-") for name in small):  # the last of it
         drawn["packed"] = packed.draw(small)
     for name, one in islice(own.items(), 1):
         network = NeuralColorQuantize.load(options.weights / f"{name}.pt")
@@ -284,7 +309,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     for name, picture in drawn.items():
         save_picture(folder / f"{name}.png", picture)
     (options.out / "network.json").write_text(json.dumps(found) + "\n")
-    write(options.out, found)
+    write(options.out, found, drawn)
 
 
 def one_of_each_class(data: ImageData) -> Tensor:
@@ -299,13 +324,15 @@ def one_of_each_class(data: ImageData) -> Tensor:
 HEADLINE = """
 Top-1 on the 10 000 test images of CIFAR-10 (JPEG) of a frozen ResNet-20 that was trained on all
 colours ({top1:.2f} % without quantization). Means and 95 % t-intervals over the seeds, where there
-are several. A tenth of the training images is held out and makes every choice; the test images make
-none.
+are several: of the palettes alone, not of the test images as a sample, which adds up to a point to
+all. A tenth of the training images is held out and makes every choice; the test images make none.
+The ResNet-20 has seen that tenth in its own training and knows 96 % of it, so that figures on it
+are good for choices alone.
 
 *Learnt from the loss*: the K colours are a parameter (`LearnedPalette`), each pixel takes the
-nearest. *Palette network*: 122 992 parameters for all K together; it moves the pixels, k-means of
-each image groups them there, and a colour is the mean of the pixels that have it. Colours are hard
-in training, too. The fidelity at which each K is judged is chosen by the validation images.
+nearest. *Palette network*: {parameters} parameters for all K together; it moves the pixels, k-means
+of each image groups them there, and a colour is the mean of the pixels that have it. Colours are
+hard in training, too. The fidelity at which each K is judged is chosen by the validation images.
 """
 
 TRANSFER = """

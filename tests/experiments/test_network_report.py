@@ -38,7 +38,7 @@ def test_a_table_has_means_and_intervals_over_seeds() -> None:
 def test_what_transfers_is_the_share_of_the_gain_that_another_sees() -> None:
     rows = {row["gain over k-means, in points"]: row for row in transfer_rows(FOUND)}
     row = rows[report.METHODS[OWN]]
-    assert row["K = 4"] == "+11.0 / +6.0, 55%"
+    assert row["K = 4"] == "11.0 ± 12.7 / 6.0 ± 25.4, 55%"
     assert row["K = 2"] == "–"
 
 
@@ -58,7 +58,10 @@ def test_pictures_and_curves_are_drawn() -> None:
         f"shared-{f}": {"num_colors": 4, "fidelity": f, "test": runs(0)["test"]["4 0"]}
         for f in (0.0, 0.5)
     }
-    assert report.curves(shared, own, "mse").size == (1200, 504)
+    assert report.curves(own | shared, "mse").size == (1200, 504)
+    assert report.curves(own | shared, "mse") != report.curves(own | shared, "eye_error")
+    kmeans = {"transfer-a": judged(KMEANS_OWN, 60.0, 50.0) | {"mse": 0.01, "eye_error": 1.0}}
+    assert report.curves(own | shared, "mse") != report.curves(own | shared | kmeans, "mse")
     judge = FrozenClassifier(ResNet20())
     few = report.pictures(
         torch.rand(2, 3, 16, 16), list("abcdefghij"), NeuralColorQuantize(8), runs(0), judge
@@ -72,7 +75,8 @@ def test_the_report_says_what_is_there_and_no_more(
     monkeypatch.setattr(report, "load_judge", lambda path: FrozenClassifier(ResNet20()))
     records = tmp_path / "records"
     records.mkdir()
-    for name, found in FOUND.items():
+    unfinished = {"bytes": 1.0, "minutes": 1.0}
+    for name, found in {**FOUND, "packed-own-02": unfinished}.items():
         (records / f"{name}.json").write_text(json.dumps({"minutes": 2.0} | found))
     arguments = ["--data", "none", "--checkpoint", "none", "--weights", "none"]
     report.run([*arguments, "--records", str(records), "--out", str(tmp_path)])
@@ -80,8 +84,7 @@ def test_the_report_says_what_is_there_and_no_more(
     assert "| palette network, own palettes | – | 71.00 ± 12.71 | – | – | – |" in text
     assert "(88.00 % without quantization)" in text
     assert "| transfer |" in text
-    assert json.loads((tmp_path / "network.json").read_text()).keys() == FOUND.keys()
-    assert sorted(file.name for file in (tmp_path / "network").iterdir()) == [
-        "curve_eye_error.png",
-        "curve_mse.png",
-    ]
+    assert json.loads((tmp_path / "network.json").read_text()).keys() == {*FOUND, "packed-own-02"}
+    assert "\n\n*Learnt from the loss*" in text  # a paragraph of its own
+    assert "![" not in text
+    assert not list((tmp_path / "network").iterdir())
