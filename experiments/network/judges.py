@@ -5,7 +5,6 @@ Letters: B images, H rows, W columns.
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +97,12 @@ def reorder(data: ImageData, seed: int) -> None:
 
 @torch.no_grad()
 def top1(batches: Iterable[tuple[Tensor, Tensor]], judge: Callable[[Tensor], Tensor]) -> float:
-    """Percent of the images, in few colours or not, that a classifier knows."""
+    """Percent of the images, in few colours or not, that a classifier knows.
+
+    Args:
+        batches: images (B, 3, H, W) in [0, 1], and labels (B,).
+        judge: images to logits.
+    """
     hits = [judge(images).argmax(1) == labels for images, labels in batches]
     return 100 * torch.cat(hits).float().mean().item()
 
@@ -107,13 +111,13 @@ def top1(batches: Iterable[tuple[Tensor, Tensor]], judge: Callable[[Tensor], Ten
 def accuracy(
     batches: Iterable[tuple[Tensor, Tensor]],
     judge: Callable[[Tensor], Tensor],
-    quantize: Callable[[Tensor], Any],
+    quantize: Callable[[Tensor], Tensor],
 ) -> dict[str, float]:
     """What is left: top-1 in percent, MSE and eye error of images in few colours.
 
     Args:
-        batches: images and labels.
-        judge: images in [0, 1] to logits.
+        batches: images (B, 3, H, W) in [0, 1], and labels (B,).
+        judge: images to logits.
         quantize: images to images of few colours.
 
     Returns:

@@ -131,7 +131,18 @@ class PaletteNetworkForAClassifier(pl.LightningModule):
 def learn(
     data: ImageData, judge: FrozenClassifier, folder: Path, seed: int = 0, epochs: int = EPOCHS
 ) -> NeuralColorQuantize:
-    """The network that chooses palettes for a classifier; its state is kept in `folder`."""
+    """The network that chooses palettes for a classifier.
+
+    Args:
+        data: the images.
+        judge: the classifier.
+        folder: of the state of an unfinished training, which goes on from there.
+        seed: of weights, sizes, fidelities and shifts; the data has its own.
+        epochs: passes over the training images.
+
+    Returns:
+        The network, in evaluation mode.
+    """
     torch.manual_seed(seed)
     batches = data.train_dataloader()
     scales = []

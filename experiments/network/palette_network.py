@@ -161,7 +161,11 @@ class Block(nn.Module):
 
 
 def check(images: Tensor, num_colors: int) -> None:
-    """Refuse what the network was not made for."""
+    """Refuse what the network was not made for.
+
+    Raises:
+        ValueError: for another K, or images that are not floating point (B, 3, H, W).
+    """
     if num_colors not in SIZES:
         raise ValueError(
             f"expected one of {SIZES} colours, which it is trained for, got {num_colors}"

@@ -23,10 +23,10 @@ from experiments.network.judges import (
     load_judge,
     reorder,
 )
+from experiments.network.palette_network import SIZES
 from experiments.network.records import RECORDS, Record, record
 from experiments.network.training import fit
 
-NUM_COLORS = (8, 4, 2, 16, 32)
 FIDELITIES = (0.0, 0.1, 0.3, 0.6, 0.9)
 NUM_STARTS = 4
 TRIAL_STEPS = 150
@@ -93,6 +93,16 @@ def learn(
 
     Several are tried for some steps, and the one that is best on the validation images is trained
     for good: the loss has many minima.
+
+    Args:
+        data: the images.
+        judge: the classifier.
+        num_colors: K.
+        fidelity: weight of the squared error, 0 to 1.
+        seed: of the starts; the data has its own.
+
+    Returns:
+        The layer, in evaluation mode.
     """
     batches = data.train_dataloader()
     beginnings = list(starts(data, num_colors, seed))
@@ -117,11 +127,11 @@ def learn(
 
 
 def run(argv: Sequence[str] | None = None) -> None:
-    """Learn the palettes of all sizes, then those of the curve."""
+    """Learn the palettes of all sizes with the first fidelity, then those of the curve."""
     parser = argparse.ArgumentParser(prog="python -m experiments.network shared")
     parser.add_argument("--data", type=Path, required=True, help="folder with train/ and test/")
     parser.add_argument("--checkpoint", type=Path, required=True, help="weights of the ResNet-20")
-    parser.add_argument("--colors", type=int, nargs="+", default=list(NUM_COLORS))
+    parser.add_argument("--colors", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--fidelities", type=float, nargs="+", default=list(FIDELITIES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--records", type=Path, default=RECORDS)

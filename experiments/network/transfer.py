@@ -33,12 +33,15 @@ SHARED, OWN = "learnt, one palette", "network, own palettes"
 def methods(
     data: ImageData, found: Mapping[str, Record], weights: Path
 ) -> Iterator[tuple[str, int, int, Quantize]]:
-    """Whatever makes few colours: its name, K, seed, and how it does it.
+    """Whatever makes few colours.
 
     Args:
         data: the images.
         found: the records of the parts ``shared`` and ``own``.
         weights: folder of the networks.
+
+    Yields:
+        A method's name, K, the seed, and what images (B, 3, H, W) in [0, 1] are in few colours.
 
     Raises:
         FileNotFoundError: there is a record of a network and no weights.

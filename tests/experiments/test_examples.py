@@ -13,8 +13,10 @@ from experiments.examples import (
     learned_palette,
     onnx_export,
     own_module,
+    palette_network,
     transform,
 )
+from experiments.network.palette_network import NeuralColorQuantize
 
 
 def test_classifier_sees_palette_colours_and_takes_a_step() -> None:
@@ -82,3 +84,16 @@ def test_transform_augments_in_workers_and_draws(tmp_path: Path) -> None:
     assert len(counts[few].unique()) > 3
     assert (counts[~few] > 100).all()
     assert load_image(tmp_path / "grid.png").shape[0] == 3
+
+
+def test_a_palette_network_is_loaded_and_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, picture = tmp_path / "weights.pt", tmp_path / "few.png"
+    NeuralColorQuantize(8).save(weights)
+    few = palette_network.main(["--colors=8", f"--weights={weights}", f"--out={picture}"])
+    assert few.shape == (2, 3, 32, 32)
+    assert all(len(image.flatten(1).T.unique(dim=0)) == 8 for image in few)
+    kmeans, network = capsys.readouterr().out.split("k-means ")[1].split(", network ")
+    assert float(kmeans) == float(network)  # untrained, it is k-means
+    assert load_image(picture).shape[2] > 3 * 32

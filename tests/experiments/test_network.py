@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from colorquant_nn import PerImageColorQuantize
+from colorquant_nn import ColorQuantize, PerImageColorQuantize
 from experiments.data import ImageData
-from experiments.models import ResNet20
-from experiments.network import own, shared
+from experiments.models import ResNet20, SmallVGG
+from experiments.network import own, shared, transfer
 from experiments.network.__main__ import PARTS, main, with_config
 from experiments.network.judges import (
     FrozenClassifier,
@@ -23,6 +23,7 @@ from experiments.network.judges import (
 from experiments.network.own import FIDELITIES, best_fidelity
 from experiments.network.palette_network import SIZES, NeuralColorQuantize, assign
 from experiments.network.records import record, records
+from experiments.network.unseen import load_unseen
 from tests.experiments.conftest import CONFIGS
 
 
@@ -325,6 +326,38 @@ def test_a_network_whose_training_was_stopped_is_what_it_would_have_been(
     again = learnt(place / "stopped", stop_at=2).state_dict()
     assert begun == [0, 1, 0, 1]
     assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+def test_all_methods_are_judged_by_both_classifiers(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "SIZES", (2, 4))
+    torch.save({"state_dict": SmallVGG().state_dict()}, place / "vgg.pt")
+    palette = torch.rand(4, 3)
+    kept = {"num_colors": 4, "seed": 1, "palette": palette.tolist()}
+    for fidelity in (0.0, 0.5):  # the second is of the curve alone
+        name = f"shared-4-fidelity{fidelity:g}-seed1"
+        record(place / "records", name, lambda f=fidelity: kept | {"fidelity": f})  # type: ignore[misc]
+    val = {f"{k} {f:g}": {"top1": 10.0 * (f == 0.2)} for k in (2, 4) for f in FIDELITIES}
+    record(place / "records", "own-seed0", lambda: {"seed": 0, "val": val})
+    network = moving_network()
+    network.save(place / "own-seed0.pt")
+    moving_network().save(place / "own-seed1.pt")  # not judged yet: no record
+    transfer.run([*arguments(place), f"--unseen={place / 'vgg.pt'}", f"--weights={place}"])
+    found = records(place / "records", "transfer-")
+    assert found["transfer-original"]["mse"] == 0
+    assert len(found) == 1 + 2 * (2 + 1 + 1 + 1) + 1
+    data, judge = load_images(place / "data"), load_judge(place / "judge.pt")
+    network = NeuralColorQuantize.load(place / "own-seed0.pt")
+    shared_palette = ColorQuantize.from_palette(palette).eval()
+    ways = {"learnt_one_palette-4-seed1": shared_palette}
+    ways["network_own_palettes-4-seed0"] = network.of(4, 0.2)  # as the validation images chose
+    for name, way in ways.items():
+        expected = accuracy(data.test_dataloader(), judge, way)
+        expected["unseen"] = accuracy(data.test_dataloader(), load_unseen(place / "vgg.pt"), way)[
+            "top1"
+        ]
+        assert {key: found[f"transfer-{name}"][key] for key in expected} == pytest.approx(expected)
 
 
 def test_the_best_fidelity_is_that_of_the_validation_images() -> None:
