@@ -1,10 +1,11 @@
-"""What all parts have left, as ``experiments/results/network.md`` with its plots and pictures.
+"""What all parts have left: ``experiments/results/network.md``, plots, pictures and weights.
 
 Run ``python -m experiments.network report --data FOLDER --checkpoint FILE --weights FOLDER``.
 """
 
 import argparse
 import json
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -32,6 +33,7 @@ from experiments.figures import (
     save_picture,
 )
 from experiments.network import color_cnn, display, estimators, packed
+from experiments.network.__main__ import PARTS
 from experiments.network.judges import FrozenClassifier, load_images, load_judge
 from experiments.network.own import FIDELITIES, best_fidelity
 from experiments.network.palette_network import SIZES, NeuralColorQuantize
@@ -263,17 +265,13 @@ def write(folder: Path, found: Mapping[str, Record], drawn: Collection[str]) -> 
 def cost_rows(found: Mapping[str, Record]) -> list[dict[str, str]]:
     """What the parts took, in minutes of one core."""
     table = []
-    for part, command in COMMANDS.items():
+    for part, what in PARTS.items():
         runs = [run["minutes"] for name, run in found.items() if name.startswith(f"{part}-")]
-        table.append(
-            {
-                "part": part,
-                "`python -m experiments.network ...`": f"`{command}`",
-                "runs": str(len(runs)),
-                "minutes in all": f"{sum(runs):.0f}",
-                "longest": f"{max(runs, default=0):.0f}",
-            }
-        )
+        if runs:
+            numbers = {"runs": len(runs), "minutes in all": sum(runs), "longest": max(runs)}
+            table.append(
+                {"part": part, "": what} | {key: f"{value:.0f}" for key, value in numbers.items()}
+            )
     return table
 
 
@@ -300,8 +298,10 @@ def run(argv: Sequence[str] | None = None) -> None:
         drawn["estimators"] = estimators.draw(atlas)
     if any(name.startswith("packed-jpeg-") for name in small):  # the last of it
         drawn["packed"] = packed.draw(small)
-    for name, one in islice(own.items(), 1):
-        network = NeuralColorQuantize.load(options.weights / f"{name}.pt")
+    for name, one in islice(own.items(), 1):  # the first, not the best
+        weights = options.weights / f"{name}.pt"
+        network = NeuralColorQuantize.load(weights)
+        shutil.copy(weights, folder / "palette_network.pt")  # for the example
         images = one_of_each_class(load_images(options.data))
         classes = sorted(place.name for place in (options.data / "test").iterdir())
         judge = load_judge(options.checkpoint)
@@ -364,17 +364,7 @@ classifier knows of the 10 000 test images packed in the same way.
 """
 
 COST = """
-Each is one command, resumable: what has a record is not run again. Minutes are those of one core of
-a shared machine, busy with others of these runs.
+Each part is one command, `python -m experiments.network PART --config configs/network.yaml`, with
+the places of the data and the weights named in that file; what has a record is not run again.
+Minutes are those of one core of a shared machine, busy with others of these runs.
 """
-
-COMMANDS = {
-    "shared": "shared --data FOLDER --checkpoint FILE",
-    "own": "own --data FOLDER --checkpoint FILE --weights FOLDER",
-    "unseen": "unseen --data FOLDER --out FILE",
-    "color_cnn": "color_cnn --data FOLDER --checkpoint FILE --weights FOLDER --compiled",
-    "transfer": "transfer --data FOLDER --checkpoint FILE --unseen FILE --weights FOLDER",
-    "estimators": "estimators --data FOLDER --checkpoint FILE",
-    "display": "display",
-    "packed": "packed --data FOLDER --checkpoint FILE --network FILE --train",
-}

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from experiments.models import ResNet20
 from experiments.network import report
 from experiments.network.judges import FrozenClassifier
 from experiments.network.own import FIDELITIES
 from experiments.network.palette_network import SIZES, NeuralColorQuantize
+from experiments.network.records import record
 from experiments.network.report import top1_rows, transfer_rows
 from experiments.network.transfer import KMEANS_OWN, OWN
 
@@ -67,6 +69,31 @@ def test_pictures_and_curves_are_drawn() -> None:
         torch.rand(2, 3, 16, 16), list("abcdefghij"), NeuralColorQuantize(8), runs(0), judge
     )
     assert few.width > few.height
+
+
+def test_the_network_that_is_pictured_is_the_one_that_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split, number in (("train", 2), ("test", 1)):
+        for label in range(10):
+            folder = tmp_path / split / str(label)
+            folder.mkdir(parents=True)
+            for index in range(number):
+                Image.effect_noise((8, 8), 50).convert("RGB").save(folder / f"{index}.png")
+    monkeypatch.setattr(report, "load_judge", lambda path: FrozenClassifier(ResNet20()))
+    for seed in (0, 1):
+        record(tmp_path / "records", f"own-seed{seed}", lambda seed=seed: runs(seed))  # type: ignore[misc]
+        NeuralColorQuantize(8).save(tmp_path / f"own-seed{seed}.pt")
+    places = {"data": "", "weights": "", "records": "records", "out": "out"}
+    report.run(
+        ["--checkpoint=none", *(f"--{name}={tmp_path / place}" for name, place in places.items())]
+    )
+    published = tmp_path / "out" / "network" / "palette_network.pt"
+    assert published.read_bytes() == (tmp_path / "own-seed0.pt").read_bytes()
+    text = (tmp_path / "out" / "network.md").read_text()
+    for name in ("pictures", "curve_mse", "curve_eye_error"):
+        assert f"(network/{name}.png)" in text
+        assert (tmp_path / "out" / "network" / f"{name}.png").is_file()
 
 
 def test_the_report_says_what_is_there_and_no_more(
