@@ -216,11 +216,13 @@ def quantizer(
     kind: str, num_colors: int, images: Tensor, network: Callable[[int], Quantize] | None
 ) -> Quantize:
     """What makes K colours of images: of their own, of all uint8 images, or a network's."""
+    if kind == "own":
+        return PerImageColorQuantize(num_colors).eval().quantize
     if kind == "shared":
         return ColorQuantize(num_colors).fit(images.split(BATCH_SIZE)).eval().quantize
-    if network is not None and kind == "network":
-        return network(num_colors)
-    return PerImageColorQuantize(num_colors).eval().quantize
+    if network is None:
+        raise ValueError(f"expected a network for {kind!r}, got none")
+    return network(num_colors)
 
 
 def chosen_by(weights: Path, folder: Path) -> Callable[[int], Quantize]:
@@ -229,6 +231,10 @@ def chosen_by(weights: Path, folder: Path) -> Callable[[int], Quantize]:
     Args:
         weights: of the network.
         folder: of the records, with that of the network.
+
+    Raises:
+        FileNotFoundError: there are no such weights.
+        ValueError: they are something else, or have no record.
     """
     found = records(folder, weights.stem).get(weights.stem)
     if found is None:
@@ -551,7 +557,7 @@ def draw(found: Mapping[str, Record]) -> Image.Image:
             continue
         points = [(run["bytes"], run["top1"]) for run in runs]
         axes.plot(*zip(*points, strict=True), color=color, marker=marker, label=KINDS[kind])
-        for num_colors, point in zip(COLORS, points, strict=True):
+        for num_colors, point in zip([run["num_colors"] for run in runs], points, strict=True):
             text = axes.annotate(
                 str(num_colors), point, xytext=(5, -11), textcoords="offset points"
             )

@@ -275,6 +275,8 @@ def test_the_study_measures_each_format_once(folder: Path, monkeypatch: pytest.M
     assert found["packed-jpeg-090"]["scan_bytes"] < found["packed-jpeg-090"]["bytes"] - 200
     assert "packed-training-all-seed0" not in found
     assert len(markdown_table(study.rows(found)).splitlines()) == 2 + 1 + 3 + 8
+    begun = found | {"packed-network-02": packed | {"kind": "network", "num_colors": 2}}
+    assert study.draw(begun) != study.draw(found)
     assert [row["K"] for row in study.equal_rows(found)] == ["2", "4", "8", "16"]
     assert study.draw(found).width > 100
     assert study.training_rows(found) == []
