@@ -1,9 +1,9 @@
 """A generator in front of a dithered display: trained through its dots, or dithered afterwards.
 
 Run ``python -m experiments.network display``. A decoder makes a fixed set of photographs, each from
-a code of its own, for the eye's error. After a first half that all share, one way of training goes
-on as before, one through the dots, one through the nearest colours; with the same weights, steps
-and rates. Judged are the dots of the display. The pictures are all that the generator ever shows,
+a code of its own, for the eye's error. After a first half that all share, the codes are trained on:
+for the pictures as they are, through the dots of the display, or through its nearest colours, with
+the same steps and rates. Judged are the dots. The pictures are all that the generator ever shows,
 as the animations of a badge or a sign are: nothing is held out, and nothing is said of others.
 
 Where pictures are not known before, the gradient through the dots did not help: an autoencoder of
@@ -16,7 +16,6 @@ Letters: B pictures, H rows, W columns.
 
 import argparse
 import copy
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import TypeAlias
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from colorquant_nn import ColorQuantize, DitheredColorQuantize, comparison, load_palette
 from colorquant_nn.functional import eye_error, psnr
@@ -43,8 +43,8 @@ NEAREST = "the nearest colours in training, dithered afterwards"
 TARGETS = "no generator: the photographs, dithered"
 SPATIAL = "no generator: dots of direct search (`spatial`)"
 
-# Of Adam, the largest: they rise within `WARM_UP` steps and fall to nothing.
-RATE, CODE_RATE = 1e-3, 0.1
+RATE, FIRST_CODE_RATE = 3e-3, 0.03  # of Adam, the largest, of decoder and codes in the first half
+CODE_RATE = 0.1  # of the codes in the second half
 WARM_UP = 5
 
 
@@ -54,7 +54,7 @@ class Generator(nn.Module):
     Args:
         pictures: B.
         size: H and W.
-        channels: features, twice as many in the first layer.
+        channels: features.
         code: numbers of a code at each pixel.
 
     Returns:
@@ -66,15 +66,15 @@ class Generator(nn.Module):
         torch.Size([2, 3, 16, 16])
     """
 
-    def __init__(self, pictures: int, size: int, channels: int = 24, code: int = 8) -> None:
+    def __init__(self, pictures: int, size: int, channels: int = 48, code: int = 8) -> None:
         super().__init__()
         self.codes = nn.Parameter(0.1 * torch.randn(pictures, code, size, size))
         self.decoder = nn.Sequential(
-            nn.Conv2d(code, 2 * channels, 3, padding=1),
+            nn.Conv2d(code, channels, 3, padding=1),
             nn.SiLU(),
-            nn.Conv2d(2 * channels, channels, 3, padding=1),
+            nn.Conv2d(channels, channels, 1),
             nn.SiLU(),
-            nn.Conv2d(channels, 3, 3, padding=1),
+            nn.Conv2d(channels, 3, 1),
         ).to(memory_format=torch.channels_last)
 
     def forward(self) -> Tensor:
@@ -103,8 +103,35 @@ def load_targets(number: int, size: int) -> Tensor:
     return targets
 
 
-def train(generator: Generator, show: Show, targets: Tensor, steps: int) -> Generator:
-    """A copy of a generator, trained for what is shown of its pictures; each step sees all.
+def train(generator: Generator, targets: Tensor, steps: int) -> Generator:
+    """A copy of a generator, trained for what it makes: decoder and codes, each step sees all.
+
+    Args:
+        generator: where it begins.
+        targets: (B, 3, H, W) in [0, 1].
+        steps: of Adam.
+
+    Returns:
+        The copy.
+    """
+    generator = copy.deepcopy(generator)
+    optimizer = torch.optim.Adam(generator.decoder.parameters(), lr=RATE)
+    optimizer.add_param_group({"params": [generator.codes], "lr": FIRST_CODE_RATE})
+    schedule = warm_up_and_fall(optimizer, steps)
+    for _ in range(steps):
+        error = eye_error(generator(), targets)
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        schedule.step()
+    return generator
+
+
+def refine(generator: Generator, show: Show, targets: Tensor, steps: int) -> Generator:
+    """A copy of a generator, its codes trained for what is shown of its pictures.
+
+    The decoder stays, so that each picture is on its own: its code is at last what it was when the
+    picture's error was least, since through dots the error of single steps goes up and down.
 
     Args:
         generator: where it begins.
@@ -113,27 +140,32 @@ def train(generator: Generator, show: Show, targets: Tensor, steps: int) -> Gene
         steps: of Adam.
 
     Returns:
-        The copy, as it was when its error was least.
+        The copy.
     """
     generator = copy.deepcopy(generator)
-    optimizer = torch.optim.Adam(generator.decoder.parameters(), lr=RATE)
-    optimizer.add_param_group({"params": [generator.codes], "lr": CODE_RATE})
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1, (step + 1) / WARM_UP) * (1 - step / steps)
-    )
-    least, best = math.inf, generator.state_dict()
+    optimizer = torch.optim.Adam([generator.codes], lr=CODE_RATE)
+    schedule = warm_up_and_fall(optimizer, steps)
+    least = torch.full((len(targets),), torch.inf)
+    best = generator.codes.detach().clone()
     for step in range(steps):
-        error = eye_error(show(generator()), targets)
-        if error.item() < least:
-            least, best = error.item(), copy.deepcopy(generator.state_dict())
+        errors = eye_error(show(generator()), targets, per_image=True)
+        better = errors.detach() < least
+        least = torch.where(better, errors.detach(), least)
+        best[better] = generator.codes.detach()[better]
         optimizer.zero_grad()
-        error.backward()
+        errors.mean().backward()
         optimizer.step()
         schedule.step()
         if step % 100 == 0:
-            print(f"step {step} of {steps}: eye error {error.item():.2f}", flush=True)
-    generator.load_state_dict(best)
+            print(f"step {step} of {steps}: eye error {errors.mean().item():.2f}", flush=True)
+    with torch.no_grad():
+        generator.codes.copy_(best)
     return generator
+
+
+def warm_up_and_fall(optimizer: torch.optim.Optimizer, steps: int) -> LambdaLR:
+    """Rates that rise within `WARM_UP` steps and fall to nothing."""
+    return LambdaLR(optimizer, lambda step: min(1, (step + 1) / WARM_UP) * (1 - step / steps))
 
 
 @cache
@@ -143,8 +175,8 @@ def beginning(seed: int, steps: int, number: int, size: int) -> tuple[Generator,
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator = Generator(number, size)
-    shared = train(generator, as_it_is, targets, steps)
-    return shared, train(shared, as_it_is, targets, steps)
+    shared = train(generator, targets, steps)
+    return shared, refine(shared, as_it_is, targets, steps)
 
 
 def judge(shown: Tensor, targets: Tensor) -> dict[str, float]:
@@ -192,8 +224,8 @@ def with_generator(
     shared, afterwards = beginning(seed, steps, number, size)
     own = {
         AFTERWARDS: afterwards,
-        THROUGH: train(shared, display, targets, steps),
-        NEAREST: train(shared, display.quantizer, targets, steps),
+        THROUGH: refine(shared, display, targets, steps),
+        NEAREST: refine(shared, display.quantizer, targets, steps),
     }
     with torch.no_grad():
         shown = {way: display(generator()) for way, generator in own.items()}
@@ -284,10 +316,9 @@ def run(argv: Sequence[str] | None = None) -> None:
     crops = {"number": options.crops, "size": options.size}
     folder: Path = options.records
     for seed in options.seeds:
-        first = seed == options.seeds[0]
-        for name, dither in dots if first else dots[:-1]:
+        for name, dither in dots if seed == 0 else dots[:-1]:
             file = f"display-{name}-{dither}-seed{seed}"
-            drawn = folder / f"{file}.png" if first else None
+            drawn = folder / f"{file}.png" if seed == 0 else None
             measure = partial(with_generator, name, dither, seed=seed, steps=options.steps)
             record(folder, file, partial(measure, drawn=drawn, **crops))
     for name, dither in dots:

@@ -1,12 +1,14 @@
 """A generator in front of a dithered display."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from colorquant_nn.functional import eye_error
 from experiments.network import display
 
 
@@ -34,7 +36,7 @@ def test_a_run_leaves_records_and_pictures_and_runs_nothing_twice(
     assert "±" not in table["ordered", display.THROUGH]["eye error"]
     with Image.open(tmp_path / f"{floyd}-seed0.png") as picture:
         assert picture.height > 4 * 4 * 16
-    monkeypatch.setattr(display, "train", None)  # would fail if it were called
+    monkeypatch.setattr(display, "refine", None)  # would fail if it were called
     display.run(arguments)
 
 
@@ -43,12 +45,30 @@ def test_all_ways_start_from_the_same_generator_and_leave_it_as_it_is() -> None:
     targets = torch.rand(2, 3, 8, 8)
     generator = display.Generator(pictures=2, size=8, channels=4)
     before = generator().detach()
-    first, second = (
-        display.train(generator, display.as_it_is, targets, steps=3)().detach() for _ in range(2)
-    )
-    assert torch.equal(generator().detach(), before)
-    assert torch.equal(first, second)
-    assert not torch.equal(first, before)
+    for learn in (display.train, partial(display.refine, show=display.as_it_is)):
+        first, second = (learn(generator, targets=targets, steps=3)().detach() for _ in range(2))
+        assert torch.equal(generator().detach(), before)
+        assert torch.equal(first, second)
+        assert not torch.equal(first, before)
+
+
+def test_each_picture_keeps_the_code_of_its_least_error() -> None:
+    torch.manual_seed(0)
+    targets = torch.rand(3, 3, 8, 8)
+    generator = display.Generator(pictures=3, size=8, channels=4)
+    seen = []
+
+    def show(pictures: torch.Tensor) -> torch.Tensor:
+        """Each picture is shown badly at another step."""
+        seen.append(pictures.detach())
+        worse = torch.arange(3) == (len(seen) - 1) % 3
+        return pictures + worse[:, None, None, None]
+
+    kept = display.refine(generator, show, targets, steps=6)().detach()
+    steps = torch.stack([eye_error(x + 0, targets, per_image=True) for x in seen])
+    steps[torch.arange(6), torch.arange(6) % 3] = torch.inf
+    for picture, step in enumerate(steps.argmin(0).tolist()):
+        assert torch.equal(kept[picture], seen[step][picture])
 
 
 def test_the_beginning_is_of_its_seed() -> None:
@@ -65,7 +85,7 @@ def test_through_the_dots_comes_closer_than_dithering_afterwards() -> None:
     targets = display.load_targets(4, 16)
     shared, afterwards = display.beginning(seed=0, steps=200, number=4, size=16)
     shown = display.make_display("acep7", "floyd-steinberg")
-    through = display.train(shared, shown, targets, steps=200)
+    through = display.refine(shared, shown, targets, steps=200)
     errors = [display.eye_error(shown(x()), targets).item() for x in (afterwards, through)]
     assert errors[1] < 0.95 * errors[0]
 
