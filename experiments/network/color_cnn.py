@@ -207,13 +207,13 @@ def train(
         batches: of an epoch, all without it.
         folder: of the state of an unfinished training.
     """
-    fit(training, data, epochs=epochs, batches=batches, folder=folder)
+    minutes = fit(training, data, epochs=epochs, batches=batches, folder=folder)
     val = accuracy(data.val_dataloader(), training.judge, training.model)
     return {
         "num_colors": training.model.num_colors,
         "parameters": sum(weights.numel() for weights in training.model.parameters()),
         **training.recipe._asdict(),
-        "epochs": epochs,
+        "training_minutes": minutes,
         "seed": training.seed,
         "val_top1": val["top1"],
     }
@@ -281,7 +281,9 @@ def run(argv: Sequence[str] | None = None) -> None:
     for name, recipe in RECIPES.items():
         task = training(TRIAL_COLORS, recipe, 0)
         trial = partial(train, task, data, options.trial_epochs, options.batches)
-        trials[name] = record(options.records, f"color_cnn-trial-{name}", trial)["val_top1"]
+        settings = {"epochs": options.trial_epochs, "batches": options.batches}
+        found = record(options.records, f"color_cnn-trial-{name}", trial, **settings)
+        trials[name] = found["val_top1"]
     best = RECIPES[max(trials, key=lambda name: trials[name])]
     for seed in options.seeds:
         reorder(data, seed)
@@ -292,7 +294,8 @@ def run(argv: Sequence[str] | None = None) -> None:
             run_once = partial(
                 train_and_judge, task, data, options.epochs, options.batches, weights
             )
-            record(options.records, name, run_once)
+            settings = {"epochs": options.epochs, "batches": options.batches}
+            record(options.records, name, run_once, **settings)
             if unseen is not None:
                 again = partial(transfer, num_colors, weights, unseen, data)
                 record(options.records, f"{name}-unseen", again)

@@ -237,7 +237,6 @@ def with_generator(
         "display": name,
         "dither": dither,
         "seed": seed,
-        "steps": 2 * steps,
         "weights": sum(weight.numel() for weight in afterwards.decoder.parameters()),
         "code_numbers": afterwards.codes.numel() // number,
         "variants": {way: judge(few, targets) for way, few in shown.items()},
@@ -320,7 +319,8 @@ def run(argv: Sequence[str] | None = None) -> None:
             file = f"display-{name}-{dither}-seed{seed}"
             drawn = folder / f"{file}.png" if seed == 0 else None
             measure = partial(with_generator, name, dither, seed=seed, steps=options.steps)
-            record(folder, file, partial(measure, drawn=drawn, **crops))
+            run_once = partial(measure, drawn=drawn, **crops)
+            record(folder, file, run_once, steps=options.steps, **crops)
     for name, dither in dots:
         file = f"display-{name}-{dither}-no-generator"
-        record(folder, file, partial(without_generator, name, dither, **crops))
+        record(folder, file, partial(without_generator, name, dither, **crops), **crops)

@@ -130,7 +130,7 @@ class PaletteNetworkForAClassifier(pl.LightningModule):
 
 def learn(
     data: ImageData, judge: FrozenClassifier, folder: Path, seed: int = 0, epochs: int = EPOCHS
-) -> NeuralColorQuantize:
+) -> tuple[NeuralColorQuantize, float]:
     """The network that chooses palettes for a classifier.
 
     Args:
@@ -141,7 +141,7 @@ def learn(
         epochs: passes over the training images.
 
     Returns:
-        The network, in evaluation mode.
+        The network, in evaluation mode, and the minutes that its training took.
     """
     torch.manual_seed(seed)
     batches = data.train_dataloader()
@@ -152,8 +152,8 @@ def learn(
         scales.append(float(torch.stack(mse).mean()))
     network = NeuralColorQuantize()
     task = PaletteNetworkForAClassifier(network, judge, scales, epochs * len(batches), seed)
-    fit(task, data, epochs=epochs, folder=folder)
-    return network.eval()
+    minutes = fit(task, data, epochs=epochs, folder=folder)
+    return network.eval(), minutes
 
 
 def judged(data: ImageData, judge: FrozenClassifier, network: NeuralColorQuantize) -> Record:
@@ -191,10 +191,11 @@ def run(argv: Sequence[str] | None = None) -> None:
         def once(seed: int = seed) -> Record:
             reorder(data, seed)
             folder = options.weights / f"own-seed{seed}"
-            learn(data, judge, folder, seed, options.epochs).save(folder.with_suffix(".pt"))
+            network, minutes = learn(data, judge, folder, seed, options.epochs)
+            network.save(folder.with_suffix(".pt"))
             network = NeuralColorQuantize.load(folder.with_suffix(".pt"))  # in half precision
-            found = {"seed": seed, "epochs": options.epochs} | judged(data, judge, network)
+            found = {"seed": seed, "training_minutes": minutes} | judged(data, judge, network)
             shutil.rmtree(folder, ignore_errors=True)  # of the training, which is at its end
             return found
 
-        record(options.records, f"own-seed{seed}", once)
+        record(options.records, f"own-seed{seed}", once, epochs=options.epochs)

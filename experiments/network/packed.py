@@ -414,7 +414,6 @@ def measure_training(
     return {
         "num_colors": num_colors,
         "seed": seed,
-        "epochs": epochs,
         "top1": top1,
         "original_top1": original_top1,
     }
@@ -469,6 +468,7 @@ def run(argv: Sequence[str] | None = None) -> None:
                 folder,
                 _training_name(colors, seed),
                 partial(measure_training, material, colors, seed=seed, epochs=arguments.epochs),
+                epochs=arguments.epochs,
             )
 
 

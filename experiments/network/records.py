@@ -12,16 +12,20 @@ Record: TypeAlias = dict[str, Any]
 RECORDS = Path("runs/network")  # what is published of them is written by the report
 
 
-def record(folder: Path, name: str, run: Callable[[], Record]) -> Record:
+def record(folder: Path, name: str, run: Callable[[], Record], **settings: float | None) -> Record:
     """What a run found: from its file, or from running it now.
 
     Args:
         folder: of the records; made if need be.
         name: of the run and of its file, such as ``"shared-4-seed0"``.
         run: gives what is to be kept, numbers and texts by name.
+        settings: kept beside it; a run of others is not taken for this one.
 
     Returns:
         That, with the ``minutes`` that it took.
+
+    Raises:
+        ValueError: its file tells of a run with other settings.
 
     Examples:
         >>> import tempfile
@@ -35,9 +39,18 @@ def record(folder: Path, name: str, run: Callable[[], Record]) -> Record:
     """
     file = folder / f"{name}.json"
     if file.exists():
-        return json.loads(file.read_text())  # type: ignore[no-any-return]
+        found: Record = json.loads(file.read_text())
+        others = {key: found.get(key) for key in settings if found.get(key) != settings[key]}
+        if others:
+            asked = ", ".join(f"{key} {settings[key]}" for key in others)
+            got = ", ".join(f"{key} {value}" for key, value in others.items())
+            raise ValueError(
+                f"{file} tells of a run with {got}, asked for is {asked}: "
+                "remove it, or name another folder of records"
+            )
+        return found
     began = time.monotonic()
-    found = run() | {"minutes": round((time.monotonic() - began) / 60, 2)}
+    found = settings | run() | {"minutes": round((time.monotonic() - began) / 60, 2)}
     folder.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(found, indent=1) + "\n")

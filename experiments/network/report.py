@@ -266,7 +266,11 @@ def cost_rows(found: Mapping[str, Record]) -> list[dict[str, str]]:
     """What the parts took, in minutes of one core."""
     table = []
     for part, what in PARTS.items():
-        runs = [run["minutes"] for name, run in found.items() if name.startswith(f"{part}-")]
+        runs = [
+            max(run["minutes"], run.get("training_minutes", 0))  # a stopped training went on
+            for name, run in found.items()
+            if name.startswith(f"{part}-")
+        ]
         if runs:
             numbers = {"runs": len(runs), "minutes in all": sum(runs), "longest": max(runs)}
             table.append(

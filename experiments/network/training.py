@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint, Timer
 
 from experiments.data import ImageData
 
@@ -20,7 +20,7 @@ def fit(
     epochs: int = 1,
     batches: int | None = None,
     folder: Path | None = None,
-) -> None:
+) -> float:
     """Train a task on the training images; what it logs is the task's own affair.
 
     Args:
@@ -30,10 +30,14 @@ def fit(
         batches: of an epoch, all without it.
         folder: where the state of the last whole epoch is kept while the training goes on; a
             training with the same folder goes on from there. Without it nothing is written.
+
+    Returns:
+        The minutes that it took, those before it was stopped, too.
     """
-    callbacks: list[pl.Callback] = []
+    timer = Timer()
+    callbacks: list[pl.Callback] = [timer]
     if folder is not None:
-        callbacks = [ModelCheckpoint(folder, filename="{epoch}", save_last=True)]
+        callbacks.append(ModelCheckpoint(folder, filename="last", enable_version_counter=False))
     last = None if folder is None else folder / "last.ckpt"
     with quiet():
         trainer = pl.Trainer(
@@ -49,6 +53,7 @@ def fit(
         )
         resumed = str(last) if last is not None and last.exists() else None
         trainer.fit(task, data.train_dataloader(), ckpt_path=resumed)
+    return round(timer.time_elapsed() / 60, 2)
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def train(
     data = load_images(root, seed, batch_size)
     task = UnseenTraining(seed)
     resume = out.with_name(f"{out.name}.resume")
-    fit(task, data, epochs=epochs, batches=batches, folder=resume)
+    minutes = fit(task, data, epochs=epochs, batches=batches, folder=resume)
     partial = out.with_name(f"{out.name}.partial")
     torch.save({"state_dict": task.network.state_dict()}, partial)
     partial.replace(out)
@@ -116,8 +116,7 @@ def train(
         "parameters": sum(weights.numel() for weights in task.network.parameters()),
         **top1,
         "seed": seed,
-        "epochs": epochs,
-        "batch_size": batch_size,
+        "training_minutes": minutes,
         "optimizer": f"SGD, Nesterov momentum 0.9, one cycle up to {RATE}, weight decay {DECAY}",
         "augmentation": f"mirrored, shifted by up to {SHIFT} pixels, labels smoothed {SMOOTHING}",
     }
@@ -156,4 +155,7 @@ def run(argv: Sequence[str] | None = None) -> None:
             batch_size=options.batch_size,
             batches=options.batches,
         ),
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        batches=options.batches,
     )

@@ -106,7 +106,7 @@ def test_a_study_is_kept_judged_and_told(folder: Path, tmp_path: Path) -> None:
     for name, top1 in done.items():
         file = tmp_path / "records" / f"color_cnn-trial-{name}.json"
         file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps({"val_top1": top1}))
+        file.write_text(json.dumps({"val_top1": top1, "epochs": 1}))
     run(arguments)
     found = records(tmp_path / "records", "color_cnn-")
     assert found["color_cnn-trial-sgd"]["num_colors"] == 4

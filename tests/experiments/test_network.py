@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from colorquant_nn import ColorQuantize, PerImageColorQuantize
+from colorquant_nn import ColorQuantize, LearnedPalette, PerImageColorQuantize
 from experiments.data import ImageData
 from experiments.models import ResNet20, SmallVGG
 from experiments.network import own, shared, transfer
@@ -23,6 +23,8 @@ from experiments.network.judges import (
 from experiments.network.own import FIDELITIES, best_fidelity
 from experiments.network.palette_network import SIZES, NeuralColorQuantize, assign
 from experiments.network.records import record, records
+from experiments.network.shared import PaletteForAClassifier
+from experiments.network.training import fit
 from experiments.network.unseen import load_unseen
 from tests.experiments.conftest import CONFIGS
 
@@ -318,7 +320,9 @@ def test_a_network_whose_training_was_stopped_is_what_it_would_have_been(
             start(task)
 
         monkeypatch.setattr(own.PaletteNetworkForAClassifier, "on_train_epoch_start", starting)
-        return own.learn(load_images(place / "data"), judge, folder, epochs=2)
+        network, minutes = own.learn(load_images(place / "data"), judge, folder, epochs=2)
+        assert minutes >= 0
+        return network
 
     whole = learnt(place / "whole", stop_at=2).state_dict()
     with pytest.raises(InterruptedError):
@@ -326,6 +330,30 @@ def test_a_network_whose_training_was_stopped_is_what_it_would_have_been(
     again = learnt(place / "stopped", stop_at=2).state_dict()
     assert begun == [0, 1, 0, 1]
     assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+def test_a_run_with_other_settings_is_not_taken_for_the_one_that_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    record(tmp_path, "a", lambda: {"top1": 50.0}, epochs=1, batches=None)
+    assert record(tmp_path, "a", lambda: {}, epochs=1, batches=None)["top1"] == 50.0
+    with pytest.raises(
+        ValueError, match=r"a\.json tells of a run with epochs 1, asked for is epochs 2"
+    ):
+        record(tmp_path, "a", lambda: {}, epochs=2, batches=None)
+
+
+def test_the_minutes_of_a_training_count_those_before_it_was_stopped(place: Path) -> None:
+    data, folder = load_images(place / "data"), place / "state"
+    for epochs in (1, 2):
+        task = PaletteForAClassifier(LearnedPalette(4), load_judge(place / "judge.pt"), 0, 1, 4)
+        first = fit(task, data, epochs=epochs, folder=folder)
+        if epochs == 1:
+            state = torch.load(folder / "last.ckpt", weights_only=False)
+            state["callbacks"]["Timer"]["time_elapsed"]["train"] = 3600.0
+            torch.save(state, folder / "last.ckpt")
+            assert first < 1
+    assert 60 <= first < 61
 
 
 def test_all_methods_are_judged_by_both_classifiers(
