@@ -75,6 +75,23 @@ def top1_rows(found: Mapping[str, Record], key: str, digits: int = 2) -> list[di
     return table
 
 
+def retention_rows(found: Mapping[str, Record]) -> list[dict[str, str]]:
+    """The share of the top-1 without quantization that each method keeps, and the VGG of it."""
+    table = []
+    original = found.get("transfer-original", {})
+    for method, label in METHODS.items():
+        row = {"kept (%), ResNet-20 / VGG": label}
+        for size in SIZES:
+            kept = [
+                f"{100 * fmean(values) / original[key]:.1f}" if values and original else "–"
+                for key in ("top1", "unseen")
+                for values in [of(found, method, size, key)]
+            ]
+            row[f"K = {size}"] = " / ".join(kept) if kept != ["–", "–"] else "–"
+        table.append(row)
+    return table
+
+
 def transfer_rows(found: Mapping[str, Record]) -> list[dict[str, str]]:
     """What of the gain over k-means the unseen classifier sees, with intervals over the seeds."""
     table = []
@@ -233,6 +250,7 @@ def write(folder: Path, found: Mapping[str, Record], drawn: Collection[str]) -> 
             TRANSFER.format(unseen=original.get("unseen", float("nan"))),
             markdown_table(top1_rows(judged, "unseen")),
             markdown_table(transfer_rows(judged)),
+            markdown_table(retention_rows(judged)),
         ),
         section(
             "Between what a network wants and what an eye sees",
@@ -250,7 +268,8 @@ def write(folder: Path, found: Mapping[str, Record], drawn: Collection[str]) -> 
         sections.append(section("The atlas of estimators", estimators.NOTES, table, plot))
     if dots := part("display-"):
         table = markdown_table(display.rows(dots))
-        sections.append(section("A dithered display", DISPLAY, table))
+        shown = [picture(name, "Dots of a display") for name in drawn if name in dots]
+        sections.append(section("A dithered display", DISPLAY, table, *shown))
     if part("packed-jpeg-"):  # the last of it
         small = part("packed-")
         tables = packed.rows(small), packed.equal_rows(small), packed.training_rows(small)
@@ -302,6 +321,8 @@ def run(argv: Sequence[str] | None = None) -> None:
         drawn["estimators"] = estimators.draw(atlas)
     if any(name.startswith("packed-jpeg-") for name in small):  # the last of it
         drawn["packed"] = packed.draw(small)
+    for file in sorted(options.records.glob("display-*.png")):
+        drawn[file.stem] = Image.open(file).convert("RGB")
     for name, one in islice(own.items(), 1):  # the first, not the best
         weights = options.weights / f"{name}.pt"
         network = NeuralColorQuantize.load(weights)

@@ -37,6 +37,12 @@ def test_a_table_has_means_and_intervals_over_seeds() -> None:
     assert table[report.METHODS["octree"]] == "–"
 
 
+def test_what_is_kept_is_the_share_of_the_top1_of_the_original_images() -> None:
+    rows = {row["kept (%), ResNet-20 / VGG"]: row["K = 4"] for row in report.retention_rows(FOUND)}
+    assert rows[report.METHODS[OWN]] == "80.7 / 64.4"  # 71 of 88, 56 of 87
+    assert rows[report.METHODS["octree"]] == "–"
+
+
 def test_what_transfers_is_the_share_of_the_gain_that_another_sees() -> None:
     rows = {row["gain over k-means, in points"]: row for row in transfer_rows(FOUND)}
     row = rows[report.METHODS[OWN]]
