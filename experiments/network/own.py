@@ -31,90 +31,53 @@ from experiments.network.training import fit
 SHARES = (0.35, 0.3, 0.15, 0.12, 0.08)  # of the batches, for each of SIZES
 FIDELITIES = (0.0, 0.05, 0.2, 0.5, 1.0)  # of the curve
 FREE = 0.4  # share of the images that the classifier alone judges
-DISTILLED = 4.0  # temperature of the classifier's logits
 HINT = 0.5  # weight of the network's own guess of the class
 RATE = 2e-3
 EPOCHS = 40
+FIRST = 2  # times as many for the first part, a step of which takes a fifth of the time
 SHIFT = 4  # pixels
 
 
-class PaletteNetworkForAClassifier(pl.LightningModule):
-    """Teaches a network palettes of all sizes and fidelities at once.
+class Lesson(pl.LightningModule):
+    """What both parts of a training share: what each batch is asked for, and how steps are made.
 
-    Each batch has one K and each image a fidelity f; its loss is
-    ``(1 - f) * task + f * MSE / MSE of k-means``. The task is half the cross-entropy of the label,
-    half the divergence from what the classifier says of the original image, at a high temperature,
-    so that images which it is sure of teach something, too. Beside it the network guesses the class
-    from its coarse features, which it has to know to show it: that is learnt faster by itself.
+    Each batch has one K and each image a fidelity.
 
     Args:
         network: what learns.
-        judge: the classifier.
-        scales: MSE of k-means for each of `SIZES`.
+        guess: the class of an image from the network's coarse features.
         steps: of the whole training.
         seed: of the sizes, fidelities and shifts.
-
-    References:
-        Hinton, Vinyals and Dean, Distilling the knowledge in a neural network (2015), section 2.
     """
 
     def __init__(
-        self,
-        network: NeuralColorQuantize,
-        judge: FrozenClassifier,
-        scales: Sequence[float],
-        steps: int,
-        seed: int = 0,
+        self, network: NeuralColorQuantize, guess: nn.Linear, steps: int, seed: int = 0
     ) -> None:
         super().__init__()
-        self.network, self.judge = network.to(memory_format=torch.channels_last), judge
-        self.scales, self.steps, self.seed = tuple(scales), steps, seed
-        self.guess = nn.Linear(network.num_features, NUM_CLASSES)
+        self.network, self.guess = network.to(memory_format=torch.channels_last), guess
+        self.steps, self.seed = steps, seed
         self.draws = torch.Generator()
-        self._move = torch.compile(network.move)
 
     def on_train_epoch_start(self) -> None:
         # A function of the epoch, so that a training that goes on draws what it would have drawn.
         self.draws.manual_seed(1000 * self.seed + self.current_epoch)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        images, labels = batch
-        images = self._shifted(images)
+    def drawn(self, number: int) -> tuple[int, Tensor]:
+        """The place in `SIZES` of a K for a batch, and fidelities (number,)."""
         which = int(torch.multinomial(torch.tensor(SHARES), 1, generator=self.draws))
-        free, fidelity = torch.rand(2, len(images), generator=self.draws)
-        fidelity = torch.where(free < FREE, 0, fidelity.square())  # more of the small ones
-        with torch.autocast(self.device.type, torch.bfloat16):
-            moved, features = self._move(images, SIZES[which], fidelity)
-            guess = self.guess(features.mean((2, 3)))
-        few = assign(images, moved, SIZES[which]).values
-        task = self._task(few, images, labels)
-        error = (few - images).square().mean((1, 2, 3)) / self.scales[which]
-        hint = functional.cross_entropy(guess.float(), labels)
-        loss = ((1 - fidelity) * task + fidelity * error).mean() + HINT * hint
-        if batch_idx % 50 == 0:
-            self.print(
-                f"epoch {self.current_epoch} batch {batch_idx} K {SIZES[which]:>2} "
-                f"task {task[fidelity == 0].mean():.3f} error {error.mean():.2f} hint {hint:.3f}",
-                flush=True,
-            )
-        return loss
+        free, fidelity = torch.rand(2, number, generator=self.draws)
+        return which, torch.where(free < FREE, 0, fidelity.square())  # more of the small ones
 
-    def _task(self, few: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """How little the classifier knows of each image in few colours, (B,)."""
-        logits = self.judge.fast(few)
-        with torch.no_grad():
-            original = (self.judge.fast(images) / DISTILLED).log_softmax(1)
-        soft = (logits / DISTILLED).log_softmax(1)
-        divergence = functional.kl_div(soft, original, reduction="none", log_target=True).sum(1)
-        label = functional.cross_entropy(logits, labels, reduction="none")
-        return (label + DISTILLED**2 * divergence) / 2
-
-    def _shifted(self, images: Tensor) -> Tensor:
+    def shifted(self, images: Tensor) -> Tensor:
         """The batch, moved by some pixels, its border mirrored."""
         top, left = torch.randint(2 * SHIFT + 1, (2,), generator=self.draws).tolist()
         height, width = images.shape[-2:]
         padded = functional.pad(images, (SHIFT,) * 4, mode="reflect")
         return padded[..., top : top + height, left : left + width]
+
+    def guessed(self, features: Tensor, labels: Tensor) -> Tensor:
+        """How far the network is from the class of the images, by its coarse features."""
+        return functional.cross_entropy(self.guess(features.mean((2, 3))).float(), labels)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         nn.utils.clip_grad_norm_(self.parameters(), 1.0)
@@ -128,6 +91,75 @@ class PaletteNetworkForAClassifier(pl.LightningModule):
         }
 
 
+class ToRecognise(Lesson):
+    """The first part: what images are of, which the network has to know to show it."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        which, fidelity = self.drawn(len(images))
+        images = self.shifted(images)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            features = self._coarse(images, SIZES[which], fidelity)
+            loss = self.guessed(features, labels)
+        if batch_idx % 100 == 0:
+            self.print(f"recognise: epoch {self.current_epoch} loss {loss:.3f}", flush=True)
+        return loss
+
+    def on_train_start(self) -> None:
+        self._coarse = torch.compile(self.network.coarse_features)
+
+
+class ToQuantize(Lesson):
+    """The second part: palettes of all sizes and fidelities, for a classifier.
+
+    The loss of an image with fidelity f is
+    ``(1 - f) * cross-entropy of the classifier + f * MSE / MSE of k-means``, beside the network's
+    own guess of the class.
+
+    Args:
+        network: what learns.
+        guess: the class of an image from the network's coarse features.
+        steps: of the whole training.
+        seed: of the sizes, fidelities and shifts.
+        judge: the classifier.
+        scales: MSE of k-means for each of `SIZES`.
+    """
+
+    def __init__(
+        self,
+        network: NeuralColorQuantize,
+        guess: nn.Linear,
+        steps: int,
+        seed: int = 0,
+        *,
+        judge: FrozenClassifier,
+        scales: Sequence[float],
+    ) -> None:
+        super().__init__(network, guess, steps, seed)
+        self.judge, self.scales = judge, tuple(scales)
+
+    def on_train_start(self) -> None:
+        self._move = torch.compile(self.network.move)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        which, fidelity = self.drawn(len(images))
+        images = self.shifted(images)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            moved, features = self._move(images, SIZES[which], fidelity)
+            hint = self.guessed(features, labels)
+        few = assign(images, moved, SIZES[which]).values
+        task = functional.cross_entropy(self.judge.fast(few), labels, reduction="none")
+        error = (few - images).square().mean((1, 2, 3)) / self.scales[which]
+        if batch_idx % 100 == 0:
+            self.print(
+                f"quantize: epoch {self.current_epoch} K {SIZES[which]} "
+                f"task {task[fidelity == 0].mean():.3f} error {error.mean():.2f} hint {hint:.3f}",
+                flush=True,
+            )
+        return ((1 - fidelity) * task + fidelity * error).mean() + HINT * hint
+
+
 def learn(
     data: ImageData, judge: FrozenClassifier, folder: Path, seed: int = 0, epochs: int = EPOCHS
 ) -> tuple[NeuralColorQuantize, float]:
@@ -138,7 +170,7 @@ def learn(
         judge: the classifier.
         folder: of the state of an unfinished training, which goes on from there.
         seed: of weights, sizes, fidelities and shifts; the data has its own.
-        epochs: passes over the training images.
+        epochs: passes over the training images in the second part.
 
     Returns:
         The network, in evaluation mode, and the minutes that its training took.
@@ -151,8 +183,12 @@ def learn(
         mse = [kmeans.quantize(images).mse for images, _ in data.val_dataloader()]
         scales.append(float(torch.stack(mse).mean()))
     network = NeuralColorQuantize()
-    task = PaletteNetworkForAClassifier(network, judge, scales, epochs * len(batches), seed)
-    minutes = fit(task, data, epochs=epochs, folder=folder)
+    guess = nn.Linear(network.num_features, NUM_CLASSES)
+    steps = epochs * len(batches)
+    first = ToRecognise(network, guess, FIRST * steps, seed)
+    second = ToQuantize(network, guess, steps, seed, judge=judge, scales=scales)
+    minutes = fit(first, data, epochs=FIRST * epochs, folder=folder / "first")
+    minutes += fit(second, data, epochs=epochs, folder=folder / "second")
     return network.eval(), minutes
 
 

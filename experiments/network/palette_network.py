@@ -95,15 +95,25 @@ class NeuralColorQuantize(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Where the pixels are moved to be grouped, (B, 3, H, W), and the coarse features."""
         height, width = images.shape[-2:]
-        padded = functional.pad(images, (0, -width % 4, 0, -height % 4), mode="replicate")
         condition = self._condition(images, num_colors, fidelity)
-        fine = self.fine(functional.pixel_unshuffle(2 * padded - 1, 2), condition)
-        coarse = self.coarse(functional.avg_pool2d(fine, 2), condition)
-        coarse = coarse + self.deep(coarse, condition)
+        fine, coarse = self._features(images, condition)
         both = torch.cat([fine, functional.interpolate(coarse, scale_factor=2.0)], dim=1)
         whole = torch.cat([condition, coarse.mean((2, 3))], dim=1)  # what the image is of
         change = functional.pixel_shuffle(self.head(self.up(both, whole)), 2)
         return images + change[..., :height, :width].float(), coarse
+
+    def coarse_features(
+        self, images: Tensor, num_colors: int, fidelity: float | Tensor = 0.0
+    ) -> Tensor:
+        """What `move` gives beside, alone: (B, `num_features`, H / 4, W / 4), rounded up."""
+        return self._features(images, self._condition(images, num_colors, fidelity))[1]
+
+    def _features(self, images: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = images.shape[-2:]
+        padded = functional.pad(images, (0, -width % 4, 0, -height % 4), mode="replicate")
+        fine = self.fine(functional.pixel_unshuffle(2 * padded - 1, 2), condition)
+        coarse = self.coarse(functional.avg_pool2d(fine, 2), condition)
+        return fine, coarse + self.deep(coarse, condition)
 
     def save(self, path: str | Path) -> None:
         """Write the weights in half precision, two bytes each."""

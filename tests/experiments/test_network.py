@@ -310,25 +310,29 @@ def test_a_network_whose_training_was_stopped_is_what_it_would_have_been(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judge, begun = load_judge(place / "judge.pt"), []
-    start = own.PaletteNetworkForAClassifier.on_train_epoch_start
+    start = own.Lesson.on_train_epoch_start
 
-    def learnt(folder: Path, stop_at: int) -> NeuralColorQuantize:
-        def starting(task: own.PaletteNetworkForAClassifier) -> None:
-            if task.current_epoch == stop_at:
+    def learnt(folder: Path, stop_at: tuple[type, int] | None) -> NeuralColorQuantize:
+        def starting(task: own.Lesson) -> None:
+            if (type(task), task.current_epoch) == stop_at:
                 raise InterruptedError
-            begun.append(task.current_epoch)
+            begun.append((type(task), task.current_epoch))
             start(task)
 
-        monkeypatch.setattr(own.PaletteNetworkForAClassifier, "on_train_epoch_start", starting)
+        monkeypatch.setattr(own.Lesson, "on_train_epoch_start", starting)
         network, minutes = own.learn(load_images(place / "data"), judge, folder, epochs=2)
         assert minutes >= 0
         return network
 
-    whole = learnt(place / "whole", stop_at=2).state_dict()
-    with pytest.raises(InterruptedError):
-        learnt(place / "stopped", stop_at=1)
-    again = learnt(place / "stopped", stop_at=2).state_dict()
-    assert begun == [0, 1, 0, 1]
+    whole = learnt(place / "whole", stop_at=None).state_dict()
+    stops = [(own.ToRecognise, 1), (own.ToQuantize, 1)]
+    for stop_at in stops:
+        with pytest.raises(InterruptedError):
+            learnt(place / "stopped", stop_at)
+    again = learnt(place / "stopped", stop_at=None).state_dict()
+    every = [(own.ToRecognise, epoch) for epoch in range(2 * own.FIRST)]
+    every += [(own.ToQuantize, epoch) for epoch in (0, 1)]
+    assert begun == 2 * every  # nothing is done twice
     assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 
@@ -398,8 +402,10 @@ def test_what_a_training_draws_is_a_function_of_its_seed_and_epoch() -> None:
     network, judge = NeuralColorQuantize(width=8), FrozenClassifier(ResNet20())
 
     def losses(seed: int) -> list[float]:
-        task = own.PaletteNetworkForAClassifier(network, judge, [0.01] * len(SIZES), 10, seed)
-        task._move = network.move  # type: ignore[assignment]
+        guess = nn.Linear(network.num_features, 10)
+        scales = [0.01] * len(SIZES)
+        task = own.ToQuantize(network, guess, 10, seed, judge=judge, scales=scales)
+        task._move = network.move
         task.on_train_epoch_start()
         batch = photographs(4), torch.tensor([0, 1, 2, 3])
         return [task.training_step(batch, 1).item() for _ in range(2)]
