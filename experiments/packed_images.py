@@ -35,7 +35,7 @@ MAX_COLORS = 256
 BATCH_SIZE = 256  # images that are quantized at once
 
 
-class FewColors(Protocol):
+class IndexedImages(Protocol):
     """Images in few colours, such as the `Quantized` of a layer."""
 
     @property
@@ -225,7 +225,7 @@ class PackedImages(Dataset[tuple[Tensor, int]]):
 def pack_images(
     images: Tensor,
     labels: Sequence[int] | Tensor,
-    quantize: Callable[[Tensor], FewColors],
+    quantize: Callable[[Tensor], IndexedImages],
     classes: Sequence[str] = (),
 ) -> PackedImages:
     """Images in few colours, packed; colours are rounded to 8 bits, and go from dark to light.

@@ -34,8 +34,7 @@ from experiments.network.judges import (
     reorder,
 )
 from experiments.network.records import RECORDS, Record, record
-from experiments.network.training import fit
-from experiments.network.unseen import load_unseen
+from experiments.network.training import fit, shifted
 
 GAMMA, JITTER = 1.0, 1.0  # weights of regularization and jitter, as in the authors' program
 CYCLES = 3  # of the learning rate, as in the authors' program: 60 epochs in three
@@ -169,12 +168,14 @@ class ColorCNNTraining(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
+        # Of the step alone, so that a training that goes on draws what it would have drawn.
+        draws = torch.Generator().manual_seed(self.seed * 1_000_000 + self.global_step)
+        images = shifted(images, draws)
         with torch.autocast(images.device.type, torch.bfloat16):
             shares = self.shares(images)
         mean, std = (torch.tensor(x, device=images.device)[:, None, None] for x in (MEAN, STD))
         few = mean + self.recipe.contrast * (mixed(images, shares) - mean)
         # One number for all, in the units of the normalized images: so the authors' program.
-        draws = torch.Generator().manual_seed(self.seed * 1_000_000 + self.global_step)
         jittered = few + JITTER * torch.randn((), generator=draws) * std
         loss = nn.functional.cross_entropy(self.judge.fast(jittered), labels)
         return loss + GAMMA * undecided(shares)
@@ -242,6 +243,18 @@ def train_and_judge(
     return found
 
 
+def load(num_colors: int, weights: Path) -> ColorCNN:
+    """A trained model, frozen.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not of a `ColorCNN` of so many colours.
+    """
+    model = ColorCNN(num_colors)
+    load_weights(model, weights)
+    return model.eval()
+
+
 @torch.no_grad()
 def colors_used(model: ColorCNN, data: ImageData) -> float:
     """How many of its K colours a test image has, on average: some may be of no pixel."""
@@ -252,25 +265,10 @@ def colors_used(model: ColorCNN, data: ImageData) -> float:
     return torch.cat(numbers).float().mean().item()
 
 
-def transfer(num_colors: int, weights: Path, unseen: FrozenClassifier, data: ImageData) -> Record:
-    """What another classifier says of a trained model's test images.
-
-    Args:
-        num_colors: K.
-        weights: of the model.
-        unseen: the classifier.
-        data: the images.
-    """
-    model = ColorCNN(num_colors)
-    load_weights(model, weights)
-    return {"unseen_top1": accuracy(data.test_dataloader(), unseen, model)["top1"]}
-
-
 def run(argv: Sequence[str] | None = None) -> None:
-    """The command line: the trials at four colours, then the runs, each judged twice."""
+    """The command line: the trials at four colours, then the runs."""
     options = parse(argv)
     judge = load_judge(options.checkpoint, options.compiled)
-    unseen = None if options.unseen is None else load_unseen(options.unseen)
     data = load_images(options.data)
     options.weights.mkdir(parents=True, exist_ok=True)
 
@@ -296,9 +294,6 @@ def run(argv: Sequence[str] | None = None) -> None:
             )
             settings = {"epochs": options.epochs, "batches": options.batches}
             record(options.records, name, run_once, **settings)
-            if unseen is not None:
-                again = partial(transfer, num_colors, weights, unseen, data)
-                record(options.records, f"{name}-unseen", again)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -310,7 +305,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder with train/ and test/")
     parser.add_argument("--checkpoint", type=Path, required=True, help="of the ResNet-20")
     parser.add_argument("--weights", type=Path, required=True, help="folder for the models")
-    parser.add_argument("--unseen", type=Path, help="weights of the unseen classifier")
     parser.add_argument("--colors", type=int, nargs="+", default=[2, 4, 8, 16])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, default=12, help="20 minutes of one core in all")
@@ -336,13 +330,10 @@ def rows(found: Mapping[str, Record]) -> list[dict[str, str]]:
     runs: dict[int, list[Record]] = {}
     for name, values in found.items():
         if name.startswith("color_cnn-") and "soft_top1" in values:
-            runs.setdefault(values["num_colors"], []).append(
-                values | found.get(f"{name}-unseen", {})
-            )
+            runs.setdefault(values["num_colors"], []).append(values)
     columns = {
         "top-1 (%)": ("top1", 2),
         "top-1 of its soft colours (%)": ("soft_top1", 2),
-        "top-1, unseen classifier (%)": ("unseen_top1", 2),
         "MSE": ("mse", 5),
         "eye error": ("eye_error", 2),
         "colours used": ("colors_used", 2),

@@ -197,7 +197,7 @@ def judged(data: ImageData, judge: FrozenClassifier, network: NeuralColorQuantiz
     loaders = {"val": data.val_dataloader, "test": data.test_dataloader}
     return {
         stage: {
-            f"{size} {fidelity:g}": accuracy(loader(), judge, network.of(size, fidelity))
+            f"{size} {fidelity:g}": accuracy(loader(), judge, network.quantizer(size, fidelity))
             for size in SIZES
             for fidelity in FIDELITIES
         }

@@ -42,7 +42,7 @@ from experiments.network.own import best_fidelity
 from experiments.network.palette_network import NeuralColorQuantize
 from experiments.network.records import RECORDS, Record, record, records
 from experiments.network.training import fit
-from experiments.packed_images import FewColors, PackedImages, pack_images, unpack_indices
+from experiments.packed_images import IndexedImages, PackedImages, pack_images, unpack_indices
 
 COLORS = (2, 4, 8, 16)
 KINDS = {
@@ -63,7 +63,7 @@ CURVES = {
 }
 
 
-Quantize: TypeAlias = Callable[[Tensor], FewColors]
+Quantize: TypeAlias = Callable[[Tensor], IndexedImages]
 
 
 class Format(NamedTuple):

@@ -86,7 +86,7 @@ class NeuralColorQuantize(nn.Module):
         moved, _ = self.move(images, num_colors, fidelity)
         return assign(images, moved, num_colors)
 
-    def of(self, num_colors: int, fidelity: float = 0.0) -> Callable[[Tensor], Tensor]:
+    def quantizer(self, num_colors: int, fidelity: float = 0.0) -> Callable[[Tensor], Tensor]:
         """What gives images (B, 3, H, W) in so many colours, and nothing beside them."""
         return lambda images: self(images, num_colors, fidelity).values
 

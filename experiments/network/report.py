@@ -32,7 +32,7 @@ from experiments.figures import (
     paragraphs,
     save_picture,
 )
-from experiments.network import color_cnn, display, estimators, packed
+from experiments.network import color_cnn, display, estimators, packed, transfer
 from experiments.network.__main__ import PARTS
 from experiments.network.judges import FrozenClassifier, load_images, load_judge
 from experiments.network.own import FIDELITIES, best_fidelity
@@ -46,7 +46,7 @@ METHODS = {
     KMEANS_SHARED: "k-means, one palette",
     SHARED: "learnt from the loss, one palette",
     KMEANS_OWN: "k-means, own palettes",
-    "color_cnn": "ColorCNN's head at our size, own palettes",
+    transfer.COLOR_CNN: "ColorCNN's head at our size, own palettes",
     OWN: "palette network, own palettes",
 }
 PICTURED = (2, 4, 8)
@@ -54,7 +54,7 @@ NUM_PICTURES = 7
 COLORS = dict(zip(SIZES, ("#000000", ORANGE, BLUE, GREEN, GREY), strict=True))  # by K
 
 
-def of(found: Mapping[str, Record], method: str, num_colors: int, key: str) -> list[float]:
+def values_of(found: Mapping[str, Record], method: str, num_colors: int, key: str) -> list[float]:
     """One number of a method at a K, over the seeds that are there."""
     return [
         run[key]
@@ -69,7 +69,7 @@ def top1_rows(found: Mapping[str, Record], key: str, digits: int = 2) -> list[di
     for method, label in METHODS.items():
         row = {"top-1 (%)": label}
         for size in SIZES:
-            values = of(found, method, size, key)
+            values = values_of(found, method, size, key)
             row[f"K = {size}"] = interval_text(values, digits) if values else "–"
         table.append(row)
     return table
@@ -85,7 +85,7 @@ def retention_rows(found: Mapping[str, Record]) -> list[dict[str, str]]:
             kept = [
                 f"{100 * fmean(values) / original[key]:.1f}" if values and original else "–"
                 for key in ("top1", "unseen")
-                for values in [of(found, method, size, key)]
+                for values in [values_of(found, method, size, key)]
             ]
             row[f"K = {size}"] = " / ".join(kept) if kept != ["–", "–"] else "–"
         table.append(row)
@@ -98,12 +98,12 @@ def transfer_rows(found: Mapping[str, Record]) -> list[dict[str, str]]:
     for learnt, base in ((SHARED, KMEANS_SHARED), (OWN, KMEANS_OWN)):
         row = {"gain over k-means, in points": METHODS[learnt]}
         for size in SIZES:
-            seen, unseen = (
-                [top1 - fmean(of(found, base, size, key)) for top1 in of(found, learnt, size, key)]
-                if of(found, base, size, key)
-                else []
-                for key in ("top1", "unseen")
-            )
+            seen: list[float] = []
+            unseen: list[float] = []
+            for key, gains in (("top1", seen), ("unseen", unseen)):
+                if reference := values_of(found, base, size, key):
+                    mean = fmean(reference)
+                    gains += [top1 - mean for top1 in values_of(found, learnt, size, key)]
             row[f"K = {size}"] = "–"
             if seen and unseen:
                 share = f", {fmean(unseen) / fmean(seen):.0%}" if fmean(seen) > 0.5 else ""
@@ -140,7 +140,7 @@ def curves(found: Mapping[str, Record], error: str) -> Image.Image:
         points = {f: [run["test"][f"{size} {f:g}"] for run in own.values()] for f in FIDELITIES}
         draw_curve(axes[1], points, error, size)
         for axis, method in zip(axes, (KMEANS_SHARED, KMEANS_OWN), strict=True):
-            x, y = of(judged, method, size, error), of(judged, method, size, "top1")
+            x, y = values_of(judged, method, size, error), values_of(judged, method, size, "top1")
             axis.plot(x, y, "o", color=COLORS[size], fillstyle="none", markersize=7)
     if own:
         axes[1].legend(frameon=False, fontsize=8, title="colours", title_fontsize=8)
@@ -191,7 +191,7 @@ def pictures(
     columns = {"original": images}
     for size in PICTURED:
         columns[f"k-means, K = {size}"] = PerImageColorQuantize(size)(images)
-        columns[f"network, K = {size}"] = network.of(size, best_fidelity(run, size))(images)
+        columns[f"network, K = {size}"] = network.quantizer(size, best_fidelity(run, size))(images)
     figure = Figure(figsize=(1.35 * len(columns), 1.5 * len(images)), layout="constrained")
     grid = figure.subplots(len(images), len(columns))
     with torch.no_grad():
@@ -231,11 +231,6 @@ def write(folder: Path, found: Mapping[str, Record], drawn: Collection[str]) -> 
         return f"![{text}](network/{name}.png)" if name in drawn else ""
 
     judged = part("transfer-")
-    for name, run in part("color_cnn-").items():
-        if "soft_top1" in run:
-            other = found.get(f"{name}-unseen", {})
-            unseen = {"unseen": other["unseen_top1"]} if other else {}
-            judged[name] = run | {"method": "color_cnn"} | unseen
     original = found.get("transfer-original", {})
     parameters = sum(weights.numel() for weights in NeuralColorQuantize().parameters())
     sections = [

@@ -8,9 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, Timer
+from torch import Tensor
+from torch.nn import functional
 
 from experiments.data import ImageData
+
+SHIFT = 4  # pixels
 
 
 def fit(
@@ -54,6 +59,15 @@ def fit(
         resumed = str(last) if last is not None and last.exists() else None
         trainer.fit(task, data.train_dataloader(), ckpt_path=resumed)
     return round(timer.time_elapsed() / 60, 2)
+
+
+def shifted(images: Tensor, draws: torch.Generator) -> Tensor:
+    """Images (B, 3, H, W), each moved by up to four pixels; what moves in is a reflection."""
+    height, width = images.shape[-2:]
+    padded = functional.pad(images, (SHIFT,) * 4, mode="reflect")
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+    top, left = torch.randint(2 * SHIFT + 1, (2, len(images)), generator=draws)
+    return windows[torch.arange(len(images)), :, top, left]
 
 
 @contextmanager

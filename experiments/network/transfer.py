@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from colorquant_nn import ColorQuantize, PerImageColorQuantize
 from experiments.data import ImageData
+from experiments.network.color_cnn import load as load_color_cnn
 from experiments.network.judges import accuracy, load_images, load_judge, top1
 from experiments.network.own import best_fidelity
 from experiments.network.palette_network import SIZES, NeuralColorQuantize
@@ -28,39 +30,59 @@ Quantize: TypeAlias = Callable[[Tensor], Tensor]
 
 KMEANS_SHARED, KMEANS_OWN = "k-means, one palette", "k-means, own palettes"
 SHARED, OWN = "learnt, one palette", "network, own palettes"
+COLOR_CNN = "ColorCNN, own palettes"
 
 
 def methods(
     data: ImageData, found: Mapping[str, Record], weights: Path
-) -> Iterator[tuple[str, int, int, Quantize]]:
+) -> Iterator[tuple[str, int, int, Callable[[], Quantize]]]:
     """Whatever makes few colours.
 
     Args:
         data: the images.
-        found: the records of the parts ``shared`` and ``own``.
+        found: the records of the other parts.
         weights: folder of the networks.
 
     Yields:
-        A method's name, K, the seed, and what images (B, 3, H, W) in [0, 1] are in few colours.
-
-    Raises:
-        FileNotFoundError: there is a record of a network and no weights.
+        A method's name, K, the seed, and what makes the method: that of images (B, 3, H, W) in
+        [0, 1] the same in few colours.
     """
     for size in SIZES:
         for name, method in PILLOW.items():
-            yield name, size, 0, partial(pillow_quantize, num_colors=size, method=method)
-        yield KMEANS_OWN, size, 0, PerImageColorQuantize(size)
-        shared = ColorQuantize(size).fit(images for images, _ in data.train_dataloader())
-        yield KMEANS_SHARED, size, 0, shared.eval()
-    for run in found.values():
-        if run.get("fidelity") == 0:
-            palette = ColorQuantize.from_palette(torch.tensor(run["palette"])).eval()
-            yield SHARED, run["num_colors"], run["seed"], palette
-    for name, run in found.items():
-        if name.startswith("own-"):
-            network = NeuralColorQuantize.load(weights / f"{name}.pt")
+            yield name, size, 0, partial(of_pillow, size, method)
+        yield KMEANS_OWN, size, 0, partial(PerImageColorQuantize, size)
+        yield KMEANS_SHARED, size, 0, partial(kmeans_shared, data, size)
+    for file, run in found.items():
+        path = weights / f"{file}.pt"
+        if file.startswith("shared-") and run["fidelity"] == 0:
+            yield SHARED, run["num_colors"], run["seed"], partial(with_palette, run["palette"])
+        elif file.startswith("color_cnn-") and "soft_top1" in run:  # no trial
+            model = partial(load_color_cnn, run["num_colors"], path)
+            yield COLOR_CNN, run["num_colors"], run["seed"], model
+        elif file.startswith("own-"):
             for size in SIZES:
-                yield OWN, size, run["seed"], network.of(size, best_fidelity(run, size))
+                yield OWN, size, run["seed"], partial(at_the_best_fidelity, path, run, size)
+
+
+def of_pillow(num_colors: int, method: Image.Quantize) -> Quantize:
+    """Own palettes by Pillow."""
+    return partial(pillow_quantize, num_colors=num_colors, method=method)
+
+
+def with_palette(palette: Sequence[Sequence[float]]) -> Quantize:
+    """The nearest of given colours."""
+    return ColorQuantize.from_palette(torch.tensor(palette)).eval()
+
+
+def kmeans_shared(data: ImageData, num_colors: int) -> Quantize:
+    """The palette of full k-means of the training images."""
+    layer = ColorQuantize(num_colors).fit(images for images, _ in data.train_dataloader())
+    return layer.eval()
+
+
+def at_the_best_fidelity(weights: Path, run: Record, num_colors: int) -> Quantize:
+    """A palette network, at what the validation images chose."""
+    return NeuralColorQuantize.load(weights).quantizer(num_colors, best_fidelity(run, num_colors))
 
 
 @torch.no_grad()
@@ -77,7 +99,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     judge, other = load_judge(options.checkpoint), load_unseen(options.unseen)
     data = load_images(options.data)
-    found = records(options.records, "shared-") | records(options.records, "own-")
+    found = records(options.records, "")
 
     def judged(quantize: Quantize) -> Record:
         batches = list(data.test_dataloader())
@@ -88,11 +110,11 @@ def run(argv: Sequence[str] | None = None) -> None:
         return found | {"unseen": top1(pairs, other)}
 
     record(options.records, "transfer-original", lambda: judged(lambda images: images))
-    for name, size, seed, quantize in methods(data, found, options.weights):
+    for name, size, seed, make in methods(data, found, options.weights):
         about = {"method": name, "num_colors": size, "seed": seed}
         slug = name.replace(",", "").replace(" ", "_")
         record(
             options.records,
             f"transfer-{slug}-{size}-seed{seed}",
-            partial(lambda about, quantize: about | judged(quantize), about, quantize),
+            partial(lambda about, make: about | judged(make()), about, make),
         )

@@ -17,19 +17,9 @@ from torchvision.transforms.v2 import Normalize
 from experiments.models import SmallVGG
 from experiments.network.judges import MEAN, STD, FrozenClassifier, accuracy, load_images
 from experiments.network.records import RECORDS, Record, record
-from experiments.network.training import fit
+from experiments.network.training import SHIFT, fit, shifted
 
-SHIFT = 4  # pixels
 SMOOTHING, RATE, DECAY = 0.1, 0.1, 5e-4
-
-
-def shifted(images: Tensor, draws: torch.Generator) -> Tensor:
-    """Images (B, 3, H, W), each moved by up to four pixels; what moves in is a reflection."""
-    height, width = images.shape[-2:]
-    padded = nn.functional.pad(images, (SHIFT,) * 4, mode="reflect")
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
-    top, left = torch.randint(2 * SHIFT + 1, (2, len(images)), generator=draws)
-    return windows[torch.arange(len(images)), :, top, left]
 
 
 class UnseenTraining(pl.LightningModule):

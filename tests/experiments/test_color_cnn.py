@@ -15,12 +15,20 @@ from experiments.network.color_cnn import (
     ColorCNN,
     ColorCNNTraining,
     Recipe,
+    load,
     mixed,
     rows,
     run,
     undecided,
 )
-from experiments.network.judges import MEAN, STD, FrozenClassifier
+from experiments.network.judges import (
+    MEAN,
+    STD,
+    FrozenClassifier,
+    accuracy,
+    load_images,
+    load_judge,
+)
 from experiments.network.records import records
 
 
@@ -98,7 +106,6 @@ def test_jitter_is_one_number_for_all_and_contrast_shrinks_towards_the_mean(
 
 def test_a_study_is_kept_judged_and_told(folder: Path, tmp_path: Path) -> None:
     torch.save({"state_dict": ResNet20().state_dict()}, tmp_path / "resnet.pt")
-    torch.save({"state_dict": SmallVGG().state_dict()}, tmp_path / "vgg.pt")
     places = ["--data", folder, "--checkpoint", tmp_path / "resnet.pt"]
     places += ["--weights", tmp_path / "weights", "--records", tmp_path / "records"]
     arguments = [*map(str, places), "--colors=4", "--epochs=1", "--trial-epochs=1"]
@@ -113,14 +120,14 @@ def test_a_study_is_kept_judged_and_told(folder: Path, tmp_path: Path) -> None:
     run_of_four = found["color_cnn-4-seed0"]
     assert {key: run_of_four[key] for key in Recipe._fields} == RECIPES["adam"]._asdict()
     assert 1 <= run_of_four["colors_used"] <= 4
-    assert [row["top-1, unseen classifier (%)"] for row in rows(found)] == ["–"]
-    run([*arguments, "--unseen", str(tmp_path / "vgg.pt")])  # what is there is not done again
-    again = records(tmp_path / "records", "color_cnn-")
-    assert {name: again[name] for name in found} == found
-    (four,) = rows(again)
+    run(arguments)  # what is there is not done again
+    assert records(tmp_path / "records", "color_cnn-") == found
+    (four,) = rows(found)
     assert float(four["MSE"]) == pytest.approx(run_of_four["mse"], abs=1e-5)
-    unseen = json.loads((tmp_path / "records" / "color_cnn-4-seed0-unseen.json").read_text())
-    assert four["top-1, unseen classifier (%)"] == f"{unseen['unseen_top1']:.2f}"
+    model = load(4, tmp_path / "weights" / "color_cnn-4-seed0.pt")
+    test = load_images(folder).test_dataloader()
+    judged = accuracy(test, load_judge(tmp_path / "resnet.pt"), model)
+    assert {key: run_of_four[key] for key in judged} == pytest.approx(judged)
     assert not list((tmp_path / "weights").glob("*.unfinished"))
 
 

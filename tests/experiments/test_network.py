@@ -13,6 +13,7 @@ from experiments.data import ImageData
 from experiments.models import ResNet20, SmallVGG
 from experiments.network import own, shared, transfer
 from experiments.network.__main__ import PARTS, main, with_config
+from experiments.network.color_cnn import ColorCNN
 from experiments.network.judges import (
     FrozenClassifier,
     accuracy,
@@ -372,18 +373,25 @@ def test_all_methods_are_judged_by_both_classifiers(
         record(place / "records", name, lambda f=fidelity: kept | {"fidelity": f})  # type: ignore[misc]
     val = {f"{k} {f:g}": {"top1": 10.0 * (f == 0.2)} for k in (2, 4) for f in FIDELITIES}
     record(place / "records", "own-seed0", lambda: {"seed": 0, "val": val})
-    network = moving_network()
+    network, peer = moving_network(), ColorCNN(2).eval()
     network.save(place / "own-seed0.pt")
+    torch.save({"state_dict": peer.state_dict()}, place / "color_cnn-2-seed0.pt")
+    about_peer = {"num_colors": 2, "seed": 0, "soft_top1": 50.0}
+    record(place / "records", "color_cnn-2-seed0", lambda: about_peer)
+    record(place / "records", "color_cnn-trial-sgd", lambda: {"num_colors": 4, "seed": 0})
     moving_network().save(place / "own-seed1.pt")  # not judged yet: no record
     transfer.run([*arguments(place), f"--unseen={place / 'vgg.pt'}", f"--weights={place}"])
     found = records(place / "records", "transfer-")
     assert found["transfer-original"]["mse"] == 0
-    assert len(found) == 1 + 2 * (2 + 1 + 1 + 1) + 1
+    assert len(found) == 1 + 2 * (2 + 1 + 1 + 1) + 2
     data, judge = load_images(place / "data"), load_judge(place / "judge.pt")
     network = NeuralColorQuantize.load(place / "own-seed0.pt")
     shared_palette = ColorQuantize.from_palette(palette).eval()
     ways = {"learnt_one_palette-4-seed1": shared_palette}
-    ways["network_own_palettes-4-seed0"] = network.of(4, 0.2)  # as the validation images chose
+    ways["ColorCNN_own_palettes-2-seed0"] = peer
+    ways["network_own_palettes-4-seed0"] = network.quantizer(
+        4, 0.2
+    )  # as the validation images chose
     for name, way in ways.items():
         expected = accuracy(data.test_dataloader(), judge, way)
         expected["unseen"] = accuracy(data.test_dataloader(), load_unseen(place / "vgg.pt"), way)[
