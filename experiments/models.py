@@ -3,14 +3,18 @@
 Letters in the comments: B images, C channels, H rows, W columns.
 """
 
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision.models
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.resnet import BasicBlock
+
+from colorquant_nn.files import write_atomically
 
 
 class UNet(nn.Module):
@@ -212,6 +216,13 @@ def torchvision_model(
     if checkpoint is not None:
         load_weights(model, checkpoint)
     return model  # type: ignore[no-any-return]
+
+
+def save_weights(content: Any, path: str | Path) -> None:
+    """Write a checkpoint: whole, or not at all."""
+    buffer = BytesIO()
+    torch.save(content, buffer)
+    write_atomically({path: buffer.getvalue()})
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:

@@ -23,7 +23,7 @@ from torchvision.transforms.v2 import Normalize
 
 from experiments.data import ImageData
 from experiments.figures import interval_text
-from experiments.models import UNet, load_weights
+from experiments.models import UNet, load_weights, save_weights
 from experiments.network.judges import (
     MEAN,
     STD,
@@ -235,7 +235,7 @@ def train_and_judge(
     unfinished = weights.with_suffix(".unfinished")
     found = train(training, data, epochs, batches, unfinished)
     model, judge = training.model, training.judge
-    torch.save({"state_dict": model.state_dict()}, weights)
+    save_weights({"state_dict": model.state_dict()}, weights)
     found |= accuracy(data.test_dataloader(), judge, model)
     found["soft_top1"] = accuracy(data.test_dataloader(), judge, model.soft)["top1"]
     found["colors_used"] = colors_used(model, data)

@@ -379,20 +379,29 @@ def figures(seeds: Sequence[Record], key: str = "figure") -> list[float]:
 
 
 def best(by_name: Mapping[str, list[Record]], higher_is_better: bool) -> set[str]:
-    """The estimator of the best mean, and those whose mean is in its interval."""
+    """The estimator of the best mean, and those that it is not surely better than.
+
+    Seeds share weights and batches, so that what counts is the interval of their differences.
+    """
     values = {name: figures(seeds) for name, seeds in by_name.items()}
     means = {name: fmean(those) for name, those in values.items() if those}
     if not means:
         return set()
     first = (max if higher_is_better else min)(means, key=lambda name: means[name])
-    mean, half = mean_interval(values[first])
-    return {name for name in means if abs(means[name] - mean) <= half or name == first}
+    chosen = {first}
+    for name in means:
+        if len(values[name]) == len(values[first]) > 1:
+            gaps = [a - b for a, b in zip(values[first], values[name], strict=True)]
+            mean, half = mean_interval(gaps)
+            chosen |= {name} if abs(mean) <= half else set()
+    return chosen
 
 
 def rows(found: Mapping[str, Record]) -> list[dict[str, str | None]]:
     """The table: a row for each estimator, a column for each task and K.
 
-    Bold is the best mean, and every mean in its interval. A dash is a run that is not there.
+    Bold is the best mean, and all whose differences from it, seed by seed, have an interval around
+    nothing. A dash is a run that is not there.
 
     Args:
         found: `experiments.network.records.records` with the prefix ``"estimators-"``.

@@ -17,22 +17,19 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.datasets import ImageFolder
-from torchvision.transforms.v2 import Normalize
 
 from colorquant_nn import ColorQuantize, PerImageColorQuantize, save_image
 from experiments.data import ImageData
 from experiments.datasets import Loaded, Stage, image_folder
 from experiments.figures import BLUE, GREEN, GREY, ORANGE, as_picture, interval_text
 from experiments.models import ResNet20
+from experiments.network.classifier import ClassifierTraining
 from experiments.network.judges import (
-    MEAN,
-    STD,
     FrozenClassifier,
     accuracy,
     load_images,
@@ -345,39 +342,6 @@ def decode(files: Sequence[bytes]) -> Tensor:
     return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2)
 
 
-class Training(pl.LightningModule):
-    """A ResNet-20 from scratch: stochastic gradient descent, one cycle of the learning rate.
-
-    Args:
-        seed: of the weights.
-    """
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.network = ResNet20().to(memory_format=torch.channels_last)
-        self.normalize = Normalize(MEAN, STD)
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        images, labels = batch
-        inputs: Tensor = self.normalize(images)
-        with torch.autocast(inputs.device.type, torch.bfloat16):
-            logits = self.network(inputs.contiguous(memory_format=torch.channels_last))
-        return nn.functional.cross_entropy(logits.float(), labels)
-
-    def on_train_epoch_end(self) -> None:
-        print(f"epoch {self.current_epoch + 1} of {self.trainer.max_epochs}", flush=True)
-
-    def configure_optimizers(self) -> Any:  # Lightning's dictionary
-        optimizer = torch.optim.SGD(
-            self.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4
-        )
-        steps = int(self.trainer.estimated_stepping_batches)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, total_steps=steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
-
-
 def measure_training(
     material: Material, num_colors: int | None, *, seed: int, epochs: int
 ) -> Record:
@@ -404,7 +368,7 @@ def measure_training(
                 packed.save(Path(folder, f"{split}.npz"))
             data = ImageData("PackedImages", folder, batch_size=128, mirror=True, seed=seed)
             data.setup("fit")
-        task = Training(seed)
+        task = ClassifierTraining(ResNet20, seed)
         fit(task, data, epochs=epochs)
         judge = FrozenClassifier(task.network)
         top1, original_top1 = (

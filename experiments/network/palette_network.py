@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from colorquant_nn import PerImageColorQuantize
+from experiments.models import save_weights
 
 SIZES = (2, 4, 8, 16, 32)  # the palettes that it is trained for
 SOFTNESS = 2 / 3  # of the assignment behind the gradient, in the image's own mean squared distance
@@ -118,7 +119,7 @@ class NeuralColorQuantize(nn.Module):
     def save(self, path: str | Path) -> None:
         """Write the weights in half precision, two bytes each."""
         half = {name: value.half() for name, value in self.state_dict().items()}
-        torch.save({"width": self.width, "state_dict": half}, path)
+        save_weights({"width": self.width, "state_dict": half}, path)
 
     @classmethod
     def load(cls, path: str | Path) -> "NeuralColorQuantize":

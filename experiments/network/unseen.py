@@ -1,65 +1,15 @@
-"""A classifier of another architecture that no palette was made for: what transfers, it tells.
-
-Letters: B images, H rows, W columns.
-"""
+"""A classifier of another architecture that no palette was made for: what transfers, it tells."""
 
 import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytorch_lightning as pl
-import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
-from torchvision.transforms.v2 import Normalize
-
-from experiments.models import SmallVGG
-from experiments.network.judges import MEAN, STD, FrozenClassifier, accuracy, load_images
+from experiments.models import SmallVGG, save_weights
+from experiments.network.classifier import RECIPE, ClassifierTraining
+from experiments.network.judges import FrozenClassifier, accuracy, load_images
 from experiments.network.records import RECORDS, Record, record
-from experiments.network.training import SHIFT, fit, shifted
-
-SMOOTHING, RATE, DECAY = 0.1, 0.1, 5e-4
-
-
-class UnseenTraining(pl.LightningModule):
-    """The small VGG on CIFAR-10: stochastic gradient descent, one cycle of the learning rate.
-
-    Args:
-        seed: of the weights and the shifts.
-
-    References:
-        Smith and Topin, Super-convergence (2019), for the cycle; Szegedy et al., Rethinking the
-        Inception architecture for computer vision (2016), section 7, for the smoothed labels.
-    """
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.network = SmallVGG().to(memory_format=torch.channels_last)
-        self.normalize = Normalize(MEAN, STD)
-        self.seed = seed
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        images, labels = batch
-        # Of the step alone, so that a training that goes on sees what it would have seen.
-        draws = torch.Generator().manual_seed(self.seed * 1_000_000 + self.global_step)
-        inputs: Tensor = self.normalize(shifted(images, draws))
-        with torch.autocast(inputs.device.type, torch.bfloat16):
-            logits = self.network(inputs.contiguous(memory_format=torch.channels_last))
-        return nn.functional.cross_entropy(logits.float(), labels, label_smoothing=SMOOTHING)
-
-    def on_train_epoch_end(self) -> None:
-        print(f"epoch {self.current_epoch + 1} of {self.trainer.max_epochs}", flush=True)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = torch.optim.SGD(
-            self.parameters(), RATE, momentum=0.9, nesterov=True, weight_decay=DECAY
-        )
-        steps = int(self.trainer.estimated_stepping_batches)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+from experiments.network.training import fit
 
 
 def load_unseen(path: str | Path) -> FrozenClassifier:
@@ -89,12 +39,10 @@ def train(
         Its top-1 in percent and the recipe.
     """
     data = load_images(root, seed, batch_size)
-    task = UnseenTraining(seed)
+    task = ClassifierTraining(SmallVGG, seed)
     resume = out.with_name(f"{out.name}.resume")
     minutes = fit(task, data, epochs=epochs, batches=batches, folder=resume)
-    partial = out.with_name(f"{out.name}.partial")
-    torch.save({"state_dict": task.network.state_dict()}, partial)
-    partial.replace(out)
+    save_weights({"state_dict": task.network.state_dict()}, out)
     judge = load_unseen(out)
     top1 = {
         f"{split}_top1": accuracy(loader, judge, lambda images: images)["top1"]
@@ -107,8 +55,7 @@ def train(
         **top1,
         "seed": seed,
         "training_minutes": minutes,
-        "optimizer": f"SGD, Nesterov momentum 0.9, one cycle up to {RATE}, weight decay {DECAY}",
-        "augmentation": f"mirrored, shifted by up to {SHIFT} pixels, labels smoothed {SMOOTHING}",
+        "recipe": RECIPE,
     }
 
 

@@ -320,13 +320,20 @@ def test_without_records_the_table_has_dashes() -> None:
     assert estimators.draw({}).width > 1000
 
 
-def test_bold_is_the_best_mean_and_what_is_in_its_interval() -> None:
+def test_bold_is_the_best_mean_and_what_is_not_surely_worse_on_the_same_seeds() -> None:
     def seeds(*figures: float) -> list[dict[str, object]]:
         return [{"figure": figure, "failed": False} for figure in figures]
 
-    by_name = {"a": seeds(1, 2, 3), "b": seeds(3, 4, 5), "c": seeds(-9, -9, -8), "d": []}
-    assert estimators.best(by_name, higher_is_better=True) == {"a", "b"}
-    assert estimators.best(by_name, higher_is_better=False) == {"c"}
+    by_name = {
+        "best": seeds(1, 5, 9),
+        "not surely worse": seeds(2, 2, 9),
+        "worse by as much on each": seeds(0.9, 4.9, 8.9),
+        "least": seeds(-9, -9, -8),
+        "of one seed": seeds(4),
+        "none": [],
+    }
+    assert estimators.best(by_name, higher_is_better=True) == {"best", "not surely worse"}
+    assert estimators.best(by_name, higher_is_better=False) == {"least"}
 
 
 def test_each_task_has_the_layer_of_its_gradient() -> None:
