@@ -6,11 +6,6 @@ for the pictures as they are, through the dots of the display, or through its ne
 the same steps and rates. Judged are the dots. The pictures are all that the generator ever shows,
 as the animations of a badge or a sign are: nothing is held out, and nothing is said of others.
 
-Where pictures are not known before, the gradient through the dots did not help: an autoencoder of
-photographs, judged on ones that it had not seen, drifted away with it (each pixel's blame depends
-on where its neighbours' dots happen to fall), and was 1.6 % below dithering afterwards when half
-of its own pictures' error was added to that of the dots.
-
 Letters: B pictures, H rows, W columns.
 """
 

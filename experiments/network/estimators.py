@@ -1,4 +1,4 @@
-"""The atlas of estimators: how the gradient best passes a palette, at three dimensions, K <= 64.
+"""The atlas of estimators: how the gradient best passes a palette, at three dimensions, K <= 256.
 
 Three tasks, each with a gradient to something else:
 
@@ -129,7 +129,7 @@ TASKS = {
         digits=1,
     ),
     "autoencoder": Task(
-        (8, 64),
+        (8, 256),
         (0.001, 0.003, 0.01),
         steps=160,
         label="autoencoder, MSE x 1000",
