@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from PIL import Image
 
 from experiments import ROOT
 from experiments.train import ExperimentCLI, main
@@ -46,6 +47,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def noise_images(root: Path, train: int, test: int, size: int = 16) -> Path:
+    """A folder of images of noise for both splits, so many for each of two classes."""
+    for split, number in (("train", train), ("test", test)):
+        for label in range(2):
+            place = root / "data" / split / str(label)
+            place.mkdir(parents=True)
+            for index in range(number):
+                noise = Image.effect_noise((size, size), 50 * (index % 4 + 1)).convert("RGB")
+                noise.save(place / f"{index}.png")
+    return root / "data"
 
 
 Run = Callable[..., ExperimentCLI]

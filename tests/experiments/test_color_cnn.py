@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from experiments.figures import interval_text
 from experiments.models import ResNet20, SmallVGG
@@ -30,19 +29,13 @@ from experiments.network.judges import (
     load_judge,
 )
 from experiments.network.records import records
+from tests.experiments.conftest import noise_images
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """An image folder of noise, with two classes of four images in each split."""
-    for split in ("train", "test"):
-        for label in range(2):
-            place = tmp_path / "data" / split / str(label)
-            place.mkdir(parents=True)
-            for number in range(4):
-                noise = Image.effect_noise((16, 16), 50 * (number + 1)).convert("RGB")
-                noise.save(place / f"{number}.png")
-    return tmp_path / "data"
+    return noise_images(tmp_path, train=4, test=4)
 
 
 def test_it_is_of_our_size_for_every_number_of_colors() -> None:

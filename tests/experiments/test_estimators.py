@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from colorquant_nn import ColorQuantize, LearnedPalette
@@ -23,6 +22,7 @@ from experiments.network.gradient_estimators import (
     rotation_trick,
 )
 from experiments.network.records import records
+from tests.experiments.conftest import noise_images
 
 SEED = 0
 ALL: dict[str, Estimator] = {name: entry.estimator for name, entry in estimators.ESTIMATORS.items()}
@@ -230,13 +230,7 @@ def test_reinmax_is_exact_on_the_mean_where_the_loss_is_quadratic_and_straight_t
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
     """Images of noise, two classes in each split, and weights of a ResNet-20."""
-    for split, number in (("train", 8), ("test", 2)):
-        for label in range(2):
-            place = tmp_path / "data" / split / str(label)
-            place.mkdir(parents=True)
-            for index in range(number):
-                noise = torch.randint(256, (8, 8, 3), dtype=torch.uint8).numpy()
-                Image.fromarray(noise).save(place / f"{index}.png")
+    noise_images(tmp_path, train=8, test=2, size=8)
     torch.save({"state_dict": ResNet20().state_dict()}, tmp_path / "weights.pt")
     return tmp_path
 

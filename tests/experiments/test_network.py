@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from colorquant_nn import ColorQuantize, LearnedPalette, PerImageColorQuantize
@@ -27,7 +26,7 @@ from experiments.network.records import record, records
 from experiments.network.shared import PaletteForAClassifier
 from experiments.network.training import fit
 from experiments.network.unseen import load_unseen
-from tests.experiments.conftest import CONFIGS
+from tests.experiments.conftest import CONFIGS, noise_images
 
 
 def photographs(number: int = 3) -> Tensor:
@@ -224,13 +223,7 @@ def test_bad_input_is_one_line(
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with ``data/`` of noise in two classes and weights in ``judge.pt``."""
-    for split, number in (("train", 12), ("test", 2)):
-        for label in range(2):
-            folder = tmp_path / "data" / split / str(label)
-            folder.mkdir(parents=True)
-            for index in range(number):
-                noise = Image.effect_noise((16, 16), 50 * (index % 2 + 1)).convert("RGB")
-                noise.save(folder / f"{index}.png")
+    noise_images(tmp_path, train=12, test=2)
     torch.manual_seed(0)
     torch.save({"state_dict": ResNet20().state_dict()}, tmp_path / "judge.pt")
     monkeypatch.setattr(torch, "compile", lambda function: function)  # half a minute

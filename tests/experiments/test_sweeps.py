@@ -7,25 +7,18 @@ from statistics import fmean
 import pytest
 import scipy.stats
 import torch
-from PIL import Image
 
 from colorquant_nn.functional import gradients
 from experiments.figures import interval_text, markdown_table, mean_interval
 from experiments.models import ResNet20
 from experiments.sweeps import bottleneck, classifier_colors
+from tests.experiments.conftest import noise_images
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """An image folder of noise, with two classes of two images in each split."""
-    for split in ("train", "test"):
-        for label in range(2):
-            place = tmp_path / "data" / split / str(label)
-            place.mkdir(parents=True)
-            for number in range(2):
-                noise = Image.effect_noise((16, 16), 50 * (number + 1)).convert("RGB")
-                noise.save(place / f"{number}.png")
-    return tmp_path / "data"
+    return noise_images(tmp_path, train=2, test=2)
 
 
 def test_classifier_colors_writes_a_table_and_a_plot(folder: Path, tmp_path: Path) -> None:
