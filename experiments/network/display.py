@@ -239,7 +239,7 @@ def with_generator(
 
 
 def picture(targets: Tensor, shown: Mapping[str, Tensor]) -> Image.Image:
-    """Four photographs, below each other, beside the dots that the display shows of them.
+    """Four photographs of the brighter half, and the dots that the display shows of them.
 
     Args:
         targets: (B, 3, H, W) in [0, 1].
@@ -249,7 +249,8 @@ def picture(targets: Tensor, shown: Mapping[str, Tensor]) -> Image.Image:
         Three columns, each pixel four times as wide, with the eye's error of the four.
     """
     captions = {"dithered afterwards": AFTERWARDS, THROUGH: THROUGH}
-    four = slice(None, None, max(1, len(targets) // 4))
+    brightest = targets.mean((1, 2, 3)).argsort(descending=True)  # panels show little of dark ones
+    four = brightest[: max(4, len(targets) // 2)][:: max(1, len(targets) // 8)]
     panels = {"photographs": targets[four]}
     for text, way in captions.items():
         error = eye_error(shown[way][four], targets[four]).item()
