@@ -219,7 +219,15 @@ def torchvision_model(
 
 
 def save_weights(content: Any, path: str | Path) -> None:
-    """Write a checkpoint: whole, or not at all."""
+    """Write a checkpoint: whole, or not at all.
+
+    Args:
+        content: what `torch.save` takes, such as a dictionary with a ``state_dict``.
+        path: of the file; one that is there is replaced.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
     buffer = BytesIO()
     torch.save(content, buffer)
     write_atomically({path: buffer.getvalue()})

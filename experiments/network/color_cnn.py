@@ -307,7 +307,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, required=True, help="folder for the models")
     parser.add_argument("--colors", type=int, nargs="+", default=[2, 4, 8, 16])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--epochs", type=int, default=12, help="20 minutes of one core in all")
+    parser.add_argument("--epochs", type=int, default=12, help="20 minutes of one core for each K")
     parser.add_argument("--trial-epochs", type=int, default=3, help="of each of the four recipes")
     parser.add_argument("--batches", type=int, help="of an epoch; all without it")
     parser.add_argument("--compiled", action="store_true", help="faster steps after a slow start")

@@ -383,15 +383,20 @@ def best(by_name: Mapping[str, list[Record]], higher_is_better: bool) -> set[str
 
     Seeds share weights and batches, so that what counts is the interval of their differences.
     """
-    values = {name: figures(seeds) for name, seeds in by_name.items()}
-    means = {name: fmean(those) for name, those in values.items() if those}
+    means = {name: fmean(those) for name, runs in by_name.items() if (those := figures(runs))}
     if not means:
         return set()
     first = (max if higher_is_better else min)(means, key=lambda name: means[name])
+    known = {
+        name: {run["seed"]: run["figure"] for run in runs if not run["failed"]}
+        for name, runs in by_name.items()
+    }
     chosen = {first}
     for name in means:
-        if len(values[name]) == len(values[first]) > 1:
-            gaps = [a - b for a, b in zip(values[first], values[name], strict=True)]
+        gaps = [
+            known[first][seed] - known[name][seed] for seed in known[first].keys() & known[name]
+        ]
+        if len(gaps) > 1:
             mean, half = mean_interval(gaps)
             chosen |= {name} if abs(mean) <= half else set()
     return chosen

@@ -26,7 +26,7 @@ from experiments.network.judges import (
 )
 from experiments.network.palette_network import SIZES, NeuralColorQuantize, assign
 from experiments.network.records import RECORDS, Record, record
-from experiments.network.training import fit
+from experiments.network.training import fit, shifted
 
 SHARES = (0.35, 0.3, 0.15, 0.12, 0.08)  # of the batches, for each of SIZES
 FIDELITIES = (0.0, 0.05, 0.2, 0.5, 1.0)  # of the curve
@@ -34,8 +34,7 @@ FREE = 0.4  # share of the images that the classifier alone judges
 HINT = 0.5  # weight of the network's own guess of the class
 RATE = 2e-3
 EPOCHS = 40
-FIRST = 2  # times as many for the first part, a step of which takes a fifth of the time
-SHIFT = 4  # pixels
+EPOCHS_TO_RECOGNISE = 2  # for each of those: a step takes a fifth of the time
 
 
 class Lesson(pl.LightningModule):
@@ -68,13 +67,6 @@ class Lesson(pl.LightningModule):
         free, fidelity = torch.rand(2, number, generator=self.draws)
         return which, torch.where(free < FREE, 0, fidelity.square())  # more of the small ones
 
-    def shifted(self, images: Tensor) -> Tensor:
-        """The batch, moved by some pixels, its border mirrored."""
-        top, left = torch.randint(2 * SHIFT + 1, (2,), generator=self.draws).tolist()
-        height, width = images.shape[-2:]
-        padded = functional.pad(images, (SHIFT,) * 4, mode="reflect")
-        return padded[..., top : top + height, left : left + width]
-
     def guessed(self, features: Tensor, labels: Tensor) -> Tensor:
         """How far the network is from the class of the images, by its coarse features."""
         return functional.cross_entropy(self.guess(features.mean((2, 3))).float(), labels)
@@ -97,7 +89,7 @@ class ToRecognise(Lesson):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
         which, fidelity = self.drawn(len(images))
-        images = self.shifted(images)
+        images = shifted(images, self.draws, together=True)
         with torch.autocast(self.device.type, torch.bfloat16):
             features = self._coarse(images, SIZES[which], fidelity)
             loss = self.guessed(features, labels)
@@ -144,7 +136,7 @@ class ToQuantize(Lesson):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
         which, fidelity = self.drawn(len(images))
-        images = self.shifted(images)
+        images = shifted(images, self.draws, together=True)
         with torch.autocast(self.device.type, torch.bfloat16):
             moved, features = self._move(images, SIZES[which], fidelity)
             hint = self.guessed(features, labels)
@@ -185,9 +177,9 @@ def learn(
     network = NeuralColorQuantize()
     guess = nn.Linear(network.num_features, NUM_CLASSES)
     steps = epochs * len(batches)
-    first = ToRecognise(network, guess, FIRST * steps, seed)
+    first = ToRecognise(network, guess, EPOCHS_TO_RECOGNISE * steps, seed)
     second = ToQuantize(network, guess, steps, seed, judge=judge, scales=scales)
-    minutes = fit(first, data, epochs=FIRST * epochs, folder=folder / "first")
+    minutes = fit(first, data, epochs=EPOCHS_TO_RECOGNISE * epochs, folder=folder / "first")
     minutes += fit(second, data, epochs=epochs, folder=folder / "second")
     return network.eval(), minutes
 

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -64,3 +64,8 @@ def records(folder: Path, prefix: str) -> dict[str, Record]:
     """All records of a folder whose names begin so, by name, in the order of the names."""
     files = sorted(folder.glob(f"{prefix}*.json"))
     return {file.stem: json.loads(file.read_text()) for file in files}
+
+
+def part_of(found: Mapping[str, Record], prefix: str) -> dict[str, Record]:
+    """Those records whose names begin so."""
+    return {name: run for name, run in found.items() if name.startswith(prefix)}

@@ -37,7 +37,7 @@ from experiments.network.__main__ import PARTS
 from experiments.network.judges import FrozenClassifier, load_images, load_judge
 from experiments.network.own import FIDELITIES, best_fidelity
 from experiments.network.palette_network import SIZES, NeuralColorQuantize
-from experiments.network.records import RECORDS, Record, records
+from experiments.network.records import RECORDS, Record, part_of, records
 from experiments.network.transfer import KMEANS_OWN, KMEANS_SHARED, OWN, SHARED
 
 METHODS = {
@@ -119,10 +119,7 @@ def curves(found: Mapping[str, Record], error: str) -> Image.Image:
         found: the records by name, those of the parts ``shared``, ``own`` and ``transfer``.
         error: ``"mse"`` or ``"eye_error"``.
     """
-    shared, own, judged = (
-        {name: run for name, run in found.items() if name.startswith(prefix)}
-        for prefix in ("shared-", "own-", "transfer-")
-    )
+    shared, own, judged = (part_of(found, part) for part in ("shared-", "own-", "transfer-"))
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, title in zip(axes, ("one palette", "own palettes, one network"), strict=True):
@@ -224,13 +221,10 @@ def write(folder: Path, found: Mapping[str, Record], drawn: Collection[str]) -> 
         drawn: names of the pictures that there are.
     """
 
-    def part(prefix: str) -> dict[str, Record]:
-        return {name: run for name, run in found.items() if name.startswith(prefix)}
-
     def picture(name: str, text: str) -> str:
         return f"![{text}](network/{name}.png)" if name in drawn else ""
 
-    judged = part("transfer-")
+    judged = part_of(found, "transfer-")
     original = found.get("transfer-original", {})
     parameters = sum(weights.numel() for weights in NeuralColorQuantize().parameters())
     sections = [
@@ -254,22 +248,22 @@ def write(folder: Path, found: Mapping[str, Record], drawn: Collection[str]) -> 
             picture("curve_eye_error", "Top-1 over eye error"),
         ),
     ]
-    if peer := part("color_cnn-"):
+    if peer := part_of(found, "color_cnn-"):
         table = markdown_table(color_cnn.rows(peer))
         sections.append(section("ColorCNN's head at the same size", COLOR_CNN, table))
-    if atlas := part("estimators-"):
+    if atlas := part_of(found, "estimators-"):
         table = markdown_table(estimators.rows(atlas))
         plot = picture("estimators", "Estimators")
         used = markdown_table(estimators.usage_rows(atlas))
         sections.append(
             section("The atlas of estimators", estimators.NOTES, table, plot, USED, used)
         )
-    if dots := part("display-"):
+    if dots := part_of(found, "display-"):
         table = markdown_table(display.rows(dots))
         shown = [picture(name, "Dots of a display") for name in drawn if name in dots]
         sections.append(section("A dithered display", DISPLAY, table, *shown))
-    if part("packed-jpeg-"):  # the last of it
-        small = part("packed-")
+    if part_of(found, "packed-jpeg-"):  # the last of it
+        small = part_of(found, "packed-")
         tables = packed.rows(small), packed.equal_rows(small), packed.training_rows(small)
         texts = [markdown_table(rows) for rows in tables if rows]
         plot = picture("packed", "Top-1 over bytes per image")
@@ -285,8 +279,7 @@ def cost_rows(found: Mapping[str, Record]) -> list[dict[str, str]]:
     for part, what in PARTS.items():
         runs = [
             max(run["minutes"], run.get("training_minutes", 0))  # a stopped training went on
-            for name, run in found.items()
-            if name.startswith(f"{part}-")
+            for run in part_of(found, f"{part}-").values()
         ]
         if runs:
             numbers = {"runs": len(runs), "minutes in all": sum(runs), "longest": max(runs)}
@@ -309,15 +302,14 @@ def run(argv: Sequence[str] | None = None) -> None:
     folder: Path = options.out / "network"
     folder.mkdir(parents=True, exist_ok=True)
     shared, own, atlas, small = (
-        {name: one for name, one in found.items() if name.startswith(prefix)}
-        for prefix in ("shared-", "own-", "estimators-", "packed-")
+        part_of(found, part) for part in ("shared-", "own-", "estimators-", "packed-")
     )
     drawn: dict[str, Image.Image] = {}
     if shared or own:
         drawn |= {f"curve_{error}": curves(found, error) for error in ("mse", "eye_error")}
     if atlas:
         drawn["estimators"] = estimators.draw(atlas)
-    if any(name.startswith("packed-jpeg-") for name in small):  # the last of it
+    if part_of(small, "packed-jpeg-"):  # the last of it
         drawn["packed"] = packed.draw(small)
     for file in sorted(options.records.glob("display-*.png")):
         drawn[file.stem] = Image.open(file).convert("RGB")

@@ -61,12 +61,22 @@ def fit(
     return round(timer.time_elapsed() / 60, 2)
 
 
-def shifted(images: Tensor, draws: torch.Generator) -> Tensor:
-    """Images (B, 3, H, W), each moved by up to four pixels; what moves in is a reflection."""
+def shifted(images: Tensor, draws: torch.Generator, together: bool = False) -> Tensor:
+    """Images moved by up to `SHIFT` pixels; what moves in is a reflection.
+
+    Args:
+        images: (B, 3, H, W).
+        draws: of the shifts.
+        together: all by the same shift, and not each by its own.
+
+    Returns:
+        The same shape.
+    """
     height, width = images.shape[-2:]
     padded = functional.pad(images, (SHIFT,) * 4, mode="reflect")
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)
-    top, left = torch.randint(2 * SHIFT + 1, (2, len(images)), generator=draws)
+    number = 1 if together else len(images)
+    top, left = torch.randint(2 * SHIFT + 1, (2, number), generator=draws)
     return windows[torch.arange(len(images)), :, top, left]
 
 

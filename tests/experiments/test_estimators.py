@@ -316,7 +316,9 @@ def test_without_records_the_table_has_dashes() -> None:
 
 def test_bold_is_the_best_mean_and_what_is_not_surely_worse_on_the_same_seeds() -> None:
     def seeds(*figures: float) -> list[dict[str, object]]:
-        return [{"figure": figure, "failed": False} for figure in figures]
+        return [
+            {"figure": figure, "failed": False, "seed": seed} for seed, figure in enumerate(figures)
+        ]
 
     by_name = {
         "best": seeds(1, 5, 9),

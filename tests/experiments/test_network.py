@@ -324,7 +324,7 @@ def test_a_network_whose_training_was_stopped_is_what_it_would_have_been(
         with pytest.raises(InterruptedError):
             learnt(place / "stopped", stop_at)
     again = learnt(place / "stopped", stop_at=None).state_dict()
-    every = [(own.ToRecognise, epoch) for epoch in range(2 * own.FIRST)]
+    every = [(own.ToRecognise, epoch) for epoch in range(2 * own.EPOCHS_TO_RECOGNISE)]
     every += [(own.ToQuantize, epoch) for epoch in (0, 1)]
     assert begun == 2 * every  # nothing is done twice
     assert all(torch.equal(again[name], whole[name]) for name in whole)
