@@ -5,25 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from experiments.models import ResNet20, SmallVGG
 from experiments.network.judges import FrozenClassifier
-from experiments.network.unseen import SHIFT, load_unseen, run, shifted
+from experiments.network.training import SHIFT, shifted
+from experiments.network.unseen import load_unseen, run
+from tests.experiments.conftest import noise_images
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """An image folder of noise, with two classes of four images in each split."""
-    for split in ("train", "test"):
-        for label in range(2):
-            place = tmp_path / "data" / split / str(label)
-            place.mkdir(parents=True)
-            for number in range(4):
-                noise = Image.effect_noise((16, 16), 50 * (number + 1)).convert("RGB")
-                noise.save(place / f"{number}.png")
-    return tmp_path / "data"
+    return noise_images(tmp_path, train=4, test=4)
 
 
 def arguments(folder: Path, tmp_path: Path) -> list[str]:
@@ -82,3 +76,7 @@ def test_a_shift_moves_the_whole_image_by_at_most_four_pixels() -> None:
         assert torch.equal(other[:, SHIFT + down :, SHIFT + right :][:, :height, :width], inner)
     assert len(places) > 16
     assert torch.equal(moved, shifted(images, torch.Generator().manual_seed(0)))
+    same = images[:1].expand_as(images)
+    together = shifted(same, torch.Generator().manual_seed(0), together=True)
+    assert torch.equal(together, together[:1].expand_as(images))
+    assert not torch.equal(together, same)
