@@ -14,6 +14,7 @@ from statistics import fmean
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 from torch import Tensor
 
@@ -125,6 +126,9 @@ def curves(found: Mapping[str, Record], error: str) -> Image.Image:
     for axis, title in zip(axes, ("one palette", "own palettes, one network"), strict=True):
         axis.set_title(title, fontsize=10)
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlabel({"mse": "MSE", "eye_error": "eye error (OKLab x 100)"}[error])
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("top-1, test images (%)")
@@ -230,7 +234,10 @@ def write(folder: Path, found: Mapping[str, Record], drawn: Collection[str]) -> 
     sections = [
         section(
             "How few colours, if they are chosen for it",
-            HEADLINE.format(top1=original.get("top1", float("nan")), parameters=parameters),
+            HEADLINE.format(
+                top1=original.get("top1", float("nan")),
+                parameters=f"{parameters:,}".replace(",", " "),
+            ),
             markdown_table(top1_rows(judged, "top1")),
             picture("pictures", "Images in few colours"),
         ),
@@ -248,8 +255,8 @@ def write(folder: Path, found: Mapping[str, Record], drawn: Collection[str]) -> 
             picture("curve_eye_error", "Top-1 over eye error"),
         ),
     ]
-    if peer := part_of(found, "color_cnn-"):
-        table = markdown_table(color_cnn.rows(peer))
+    if peer := color_cnn.rows(part_of(found, "color_cnn-")):
+        table = markdown_table(peer)
         sections.append(section("ColorCNN's head at the same size", COLOR_CNN, table))
     if atlas := part_of(found, "estimators-"):
         table = markdown_table(estimators.rows(atlas))
@@ -390,11 +397,11 @@ colours. Each picture keeps the code of its least error, of what its way of trai
 
 The pictures are all that the generator ever shows, as those of a badge or a sign are: nothing is
 held out, and part of the gain is that dots are tried until they are good ones (without each
-picture's best it was 14 % in a short run where it is 25 % with it). That is what direct search
-does, too, without a generator: the last row of each display. Through the dots of pictures that are
-not known before, nothing was gained: an autoencoder of photographs, judged on others, was 1.6 %
-below dithering afterwards at best. The gradient through the dots of error diffusion is right in the
-mean alone: what a pixel is blamed for depends on where its neighbours' dots happen to fall.
+picture's best it was 14 % in a short run where it is 25 % with it). The last row of each display is
+direct search, which tries dots, too, without a generator. Through the dots of pictures that are not
+known before, nothing was gained: an autoencoder of photographs, judged on others, was 1.6 % below
+dithering afterwards at best. The gradient through the dots of error diffusion is right in the mean
+alone: what a pixel is blamed for depends on where its neighbours' dots happen to fall.
 """
 
 PACKED = """

@@ -27,6 +27,7 @@ FOUND = {
     "transfer-a": judged(KMEANS_OWN, 60.0, 50.0),
     "transfer-b": judged(OWN, 70.0, 54.0, seed=0),
     "transfer-c": judged(OWN, 72.0, 58.0, seed=1),
+    "color_cnn-trial-sgd": {"val_top1": 60.0},
 }
 
 
@@ -117,6 +118,7 @@ def test_the_report_says_what_is_there_and_no_more(
     assert "| palette network, own palettes | – | 71.00 ± 12.71 | – | – | – |" in text
     assert "(88.00 % without quantization)" in text
     assert "| transfer |" in text
+    assert "## ColorCNN's" not in text  # of which there is a trial alone
     assert json.loads((tmp_path / "network.json").read_text()).keys() == {*FOUND, "packed-own-02"}
     assert "\n\n*Learnt from the loss*" in text  # a paragraph of its own
     assert "![" not in text
